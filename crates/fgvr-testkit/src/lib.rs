@@ -1,0 +1,11 @@
+#![doc = include_str!("../README.md")]
+
+mod close;
+mod golden;
+mod gradcheck;
+mod random;
+
+pub use close::{assert_close, assert_close_values, relative_error};
+pub use golden::{Golden, golden, golden_path};
+pub use gradcheck::{GradCheck, gradcheck, gradcheck_tensors};
+pub use random::{normal, normal_values, rng, uniform, uniform_values};

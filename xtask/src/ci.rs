@@ -1,0 +1,299 @@
+//! `cargo xtask ci`: every check, the cheapest first.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::Cargo;
+use crate::nearest::nearest;
+use crate::{tidy, workspace};
+
+/// One stage of the checks.
+struct Stage {
+    name: String,
+    about: &'static str,
+    work: Work,
+}
+
+enum Work {
+    /// Our own rules, in this process.
+    Tidy,
+    /// Calls of cargo, one after another.
+    Cargo(Vec<Cargo>),
+}
+
+/// Runs the stages named in `chosen`, or all; stops at the first that fails.
+pub(crate) fn run(chosen: &[String]) -> Result<ExitCode> {
+    let root = workspace::root()?;
+    let stages = choose(stages(&root)?, chosen)?;
+    let start = Instant::now();
+    let mut times = Vec::new();
+    for (index, stage) in stages.iter().enumerate() {
+        eprintln!(
+            "\n==> [{}/{}] {}: {}",
+            index + 1,
+            stages.len(),
+            stage.name,
+            stage.about
+        );
+        let begun = Instant::now();
+        let repeat = stage.run(&root)?;
+        let took = begun.elapsed();
+        times.push((stage.name.as_str(), took));
+        if let Some(repeat) = repeat {
+            eprintln!("\n{}", summary(&times, false, start.elapsed()));
+            eprintln!("{} failed; to repeat it: {repeat}", stage.name);
+            return Ok(ExitCode::FAILURE);
+        }
+        eprintln!("    {} passed in {}", stage.name, shown(took));
+    }
+    eprintln!("\n{}", summary(&times, true, start.elapsed()));
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Stage {
+    fn cargo(name: &str, about: &'static str, calls: Vec<Cargo>) -> Self {
+        Self {
+            name: name.to_string(),
+            about,
+            work: Work::Cargo(calls),
+        }
+    }
+
+    /// Runs the stage; gives the command that repeats what failed.
+    fn run(&self, root: &Path) -> Result<Option<String>> {
+        match &self.work {
+            Work::Tidy => {
+                let problems = tidy::check(root)?;
+                for problem in &problems {
+                    eprintln!("{problem}");
+                }
+                Ok((!problems.is_empty()).then(|| "cargo xtask tidy".to_string()))
+            }
+            Work::Cargo(calls) => {
+                for call in calls {
+                    eprintln!("    {call}");
+                    if !call.run(root)?.success() {
+                        return Ok(Some(call.to_string()));
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// All stages in order.
+fn stages(root: &Path) -> Result<Vec<Stage>> {
+    let lint = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    let mut stages = vec![
+        Stage::cargo(
+            "format",
+            "rustfmt",
+            vec![Cargo::new(["fmt", "--all", "--check"])],
+        ),
+        Stage {
+            name: "tidy".to_string(),
+            about: "the rules of docs/architecture.md",
+            work: Work::Tidy,
+        },
+        Stage::cargo("clippy", "no warning in any target", vec![Cargo::new(lint)]),
+        Stage::cargo(
+            "test",
+            "every test, as the README says",
+            vec![Cargo::new(["xtask", "test"])],
+        ),
+        Stage::cargo(
+            "doc",
+            "documentation without warnings",
+            vec![doc(&["--workspace"])],
+        ),
+    ];
+    for member in workspace::members(root)? {
+        if !member.starts_with("crates") {
+            continue;
+        }
+        let manifest = root.join(&member).join("Cargo.toml");
+        let text =
+            std::fs::read_to_string(&manifest).with_context(|| manifest.display().to_string())?;
+        let (name, features) =
+            name_and_features(&text).with_context(|| manifest.display().to_string())?;
+        let calls = alone(&name, &features);
+        stages.push(Stage::cargo(
+            &name,
+            "builds, tests and documents alone",
+            calls,
+        ));
+    }
+    Ok(stages)
+}
+
+/// What shows that a crate stands without the rest of the workspace.
+///
+/// In the workspace's own builds every crate gets the features that some other member asks for, and
+/// its dependencies those that any test asks for. So the crate is compiled once with nothing but its
+/// own dependencies, once per feature, and its tests and examples once with its own features; the
+/// tests themselves have run in the stage `test`, and would do the same again.
+fn alone(name: &str, features: &[String]) -> Vec<Cargo> {
+    let mut calls = vec![Cargo::new(["check", "-p", name])];
+    for feature in features {
+        calls.push(Cargo::new([
+            "check",
+            "-p",
+            name,
+            "--no-default-features",
+            "--features",
+            feature,
+        ]));
+    }
+    calls.push(Cargo::new(["check", "-p", name, "--all-targets"]));
+    calls.push(Cargo::new(["test", "-p", name, "--doc"]));
+    calls.push(doc(&["-p", name]));
+    calls
+}
+
+fn doc(which: &[&str]) -> Cargo {
+    let args: Vec<String> = which.iter().map(ToString::to_string).collect();
+    Cargo::new(["doc", "--no-deps"])
+        .args(&args)
+        .env("RUSTDOCFLAGS", "-D warnings")
+}
+
+/// The package's name and its features, without `default`.
+fn name_and_features(manifest: &str) -> Result<(String, Vec<String>)> {
+    let manifest: toml::Table = manifest.parse()?;
+    let name = manifest
+        .get("package")
+        .and_then(|package| package.get("name"))
+        .and_then(toml::Value::as_str)
+        .context("no package.name")?;
+    let features = manifest.get("features").and_then(toml::Value::as_table);
+    let features = features.into_iter().flat_map(toml::Table::keys);
+    let features = features
+        .filter(|feature| *feature != "default")
+        .cloned()
+        .collect();
+    Ok((name.to_string(), features))
+}
+
+/// The stages with these names; all where there are none.
+fn choose(stages: Vec<Stage>, names: &[String]) -> Result<Vec<Stage>> {
+    for name in names {
+        if !stages.iter().any(|stage| stage.name == *name) {
+            let known: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
+            let hint = nearest(name, known.iter().copied())
+                .map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
+            bail!(
+                "no stage `{name}`{hint}; the stages are {}",
+                known.join(", ")
+            );
+        }
+    }
+    let kept = |stage: &Stage| names.is_empty() || names.contains(&stage.name);
+    Ok(stages.into_iter().filter(kept).collect())
+}
+
+/// Time per stage; where not all `passed`, the last one failed.
+fn summary(times: &[(&str, Duration)], passed: bool, total: Duration) -> String {
+    let mut text = String::new();
+    for (index, (name, took)) in times.iter().enumerate() {
+        let failed = !passed && index + 1 == times.len();
+        let word = if failed { "FAILED" } else { "passed" };
+        text.push_str(&format!("{word}  {name:<14} {:>12}\n", shown(*took)));
+    }
+    text.push_str(&format!("{:<22} {:>12}", "in all", shown(total)));
+    text
+}
+
+fn shown(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds < 60.0 {
+        format!("{seconds:.1} s")
+    } else {
+        let seconds = seconds.round() as u64;
+        format!("{} min {:02} s", seconds / 60, seconds % 60)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(stages: &[Stage]) -> Vec<&str> {
+        stages.iter().map(|stage| stage.name.as_str()).collect()
+    }
+
+    #[test]
+    fn the_stages_cover_the_workspace_and_each_crate_alone() {
+        let stages = stages(&workspace::root().unwrap()).unwrap();
+        let names = names(&stages);
+        assert_eq!(names[..5], ["format", "tidy", "clippy", "test", "doc"]);
+        for name in ["fgvr-nn", "fgvr-gradcam", "fgvr-train", "fgvr-testkit"] {
+            assert!(names.contains(&name), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn a_crate_alone_is_checked_with_each_of_its_features() {
+        let manifest = "[package]\nname = \"x\"\n[features]\ndefault = []\nserde = []\nhub = []\n";
+        let (name, features) = name_and_features(manifest).unwrap();
+        let calls: Vec<String> = alone(&name, &features)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            calls,
+            [
+                "cargo check -p x",
+                "cargo check -p x --no-default-features --features hub",
+                "cargo check -p x --no-default-features --features serde",
+                "cargo check -p x --all-targets",
+                "cargo test -p x --doc",
+                "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps -p x",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unknown_stage_is_an_error_that_names_the_nearest() {
+        let stages = || {
+            vec![
+                Stage::cargo("clippy", "", vec![]),
+                Stage::cargo("doc", "", vec![]),
+            ]
+        };
+        assert_eq!(names(&choose(stages(), &["doc".into()]).unwrap()), ["doc"]);
+        assert_eq!(choose(stages(), &[]).unwrap().len(), 2);
+        let error = choose(stages(), &["clipy".into()])
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains("did you mean `clippy`?"), "{error}");
+    }
+
+    #[test]
+    fn the_summary_marks_the_stage_that_failed() {
+        let times = [
+            ("format", Duration::from_millis(1500)),
+            ("clippy", Duration::from_secs(125)),
+        ];
+        let text = summary(&times, false, Duration::from_secs(126));
+        assert_eq!(
+            text,
+            "passed  format                1.5 s\n\
+             FAILED  clippy           2 min 05 s\n\
+             in all                   2 min 06 s"
+        );
+        assert!(!summary(&times, true, Duration::ZERO).contains("FAILED"));
+    }
+}

@@ -1,0 +1,40 @@
+//! Builds, checks and runs fgvr: `cargo xtask help` lists what it can do.
+
+mod ci;
+mod command;
+mod help;
+mod nearest;
+mod program;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let Some(name) = args.next() else {
+        eprint!("{}", help::text());
+        return ExitCode::from(2);
+    };
+    let args: Vec<String> = args.collect();
+    let result = match name.as_str() {
+        "pretrain" | "eval" | "plan" | "calibrate" => program::run(&name, &args),
+        "sheet" => program::sheet(&args),
+        "test" => test::run(&args),
+        "ci" => ci::run(&args),
+        "tidy" => tidy::run(&args),
+        "help" | "--help" | "-h" => {
+            print!("{}", help::text());
+            Ok(ExitCode::SUCCESS)
+        }
+        unknown => {
+            eprint!("{}", help::unknown(unknown));
+            return ExitCode::from(2);
+        }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

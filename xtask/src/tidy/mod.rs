@@ -1,0 +1,143 @@
+//! `cargo xtask tidy`: the rules of this project that no compiler checks.
+
+mod files;
+mod golden;
+mod manifest;
+mod rules;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace;
+
+/// Something that breaks a rule, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Problem {
+    /// File, relative to the workspace.
+    file: PathBuf,
+    /// Line, from 1.
+    line: usize,
+    what: String,
+    remedy: String,
+}
+
+impl Problem {
+    fn new(file: &Path, line: usize, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            file: file.to_path_buf(),
+            line,
+            what: what.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            file,
+            line,
+            what,
+            remedy,
+        } = self;
+        write!(f, "{}:{line}: {what}, {remedy}", file.display())
+    }
+}
+
+/// Prints every problem; fails where there is one.
+pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
+    if let Some(arg) = args.first() {
+        bail!("tidy takes no arguments, found `{arg}`");
+    }
+    let problems = check(&workspace::root()?)?;
+    for problem in &problems {
+        eprintln!("{problem}");
+    }
+    Ok(if problems.is_empty() {
+        eprintln!("tidy: no problem");
+        ExitCode::SUCCESS
+    } else {
+        eprintln!("tidy: {} problems", problems.len());
+        ExitCode::FAILURE
+    })
+}
+
+/// All problems of the workspace at `root`, in order of file and line.
+pub(crate) fn check(root: &Path) -> Result<Vec<Problem>> {
+    let page = Path::new("docs/architecture.md");
+    let text =
+        std::fs::read_to_string(root.join(page)).with_context(|| page.display().to_string())?;
+    let rules = rules::parse(&text).with_context(|| page.display().to_string())?;
+
+    let mut problems = Vec::new();
+    for member in workspace::members(root)? {
+        manifest::check(root, &member, &rules, &mut problems)?;
+    }
+    let tracked = tracked(root)?;
+    for path in &tracked {
+        files::check(root, path, &rules, &mut problems)?;
+    }
+    golden::check(root, &tracked, &mut problems)?;
+    problems.sort();
+    Ok(problems)
+}
+
+/// The files git knows or would add, relative to `root`.
+fn tracked(root: &Path) -> Result<Vec<PathBuf>> {
+    let output = Command::new("git")
+        .args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ])
+        .current_dir(root)
+        .output()
+        .context("tidy asks git for the list of files: cannot run git")?;
+    if !output.status.success() {
+        bail!(
+            "tidy asks git for the list of files: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    let names = String::from_utf8(output.stdout).context("a file's name is not UTF-8")?;
+    let names = names.split('\0').filter(|name| !name.is_empty());
+    // A file that was deleted but not yet committed is still listed.
+    Ok(names
+        .map(PathBuf::from)
+        .filter(|path| root.join(path).is_file())
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_reads_as_place_fact_remedy() {
+        let problem = Problem::new(Path::new("a/b.rs"), 7, "x is y", "make it z");
+        assert_eq!(problem.to_string(), "a/b.rs:7: x is y, make it z");
+    }
+
+    #[test]
+    fn the_projects_own_rules_parse_and_name_every_member() {
+        let root = workspace::root().unwrap();
+        let text = std::fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+        let rules = rules::parse(&text).unwrap();
+        for member in workspace::members(&root).unwrap() {
+            let name = member.file_name().unwrap().to_str().unwrap();
+            let name = name.strip_prefix("fgvr-").unwrap_or(name);
+            assert!(rules.imports.contains_key(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn this_file_is_tracked() {
+        let tracked = tracked(&workspace::root().unwrap()).unwrap();
+        assert!(tracked.contains(&PathBuf::from("xtask/src/tidy/mod.rs")));
+    }
+}
