@@ -1,0 +1,308 @@
+//! The inner loops: tiles of places (or weights) x output channels that stay in registers.
+//!
+//! A tile holds ROWS x VECTORS registers of sums. Each step loads VECTORS registers of one operand
+//! and multiplies them by ROWS floats of the other, so that ROWS * VECTORS products cost
+//! ROWS + VECTORS loads. The sizes fill the registers: 14 x 2 of AVX-512's 32, 6 x 2 of AVX2's 16,
+//! and 4 x 2 where the compiler makes what it can of arrays of 4.
+
+use super::gather::Run;
+use super::lanes::Lanes;
+use super::pack::Panel;
+use crate::kernels::simd::Level;
+
+/// Registers of one row of a tile, at most.
+const MAX_VECTORS: usize = 2;
+/// Floats of one row of a tile, at most.
+const MAX_WIDTH: usize = 32;
+
+/// Places of one tile: where they read in a window, and where they write in the target.
+#[derive(Clone, Copy)]
+pub(super) struct Places<'a> {
+    pub(super) from: &'a [usize],
+    pub(super) to: &'a [usize],
+}
+
+/// What a gather tile works on. See [`Tiles::gather`].
+struct GatherTile<'a> {
+    window: *const f32,
+    /// As many as the tile has rows.
+    from: *const usize,
+    runs: &'a [Run],
+    weights: *const f32,
+    target: *mut f32,
+    to: *const usize,
+    columns: usize,
+}
+
+/// What an outer tile works on. See [`Tiles::outer`].
+struct OuterTile<'a> {
+    window: *const f32,
+    from: &'a [usize],
+    columns: *const f32,
+    sums: *mut f32,
+}
+
+type GatherFn = unsafe fn(&GatherTile<'_>);
+type OuterFn = unsafe fn(&OuterTile<'_>);
+
+/// The tiles of one level.
+pub(super) struct Tiles {
+    /// Floats of a register.
+    pub(super) lanes: usize,
+    /// Rows of a tile, at most.
+    pub(super) rows: usize,
+    /// By vectors - 1, then by rows - 1.
+    gather: [&'static [GatherFn]; MAX_VECTORS],
+    outer: [&'static [OuterFn]; MAX_VECTORS],
+}
+
+impl Tiles {
+    /// The tiles of `level`, or of the highest level that this processor has.
+    pub(super) fn at(level: Level) -> &'static Self {
+        match level.supported() {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => &avx512::TILES,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => &avx2::TILES,
+            _ => &portable::TILES,
+        }
+    }
+
+    /// Floats of the widest panel.
+    pub(super) fn width(&self) -> usize {
+        MAX_VECTORS * self.lanes
+    }
+
+    /// For each place r, `target[to[r]..][..columns]` = the sum over `runs` of
+    /// `window[from[r] + offset + k]` x the next row of `weights` (depth, width).
+    ///
+    /// # Safety
+    /// - `from` and `to` must have the same length.
+    /// - `window` must have every run of every place, `weights` a row for each of their floats.
+    /// - `target + to[r]` must be valid for writing the panel's columns, for each r.
+    pub(super) unsafe fn gather(
+        &self,
+        panel: &Panel,
+        window: &[f32],
+        places: Places<'_>,
+        runs: &[Run],
+        weights: &[f32],
+        target: *mut f32,
+    ) {
+        let Places { from, to } = places;
+        debug_assert_eq!(from.len(), to.len());
+        debug_assert!(runs.iter().all(|run| {
+            let end = run.offset + run.len;
+            from.iter().all(|from| from + end <= window.len())
+        }));
+        debug_assert_eq!(
+            weights.len(),
+            runs.iter().map(|run| run.len).sum::<usize>() * panel.width(self.lanes)
+        );
+        let tile = GatherTile {
+            window: window.as_ptr(),
+            from: from.as_ptr(),
+            runs,
+            weights: weights.as_ptr(),
+            target,
+            to: to.as_ptr(),
+            columns: panel.columns,
+        };
+        // SAFETY: `Tiles::at` gave out these functions only to a processor that can run them; the
+        // indexing below takes the one with as many rows as there are places. The rest is the
+        // caller's promise.
+        unsafe { self.gather[panel.vectors - 1][from.len() - 1](&tile) }
+    }
+
+    /// `sums` (rows, width) += over the places, `window[from + first + row]` x the place's row of
+    /// `columns` (places, width).
+    ///
+    /// # Safety
+    /// - `window` must have the rows' floats from `from + first` of every place.
+    /// - `columns` must have a row for each place.
+    pub(super) unsafe fn outer(
+        &self,
+        panel: &Panel,
+        window: &[f32],
+        from: &[usize],
+        first: usize,
+        columns: &[f32],
+        sums: &mut [f32],
+    ) {
+        let width = panel.width(self.lanes);
+        let rows = sums.len() / width;
+        debug_assert!(from.iter().all(|from| from + first + rows <= window.len()));
+        debug_assert_eq!(columns.len(), from.len() * width);
+        debug_assert_eq!(sums.len(), rows * width);
+        let tile = OuterTile {
+            window: window[first..].as_ptr(),
+            from,
+            columns: columns.as_ptr(),
+            sums: sums.as_mut_ptr(),
+        };
+        // SAFETY: as in `gather`; the function for `rows` rows writes rows * width floats, which
+        // `sums` has.
+        unsafe { self.outer[panel.vectors - 1][rows - 1](&tile) }
+    }
+}
+
+/// Runs `$body` for each row `$row` below `$rows`, written out: a loop would be unrolled, and the
+/// sums kept in registers, at the highest optimisation level only.
+macro_rules! each_row {
+    ($rows:ident, |$row:ident| $body:block) => {
+        each_row!($rows, $row, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+    };
+    ($rows:ident, $row:ident, $body:block, $($index:literal)*) => {$(
+        if $index < $rows {
+            let $row = $index;
+            $body
+        }
+    )*};
+}
+
+/// Registers of one row, from `from`.
+///
+/// # Safety
+/// VECTORS registers of floats at `from`, and the level of `L`.
+#[inline(always)]
+unsafe fn load_row<L: Lanes, const VECTORS: usize>(from: *const f32) -> [L::Vector; VECTORS] {
+    // SAFETY: the caller's promise.
+    std::array::from_fn(|v| unsafe { L::load(from.wrapping_add(v * L::COUNT)) })
+}
+
+/// Writes the registers of one row to `to`.
+///
+/// # Safety
+/// VECTORS registers of floats at `to`, and the level of `L`.
+#[inline(always)]
+unsafe fn store_row<L: Lanes, const VECTORS: usize>(to: *mut f32, row: &[L::Vector; VECTORS]) {
+    for (v, vector) in row.iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { L::store(to.wrapping_add(v * L::COUNT), *vector) };
+    }
+}
+
+/// `sums` += the float at `value` x `row`.
+///
+/// # Safety
+/// A float at `value`, and the level of `L`.
+#[inline(always)]
+unsafe fn add_row<L: Lanes, const VECTORS: usize>(
+    value: *const f32,
+    row: &[L::Vector; VECTORS],
+    sums: &mut [L::Vector; VECTORS],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let value = L::broadcast(value);
+        for (row, sum) in row.iter().zip(sums) {
+            *sum = L::multiply_add(value, *row, *sum);
+        }
+    }
+}
+
+/// # Safety
+/// As [`Tiles::gather`], with ROWS places and a panel of VECTORS registers.
+#[inline(always)]
+unsafe fn gather<L: Lanes, const ROWS: usize, const VECTORS: usize>(tile: &GatherTile<'_>) {
+    const { assert!(VECTORS * L::COUNT <= MAX_WIDTH) };
+    // SAFETY: the caller's promise covers every read and write: ROWS places of `from` and `to`, the
+    // runs of each in the window, VECTORS registers of weights for each float of the runs.
+    // `wrapping_add` is `add` without a check in debug builds, which train networks too.
+    unsafe {
+        let mut sums = [[L::zero(); VECTORS]; ROWS];
+        let mut weights = tile.weights;
+        for run in tile.runs {
+            let mut places = [std::ptr::null::<f32>(); ROWS];
+            each_row!(ROWS, |r| {
+                places[r] = tile.window.add(*tile.from.add(r) + run.offset);
+            });
+            for k in 0..run.len {
+                let row = load_row::<L, VECTORS>(weights);
+                each_row!(ROWS, |r| {
+                    add_row::<L, VECTORS>(places[r].wrapping_add(k), &row, &mut sums[r]);
+                });
+                weights = weights.wrapping_add(VECTORS * L::COUNT);
+            }
+        }
+        each_row!(ROWS, |r| {
+            let target = tile.target.add(*tile.to.add(r));
+            if tile.columns == VECTORS * L::COUNT {
+                store_row::<L, VECTORS>(target, &sums[r]);
+            } else {
+                let mut row = [0.; MAX_WIDTH];
+                store_row::<L, VECTORS>(row.as_mut_ptr(), &sums[r]);
+                std::ptr::copy_nonoverlapping(row.as_ptr(), target, tile.columns);
+            }
+        });
+    }
+}
+
+/// # Safety
+/// As [`Tiles::outer`], with ROWS rows and a panel of VECTORS registers.
+#[inline(always)]
+unsafe fn outer<L: Lanes, const ROWS: usize, const VECTORS: usize>(tile: &OuterTile<'_>) {
+    // SAFETY: the caller's promise covers ROWS floats of the window at each place, a row of VECTORS
+    // registers of `columns` for each place, and ROWS such rows of `sums`.
+    unsafe {
+        let mut sums = [[L::zero(); VECTORS]; ROWS];
+        let mut columns = tile.columns;
+        for from in tile.from {
+            let place = tile.window.wrapping_add(*from);
+            let row = load_row::<L, VECTORS>(columns);
+            each_row!(ROWS, |r| {
+                add_row::<L, VECTORS>(place.wrapping_add(r), &row, &mut sums[r]);
+            });
+            columns = columns.wrapping_add(VECTORS * L::COUNT);
+        }
+        each_row!(ROWS, |r| {
+            let to = tile.sums.add(r * VECTORS * L::COUNT);
+            let mut row = load_row::<L, VECTORS>(to);
+            for (row, sum) in row.iter_mut().zip(&sums[r]) {
+                *row = L::add(*row, *sum);
+            }
+            store_row::<L, VECTORS>(to, &row);
+        });
+    }
+}
+
+/// The tables of one level: its functions for each number of rows and vectors.
+macro_rules! tiles {
+    ($lanes:ty, features: [$($feature:literal)?], rows: [$($rows:literal)*]) => {
+        use super::{GatherTile, Lanes as _, OuterTile, Tiles};
+        use crate::kernels::conv::lanes;
+
+        $(#[target_feature(enable = $feature)])?
+        unsafe fn gather<const ROWS: usize, const VECTORS: usize>(tile: &GatherTile<'_>) {
+            // SAFETY: the caller's promise.
+            unsafe { super::gather::<$lanes, ROWS, VECTORS>(tile) }
+        }
+
+        $(#[target_feature(enable = $feature)])?
+        unsafe fn outer<const ROWS: usize, const VECTORS: usize>(tile: &OuterTile<'_>) {
+            // SAFETY: the caller's promise.
+            unsafe { super::outer::<$lanes, ROWS, VECTORS>(tile) }
+        }
+
+        pub(super) static TILES: Tiles = Tiles {
+            lanes: <$lanes>::COUNT,
+            rows: [$($rows),*].len(),
+            gather: [&[$(gather::<$rows, 1>),*], &[$(gather::<$rows, 2>),*]],
+            outer: [&[$(outer::<$rows, 1>),*], &[$(outer::<$rows, 2>),*]],
+        };
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    tiles!(lanes::Avx512, features: ["avx512f"], rows: [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    tiles!(lanes::Avx2, features: ["avx2,fma"], rows: [1 2 3 4 5 6]);
+}
+
+mod portable {
+    tiles!(lanes::Portable, features: [], rows: [1 2 3 4]);
+}

@@ -1,0 +1,355 @@
+//! Batch norm over rows of channels: y = (x - mean) * scale + shift, fused with a residual and a
+//! ReLU, and its gradients.
+//!
+//! Forward reads `x` twice (statistics, apply); backward reads `x` and the gradient twice (two sums
+//! per channel, apply). The ReLU's mask costs no memory: without a residual the sign of the output
+//! is recomputed from `x` with the forward's own expression, with one it is read from the output.
+
+use rayon::prelude::*;
+
+use super::rows::{BLOCK_ROWS, chunk_len, fold, reduce, repeat, width};
+use super::simd::{self, simd_fn};
+
+/// Mean and biased variance per channel of one group of rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moments {
+    /// Mean (C).
+    pub mean: Vec<f64>,
+    /// Mean square deviation from the mean (C).
+    pub variance: Vec<f64>,
+}
+
+/// What batch norm does to a channel: y = (x - mean) * scale + shift.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Affine {
+    mean: Vec<f32>,
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+    channels: usize,
+}
+
+impl Affine {
+    /// From one mean, scale and shift per channel (C).
+    #[must_use]
+    pub fn new(mean: &[f64], scale: &[f64], shift: &[f32]) -> Self {
+        let channels = mean.len();
+        let width = width(channels);
+        Self {
+            mean: repeat(mean.iter().map(|v| *v as f32), width),
+            scale: repeat(scale.iter().map(|v| *v as f32), width),
+            shift: repeat(shift.iter().copied(), width),
+            channels,
+        }
+    }
+
+    fn width(&self) -> usize {
+        self.mean.len()
+    }
+}
+
+simd_fn! {
+    // Sums of x - pivot and of its square per lane, the pivot being the block's first row.
+    fn moments_block(x: &[f32], sum: &mut [f32], square: &mut [f32]) {
+        let w = sum.len();
+        sum.fill(0.);
+        square.fill(0.);
+        if x.len() < w {
+            return;
+        }
+        let (sum, square, pivot) = (&mut sum[..w], &mut square[..w], &x[..w]);
+        let fours = x.chunks_exact(4 * w);
+        let rest = fours.remainder();
+        for four in fours {
+            let (a, b, c, d) = (&four[..w], &four[w..2 * w], &four[2 * w..3 * w], &four[3 * w..4 * w]);
+            for j in 0..w {
+                let p = pivot[j];
+                let (a, b, c, d) = (a[j] - p, b[j] - p, c[j] - p, d[j] - p);
+                sum[j] += (a + b) + (c + d);
+                square[j] += (a * a + b * b) + (c * c + d * d);
+            }
+        }
+        for row in rest.chunks(w) {
+            for (((x, p), s), q) in row.iter().zip(pivot).zip(&mut *sum).zip(&mut *square) {
+                let d = x - p;
+                *s += d;
+                *q += d * d;
+            }
+        }
+    }
+
+    fn apply_chunk(x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
+        for (x, y) in x.chunks(mean.len()).zip(y.chunks_mut(mean.len())) {
+            for ((((y, x), m), a), b) in y.iter_mut().zip(x).zip(mean).zip(scale).zip(shift) {
+                *y = (x - m) * a + b;
+            }
+        }
+    }
+
+    fn apply_relu_chunk(x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
+        for (x, y) in x.chunks(mean.len()).zip(y.chunks_mut(mean.len())) {
+            for ((((y, x), m), a), b) in y.iter_mut().zip(x).zip(mean).zip(scale).zip(shift) {
+                let v = (x - m) * a + b;
+                *y = if v < 0. { 0. } else { v };
+            }
+        }
+    }
+
+    fn apply_add_chunk(x: &[f32], r: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
+        let w = mean.len();
+        for ((x, r), y) in x.chunks(w).zip(r.chunks(w)).zip(y.chunks_mut(w)) {
+            for (((((y, x), r), m), a), b) in y.iter_mut().zip(x).zip(r).zip(mean).zip(scale).zip(shift) {
+                *y = (x - m) * a + b + r;
+            }
+        }
+    }
+
+    fn apply_add_relu_chunk(x: &[f32], r: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
+        let w = mean.len();
+        for ((x, r), y) in x.chunks(w).zip(r.chunks(w)).zip(y.chunks_mut(w)) {
+            for (((((y, x), r), m), a), b) in y.iter_mut().zip(x).zip(r).zip(mean).zip(scale).zip(shift) {
+                let v = (x - m) * a + b + r;
+                *y = if v < 0. { 0. } else { v };
+            }
+        }
+    }
+
+    fn sums_block(dy: &[f32], x: &[f32], mean: &[f32], sum: &mut [f32], product: &mut [f32]) {
+        let w = mean.len();
+        for (dy, x) in dy.chunks(w).zip(x.chunks(w)) {
+            for ((((g, x), m), s), p) in dy.iter().zip(x).zip(mean).zip(&mut *sum).zip(&mut *product) {
+                *s += g;
+                *p += g * (x - m);
+            }
+        }
+    }
+
+    // As `sums_block`, with dy = 0 where the forward's ReLU gave 0.
+    fn sums_relu_block(dy: &[f32], x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], sum: &mut [f32], product: &mut [f32]) {
+        let w = mean.len();
+        let (scale, shift, sum, product) = (&scale[..w], &shift[..w], &mut sum[..w], &mut product[..w]);
+        for (dy, x) in dy.chunks(w).zip(x.chunks(w)) {
+            let lanes = dy.len().min(x.len()).min(w);
+            let (dy, x) = (&dy[..lanes], &x[..lanes]);
+            for j in 0..lanes {
+                let d = x[j] - mean[j];
+                let g = if d * scale[j] + shift[j] <= 0. { 0. } else { dy[j] };
+                sum[j] += g;
+                product[j] += g * d;
+            }
+        }
+    }
+
+    // As `sums_block`, with dy set to 0 where the output y is 0.
+    fn sums_masking_block(dy: &mut [f32], x: &[f32], y: &[f32], mean: &[f32], sum: &mut [f32], product: &mut [f32]) {
+        let w = mean.len();
+        for ((dy, x), y) in dy.chunks_mut(w).zip(x.chunks(w)).zip(y.chunks(w)) {
+            for (((((g, x), y), m), s), p) in dy.iter_mut().zip(x).zip(y).zip(mean).zip(&mut *sum).zip(&mut *product) {
+                let v = if *y <= 0. { 0. } else { *g };
+                *g = v;
+                *s += v;
+                *p += v * (x - m);
+            }
+        }
+    }
+
+    fn grad_chunk(dy: &mut [f32], x: &[f32], mean: &[f32], scale: &[f32], g_mean: &[f32], slope: &[f32]) {
+        let w = mean.len();
+        for (dy, x) in dy.chunks_mut(w).zip(x.chunks(w)) {
+            for (((((g, x), m), a), h), b) in dy.iter_mut().zip(x).zip(mean).zip(scale).zip(g_mean).zip(slope) {
+                *g = (*g - h) * a - (x - m) * b;
+            }
+        }
+    }
+
+    fn grad_relu_chunk(dy: &mut [f32], x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], g_mean: &[f32], slope: &[f32]) {
+        let w = mean.len();
+        let (scale, shift, g_mean, slope) = (&scale[..w], &shift[..w], &g_mean[..w], &slope[..w]);
+        for (dy, x) in dy.chunks_mut(w).zip(x.chunks(w)) {
+            let lanes = dy.len().min(x.len()).min(w);
+            let (dy, x) = (&mut dy[..lanes], &x[..lanes]);
+            for j in 0..lanes {
+                let d = x[j] - mean[j];
+                let g = if d * scale[j] + shift[j] <= 0. { 0. } else { dy[j] };
+                dy[j] = (g - g_mean[j]) * scale[j] - d * slope[j];
+            }
+        }
+    }
+
+    fn grad_into_chunk(dy: &[f32], x: &[f32], mean: &[f32], scale: &[f32], g_mean: &[f32], slope: &[f32], dx: &mut [f32]) {
+        let w = mean.len();
+        for ((dy, x), dx) in dy.chunks(w).zip(x.chunks(w)).zip(dx.chunks_mut(w)) {
+            for ((((((o, g), x), m), a), h), b) in dx.iter_mut().zip(dy).zip(x).zip(mean).zip(scale).zip(g_mean).zip(slope) {
+                *o = (*g - h) * a - (x - m) * b;
+            }
+        }
+    }
+}
+
+/// Statistics of the rows of `x` with `c` channels.
+///
+/// Within 64 rows, f32 sums of the difference from the first of them; beyond, f64 in fixed order.
+/// So a mean far from zero costs no accuracy.
+#[must_use]
+pub fn moments(x: &[f32], c: usize) -> Moments {
+    let (level, width) = (simd::level(), width(c));
+    let parts = x
+        .par_chunks(chunk_len(width))
+        .map(|chunk| {
+            let (mut sum, mut square) = (vec![0f32; width], vec![0f32; width]);
+            let mut totals = vec![0f64; 2 * width];
+            for x in chunk.chunks(BLOCK_ROWS * width) {
+                moments_block(level, x, &mut sum, &mut square);
+                let (rows, more) = (x.len() / width, x.len() % width);
+                let (first, second) = totals.split_at_mut(width);
+                // sum of x = m p + s, sum of x² = m p² + 2 p s + q, with the pivot p
+                for (j, pivot) in x.iter().take(width).enumerate() {
+                    let m = (rows + usize::from(j < more)) as f64;
+                    let (p, s, q) = (f64::from(*pivot), f64::from(sum[j]), f64::from(square[j]));
+                    first[j] += m * p + s;
+                    second[j] += m * p * p + 2. * p * s + q;
+                }
+            }
+            totals
+        })
+        .collect();
+    let totals = reduce(parts, 2 * width);
+    let (first, second) = (fold(&totals[..width], c), fold(&totals[width..], c));
+    let count = (x.len() / c.max(1)) as f64;
+    let mean: Vec<f64> = first.iter().map(|s| s / count).collect();
+    let variance = second
+        .iter()
+        .zip(&mean)
+        .map(|(q, m)| {
+            let v = q / count - m * m;
+            // Rounding may leave a negative zero variance; NaN must stay.
+            if v < 0. { 0. } else { v }
+        })
+        .collect();
+    Moments { mean, variance }
+}
+
+/// y = (x - mean) * scale + shift (+ residual) (then ReLU).
+pub fn apply(x: &[f32], affine: &Affine, residual: Option<&[f32]>, relu: bool, y: &mut [f32]) {
+    let (level, len) = (simd::level(), chunk_len(affine.width()));
+    let Affine {
+        mean, scale, shift, ..
+    } = affine;
+    let pieces = y.par_chunks_mut(len).zip(x.par_chunks(len));
+    match residual {
+        None => pieces.for_each(|(y, x)| match relu {
+            false => apply_chunk(level, x, mean, scale, shift, y),
+            true => apply_relu_chunk(level, x, mean, scale, shift, y),
+        }),
+        Some(r) => pieces
+            .zip(r.par_chunks(len))
+            .for_each(|((y, x), r)| match relu {
+                false => apply_add_chunk(level, x, r, mean, scale, shift, y),
+                true => apply_add_relu_chunk(level, x, r, mean, scale, shift, y),
+            }),
+    }
+}
+
+/// How the ReLU that follows the norm masks the gradient.
+#[derive(Clone, Copy, Debug)]
+pub enum Mask<'a> {
+    /// There is no ReLU, or the gradient is masked already.
+    None,
+    /// By the sign of the norm's output, recomputed from `x`: no residual was added.
+    Recompute,
+    /// By the output `y`; the gradient is masked in place by [`grad_sums`].
+    Output(&'a [f32]),
+}
+
+/// Sums per channel that batch norm's backward needs: of g, and of g * (x - mean).
+#[derive(Clone, Debug, PartialEq)]
+pub struct GradSums {
+    /// Sum of g (C): the gradient of the shift.
+    pub sum: Vec<f64>,
+    /// Sum of g * (x - mean) (C).
+    pub product: Vec<f64>,
+}
+
+/// The two sums over the rows of one group. [`Mask::Output`] masks `dy` on the way.
+pub fn grad_sums(dy: &mut [f32], x: &[f32], affine: &Affine, mask: Mask<'_>) -> GradSums {
+    let (level, width) = (simd::level(), affine.width());
+    let (len, block) = (chunk_len(width), BLOCK_ROWS * width);
+    let Affine {
+        mean,
+        scale,
+        shift,
+        channels,
+    } = affine;
+    let piece = |index: usize, dy: &mut [f32], x: &[f32]| {
+        let (mut sum, mut product) = (vec![0f32; width], vec![0f32; width]);
+        let mut totals = vec![0f64; 2 * width];
+        for (i, (dy, x)) in dy.chunks_mut(block).zip(x.chunks(block)).enumerate() {
+            sum.fill(0.);
+            product.fill(0.);
+            match mask {
+                Mask::None => sums_block(level, dy, x, mean, &mut sum, &mut product),
+                Mask::Recompute => {
+                    sums_relu_block(level, dy, x, mean, scale, shift, &mut sum, &mut product);
+                }
+                Mask::Output(y) => {
+                    let y = &y[index * len + i * block..][..dy.len()];
+                    sums_masking_block(level, dy, x, y, mean, &mut sum, &mut product);
+                }
+            }
+            let lanes = sum.iter().chain(&product);
+            totals
+                .iter_mut()
+                .zip(lanes)
+                .for_each(|(t, v)| *t += f64::from(*v));
+        }
+        totals
+    };
+    let parts = dy
+        .par_chunks_mut(len)
+        .zip(x.par_chunks(len))
+        .enumerate()
+        .map(|(index, (dy, x))| piece(index, dy, x))
+        .collect();
+    let totals = reduce(parts, 2 * width);
+    GradSums {
+        sum: fold(&totals[..width], *channels),
+        product: fold(&totals[width..], *channels),
+    }
+}
+
+/// The gradient of `x`, (g - g_mean) * scale - (x - mean) * slope, in place of `dy`, or into `dx`
+/// where `dy` is still needed. `recompute` masks by the sign of the norm's output.
+pub fn grad_input(
+    dy: &mut [f32],
+    x: &[f32],
+    affine: &Affine,
+    g_mean: &[f64],
+    slope: &[f64],
+    recompute: bool,
+    dx: Option<&mut [f32]>,
+) {
+    let (level, width) = (simd::level(), affine.width());
+    let len = chunk_len(width);
+    let Affine {
+        mean, scale, shift, ..
+    } = affine;
+    let lanes = |values: &[f64]| repeat(values.iter().map(|v| *v as f32), width);
+    let (g_mean, slope) = (lanes(g_mean), lanes(slope));
+    match dx {
+        None => dy
+            .par_chunks_mut(len)
+            .zip(x.par_chunks(len))
+            .for_each(|(dy, x)| match recompute {
+                false => grad_chunk(level, dy, x, mean, scale, &g_mean, &slope),
+                true => grad_relu_chunk(level, dy, x, mean, scale, shift, &g_mean, &slope),
+            }),
+        Some(dx) => {
+            debug_assert!(!recompute, "a gradient that is kept has been masked");
+            dx.par_chunks_mut(len)
+                .zip(dy.par_chunks(len))
+                .zip(x.par_chunks(len))
+                .for_each(|((dx, dy), x)| {
+                    grad_into_chunk(level, dy, x, mean, scale, &g_mean, &slope, dx)
+                });
+        }
+    }
+}

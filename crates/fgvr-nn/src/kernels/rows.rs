@@ -1,0 +1,135 @@
+//! Rows of `c` channels: how they are cut into work, and what bias and ReLU do to them.
+
+use rayon::prelude::*;
+
+use super::simd::{self, simd_fn};
+
+/// Floats in one piece of parallel work.
+const CHUNK: usize = 1 << 16;
+
+/// Rows that are summed in f32 before the sum goes to f64.
+pub(crate) const BLOCK_ROWS: usize = 64;
+
+/// The width at which rows of `c` channels are walked: narrow rows are taken several at once, so
+/// that the inner loop is long enough for vector registers.
+pub(crate) fn width(c: usize) -> usize {
+    c * 64usize.div_ceil(c.max(1)).max(1)
+}
+
+/// Length of a piece of parallel work: whole widths, fixed by the shape alone.
+pub(crate) fn chunk_len(width: usize) -> usize {
+    width * (CHUNK / width.max(1)).max(1)
+}
+
+/// `values` (C), repeated to `width`.
+pub(crate) fn repeat(values: impl Iterator<Item = f32> + Clone, width: usize) -> Vec<f32> {
+    values.cycle().take(width).collect()
+}
+
+/// Folds sums over `width` lanes into sums over `c` channels.
+pub(crate) fn fold(lanes: &[f64], c: usize) -> Vec<f64> {
+    let mut sums = vec![0.; c];
+    for row in lanes.chunks(c.max(1)) {
+        sums.iter_mut().zip(row).for_each(|(s, v)| *s += v);
+    }
+    sums
+}
+
+/// Adds partial sums in order.
+pub(crate) fn reduce(parts: Vec<Vec<f64>>, len: usize) -> Vec<f64> {
+    let mut total = vec![0.; len];
+    for part in parts {
+        total.iter_mut().zip(&part).for_each(|(t, p)| *t += p);
+    }
+    total
+}
+
+simd_fn! {
+    fn add_row(y: &mut [f32], row: &[f32]) {
+        for y in y.chunks_mut(row.len()) {
+            for (y, b) in y.iter_mut().zip(row) {
+                *y += b;
+            }
+        }
+    }
+
+    fn sum_block(x: &[f32], sums: &mut [f32]) {
+        sums.fill(0.);
+        for x in x.chunks(sums.len()) {
+            for (s, x) in sums.iter_mut().zip(x) {
+                *s += x;
+            }
+        }
+    }
+
+    fn relu_chunk(x: &[f32], y: &mut [f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            // Not `max`, which would turn NaN into 0.
+            *y = if *x < 0. { 0. } else { *x };
+        }
+    }
+
+    fn relu_grad_chunk(dy: &mut [f32], y: &[f32]) {
+        for (d, y) in dy.iter_mut().zip(y) {
+            *d = if *y <= 0. { 0. } else { *d };
+        }
+    }
+
+    fn add_chunk(sum: &mut [f32], x: &[f32]) {
+        for (s, x) in sum.iter_mut().zip(x) {
+            *s += x;
+        }
+    }
+}
+
+/// Adds `bias` (C) to each row of `y`.
+pub fn add_bias(y: &mut [f32], bias: &[f32]) {
+    let (level, width) = (simd::level(), width(bias.len()));
+    let row = repeat(bias.iter().copied(), width);
+    y.par_chunks_mut(chunk_len(width))
+        .for_each(|y| add_row(level, y, &row));
+}
+
+/// The sum of all rows of `c` channels: f32 within 64 rows, f64 beyond, in fixed order.
+#[must_use]
+pub fn sum_rows(x: &[f32], c: usize) -> Vec<f64> {
+    let (level, width) = (simd::level(), width(c));
+    let parts = x
+        .par_chunks(chunk_len(width))
+        .map(|chunk| {
+            let (mut block, mut sums) = (vec![0f32; width], vec![0f64; width]);
+            for x in chunk.chunks(BLOCK_ROWS * width) {
+                sum_block(level, x, &mut block);
+                sums.iter_mut()
+                    .zip(&block)
+                    .for_each(|(s, b)| *s += f64::from(*b));
+            }
+            sums
+        })
+        .collect();
+    fold(&reduce(parts, width), c)
+}
+
+/// y = max(x, 0); NaN stays NaN.
+pub fn relu(x: &[f32], y: &mut [f32]) {
+    let level = simd::level();
+    y.par_chunks_mut(CHUNK)
+        .zip(x.par_chunks(CHUNK))
+        .for_each(|(y, x)| relu_chunk(level, x, y));
+}
+
+/// Sets `dy` to zero where the ReLU's output `y` is zero: no gradient at exactly 0, as PyTorch.
+pub fn relu_grad(dy: &mut [f32], y: &[f32]) {
+    let level = simd::level();
+    dy.par_chunks_mut(CHUNK)
+        .zip(y.par_chunks(CHUNK))
+        .for_each(|(dy, y)| relu_grad_chunk(level, dy, y));
+}
+
+/// sum += x.
+pub fn add(sum: &mut [f32], x: &[f32]) {
+    let level = simd::level();
+    sum.par_chunks_mut(CHUNK)
+        .zip(x.par_chunks(CHUNK))
+        .for_each(|(sum, x)| add_chunk(level, sum, x));
+}

@@ -1,0 +1,50 @@
+//! ReLU, and a vector as a map.
+
+use std::sync::Arc;
+
+use candle_core::{Result, bail};
+
+use super::elements;
+use crate::kernels::rows;
+use crate::tape::{to_channels_first, to_channels_last};
+use crate::{Buffer, Map, Tape};
+
+/// max(x, 0). The gradient at exactly 0 is 0, as PyTorch.
+///
+/// # Errors
+/// None in practice.
+pub fn relu(tape: &mut Tape, x: &Map) -> Result<Map> {
+    let mut y = Buffer::scratch(x.data.len());
+    rows::relu(&x.data, &mut y);
+    let y = tape.map(x.shape, y);
+    let (id, output) = (x.id, Arc::clone(&y.data));
+    tape.push(&y, move |mut dy, gradients| {
+        rows::relu_grad(&mut dy, &output);
+        gradients.add(id, dy);
+        Ok(())
+    });
+    Ok(y)
+}
+
+/// A map of one place (N, 1, 1, c*h*w) as PyTorch's `view(N, c, h, w)`.
+///
+/// # Errors
+/// A map of more than one place, or of another number of channels than c*h*w.
+pub fn unflatten(tape: &mut Tape, x: &Map, (c, h, w): (usize, usize, usize)) -> Result<Map> {
+    let [n, rows, columns, width] = x.shape;
+    if (rows, columns, width) != (1, 1, elements("unflatten", [1, h, w, c])?) {
+        let found = &x.shape[1..];
+        bail!(
+            "unflatten: expected one place of {c} x {h} x {w} channels, found {found:?} (H, W, C)"
+        );
+    }
+    let shape = [n, h, w, c];
+    // (N, c*h*w) -> (N, h, w, c)
+    let y = tape.map(shape, to_channels_last(&x.data, shape));
+    let id = x.id;
+    tape.push(&y, move |dy, gradients| {
+        gradients.add(id, Buffer::from_slice(&to_channels_first(&dy, shape)));
+        Ok(())
+    });
+    Ok(y)
+}

@@ -1,0 +1,352 @@
+//! Batch norm (arXiv:1502.03167), with what may follow it fused.
+
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, Var, bail};
+use candle_nn::{Init, ModuleT, VarBuilder};
+
+use super::contiguous;
+use super::normalisation::Normalisation;
+use crate::kernels::norm::{self, Mask, Moments};
+use crate::tape::{to_channels_first, to_channels_last, with_values};
+use crate::{Buffer, Map, NormMode, Tape};
+
+/// The constants of a [`BatchNorm`].
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
+pub struct BatchNormConfig {
+    /// Added to the variance.
+    pub eps: f64,
+    /// Share of the batch's statistics in the new running ones.
+    pub momentum: f64,
+    /// Initial weight; 0 for the last norm of a residual block that starts as the identity.
+    pub initial_weight: f64,
+    /// Whether there are weight and bias at all.
+    pub affine: bool,
+}
+
+impl Default for BatchNormConfig {
+    fn default() -> Self {
+        Self {
+            eps: 1e-5,
+            momentum: 0.1,
+            initial_weight: 1.,
+            affine: true,
+        }
+    }
+}
+
+/// What follows the norm in the same pass: y = norm(x) (+ residual) (then ReLU).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct After<'a> {
+    /// Whether a ReLU follows.
+    pub relu: bool,
+    /// A map of the same shape that is added before the ReLU.
+    pub residual: Option<&'a Map>,
+}
+
+impl After<'_> {
+    /// Nothing follows.
+    pub const NOTHING: Self = Self {
+        relu: false,
+        residual: None,
+    };
+    /// A ReLU follows.
+    pub const RELU: Self = Self {
+        relu: true,
+        residual: None,
+    };
+}
+
+impl<'a> After<'a> {
+    /// `residual` is added, then a ReLU follows: the end of a residual block.
+    #[must_use]
+    pub fn add_relu(residual: &'a Map) -> Self {
+        Self {
+            relu: true,
+            residual: Some(residual),
+        }
+    }
+}
+
+/// Batch norm over all places of a channel; variables `weight`, `bias`, and the buffers
+/// `running_mean`, `running_var` (unbiased variance), all (C).
+///
+/// # Differs
+/// PyTorch's counter `num_batches_tracked` is not kept: the momentum is constant.
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Var,
+    running_var: Var,
+    channels: usize,
+    cfg: BatchNormConfig,
+}
+
+impl BatchNorm {
+    /// A norm over `channels` with PyTorch's constants.
+    ///
+    /// # Errors
+    /// No channels, or a variable that `vb` cannot give.
+    pub fn new(channels: usize, vb: VarBuilder) -> Result<Self> {
+        Self::with_config(channels, &BatchNormConfig::default(), vb)
+    }
+
+    /// A norm over `channels`.
+    ///
+    /// If `vb` hands out plain tensors instead of variables, the running statistics are updated in
+    /// copies of them.
+    ///
+    /// # Errors
+    /// As [`BatchNorm::new`].
+    pub fn with_config(channels: usize, cfg: &BatchNormConfig, vb: VarBuilder) -> Result<Self> {
+        if channels == 0 {
+            bail!("batch_norm: expected 1 or more channels, found 0");
+        }
+        let get = |name: &str, value: f64| vb.get_with_hints(channels, name, Init::Const(value));
+        let constant = |value: f32| Tensor::full(value, channels, &Device::Cpu);
+        let (weight, bias) = match cfg.affine {
+            true => (get("weight", cfg.initial_weight)?, get("bias", 0.)?),
+            false => (constant(1.)?, constant(0.)?),
+        };
+        Ok(Self {
+            weight,
+            bias,
+            running_mean: Var::from_tensor(&get("running_mean", 0.)?)?,
+            running_var: Var::from_tensor(&get("running_var", 1.)?)?,
+            channels,
+            cfg: cfg.clone(),
+        })
+    }
+
+    /// The running mean (C).
+    #[must_use]
+    pub fn running_mean(&self) -> &Var {
+        &self.running_mean
+    }
+
+    /// The running variance (C), unbiased.
+    #[must_use]
+    pub fn running_var(&self) -> &Var {
+        &self.running_var
+    }
+
+    /// The norm on the tape, and what follows it.
+    ///
+    /// # Errors
+    /// Another number of channels, a residual of another shape, batch statistics of a single value
+    /// per channel, or a batch that does not divide into the groups of [`NormMode::Split`].
+    pub fn apply(&self, tape: &mut Tape, x: &Map, mode: NormMode, after: After<'_>) -> Result<Map> {
+        let After { relu, residual } = after;
+        if let Some(residual) = residual
+            && residual.shape != x.shape
+        {
+            bail!(
+                "batch_norm: residual is {:?}, expected {:?} (N, H, W, C)",
+                residual.shape,
+                x.shape
+            );
+        }
+        let norm = self.normalisation(&x.data, x.shape, mode)?;
+        let mut y = Buffer::scratch(x.data.len());
+        norm.forward(&x.data, residual.map(|r| &**r.data), relu, &mut y);
+        let y = tape.map(x.shape, y);
+
+        let (id, input, output) = (x.id, Arc::clone(&x.data), Arc::clone(&y.data));
+        let residual = residual.map(|r| r.id);
+        let parameters = self
+            .cfg
+            .affine
+            .then(|| (self.weight.clone(), self.bias.clone()));
+        tape.push(&y, move |mut dy, gradients| {
+            let mask = match (relu, residual) {
+                (false, _) => Mask::None,
+                (true, None) => Mask::Recompute,
+                (true, Some(_)) => Mask::Output(&output),
+            };
+            let of_parameters = match residual {
+                None => {
+                    let of_parameters = norm.backward(&mut dy, &input, mask, None);
+                    gradients.add(id, dy);
+                    of_parameters
+                }
+                Some(residual) => {
+                    let mut dx = Buffer::scratch(input.len());
+                    let of_parameters = norm.backward(&mut dy, &input, mask, Some(&mut dx));
+                    gradients.add(id, dx);
+                    gradients.add(residual, dy);
+                    of_parameters
+                }
+            };
+            if let Some((weight, bias)) = &parameters {
+                gradients.add_parameter(weight, of_parameters.weight)?;
+                gradients.add_parameter(bias, of_parameters.bias)?;
+            }
+            Ok(())
+        });
+        Ok(y)
+    }
+
+    /// The norm on candle's autograd, of maps (N, C, H, W) or vectors (N, C).
+    ///
+    /// # Errors
+    /// As [`BatchNorm::apply`].
+    pub fn forward(&self, xs: &Tensor, mode: NormMode) -> Result<Tensor> {
+        let shape = match *xs.dims() {
+            [n, c, h, w] => [n, h, w, c],
+            [n, c] => [n, 1, 1, c],
+            _ => bail!(
+                "batch_norm: expected (N, C, H, W) or (N, C), found {:?}",
+                xs.dims()
+            ),
+        };
+        let xs = xs.contiguous()?;
+        let values = with_values(&xs, |values| to_channels_last(values, shape))?;
+        let norm = self.normalisation(&values, shape, mode)?;
+        xs.apply_op3(&self.weight, &self.bias, NormOp { norm, shape })
+    }
+
+    /// The statistics that `mode` asks for, the running ones updated if it says so.
+    fn normalisation(&self, x: &[f32], shape: [usize; 4], mode: NormMode) -> Result<Normalisation> {
+        let [n, h, w, c] = shape;
+        if c != self.channels {
+            bail!("batch_norm: expected {} channels, found {c}", self.channels);
+        }
+        let (groups, update) = match mode {
+            NormMode::Train => (1, true),
+            NormMode::NoUpdate => (1, false),
+            NormMode::Split { groups, update } => (split(n, groups)?, update),
+            NormMode::Eval => return self.with_parameters(&[self.running()?], false),
+        };
+        let count = n / groups * h * w;
+        if count < 2 {
+            bail!(
+                "batch_norm: batch statistics need 2 or more values per channel, found {count} in {n} x {h} x {w}"
+            );
+        }
+        let moments: Vec<Moments> = x.chunks(count * c).map(|x| norm::moments(x, c)).collect();
+        if update {
+            self.update_running(&moments, count)?;
+        }
+        self.with_parameters(&moments, true)
+    }
+
+    fn with_parameters(&self, moments: &[Moments], of_batch: bool) -> Result<Normalisation> {
+        let eps = self.cfg.eps;
+        with_values(&self.weight, |weight| {
+            with_values(&self.bias, |bias| {
+                Normalisation::new(moments, of_batch, eps, weight, bias)
+            })
+        })?
+    }
+
+    fn running(&self) -> Result<Moments> {
+        let wide = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect();
+        Ok(Moments {
+            mean: with_values(&self.running_mean, wide)?,
+            variance: with_values(&self.running_var, wide)?,
+        })
+    }
+
+    /// running += momentum (mean over groups - running), the variance unbiased.
+    fn update_running(&self, groups: &[Moments], count: usize) -> Result<()> {
+        let running = self.running()?;
+        let unbiased = count as f64 / (count - 1) as f64;
+        let blend = |before: &[f64], of: &dyn Fn(&Moments) -> &[f64], factor: f64| -> Vec<f32> {
+            let blended = before.iter().enumerate().map(|(c, before)| {
+                let sum: f64 = groups.iter().map(|g| of(g)[c]).sum();
+                let now = factor * sum / groups.len() as f64;
+                ((1. - self.cfg.momentum) * before + self.cfg.momentum * now) as f32
+            });
+            blended.collect()
+        };
+        let mean = blend(&running.mean, &|m| &m.mean, 1.);
+        let variance = blend(&running.variance, &|m| &m.variance, unbiased);
+        self.running_mean
+            .set(&Tensor::from_vec(mean, self.channels, &Device::Cpu)?)?;
+        self.running_var
+            .set(&Tensor::from_vec(variance, self.channels, &Device::Cpu)?)
+    }
+}
+
+/// The number of groups that a batch of `n` is split into: `asked`, or, if that leaves fewer than
+/// two images a group, the largest number that does not.
+fn split(n: usize, asked: usize) -> Result<usize> {
+    if asked == 0 {
+        bail!("batch_norm: a batch cannot be split into 0 groups");
+    }
+    if n < 2 * asked {
+        let fewer = (1..=n / 2).rev().find(|groups| n.is_multiple_of(*groups));
+        return Ok(fewer.unwrap_or(1));
+    }
+    if !n.is_multiple_of(asked) {
+        bail!("batch_norm: {n} images do not divide into {asked} groups");
+    }
+    Ok(asked)
+}
+
+impl ModuleT for BatchNorm {
+    fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
+        self.forward(
+            xs,
+            if train {
+                NormMode::Train
+            } else {
+                NormMode::Eval
+            },
+        )
+    }
+}
+
+/// The norm on candle's autograd: inputs x, weight and bias, with statistics taken beforehand.
+struct NormOp {
+    norm: Normalisation,
+    shape: [usize; 4],
+}
+
+impl CustomOp3 for NormOp {
+    fn name(&self) -> &'static str {
+        "batch_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        layout: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let x = to_channels_last(contiguous(x, layout)?, self.shape);
+        let mut y = Buffer::scratch(x.len());
+        self.norm.forward(&x, None, false, &mut y);
+        Ok((
+            CpuStorage::F32(to_channels_first(&y, self.shape)),
+            layout.shape().clone(),
+        ))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let mut dy = with_values(dy, |dy| to_channels_last(dy, self.shape))?;
+        let input = with_values(x, |x| to_channels_last(x, self.shape))?;
+        let gradients = self.norm.backward(&mut dy, &input, Mask::None, None);
+        let like =
+            |values, tensor: &Tensor| Tensor::from_vec(values, tensor.shape(), tensor.device());
+        let dx = like(to_channels_first(&dy, self.shape), x)?;
+        Ok((
+            Some(dx),
+            Some(like(gradients.weight, weight)?),
+            Some(like(gradients.bias, bias)?),
+        ))
+    }
+}

@@ -1,0 +1,41 @@
+//! Layers on the [`Tape`](crate::Tape), each also a candle `ModuleT` with a right backward.
+//!
+//! On the tape a layer is `apply(&mut tape, &map, ..)`; with candle's autograd it is
+//! `forward_t(&tensor, train)` from [`candle_nn::ModuleT`]. Both run the same kernels on the same
+//! variables. The names and the initial values of the variables are torchvision's.
+
+use candle_core::{CpuStorage, Layout, Result, bail};
+
+mod activation;
+mod batch_norm;
+mod conv2d;
+mod linear;
+mod normalisation;
+mod pool;
+mod resize;
+
+pub use activation::{relu, unflatten};
+pub use batch_norm::{After, BatchNorm, BatchNormConfig};
+pub use conv2d::{Conv2d, ConvConfig};
+pub use linear::Linear;
+pub use pool::{PoolConfig, avg_pool, global_mean, max_pool};
+pub use resize::{resize_bilinear, upsample_nearest};
+
+/// The values of a contiguous operand.
+fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
+        None => bail!("expected a contiguous operand, found {layout:?}"),
+    }
+}
+
+/// The number of elements of `shape`, (N, H, W, C).
+fn elements(op: &str, shape: [usize; 4]) -> Result<usize> {
+    let product = shape
+        .iter()
+        .try_fold(1usize, |product, size| product.checked_mul(*size));
+    match product.filter(|elements| *elements <= isize::MAX as usize / size_of::<f32>()) {
+        Some(elements) => Ok(elements),
+        None => bail!("{op}: {shape:?} (N, H, W, C) is larger than memory"),
+    }
+}

@@ -1,0 +1,119 @@
+//! Max, average and global pooling.
+
+use candle_core::{Result, bail};
+
+use crate::kernels::pool::{self, PoolShape};
+use crate::{Buffer, Map, Tape};
+
+/// The windows of a pooling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
+pub struct PoolConfig {
+    /// Side of the window, at most 16.
+    pub kernel: usize,
+    /// Distance between windows.
+    pub stride: usize,
+    /// Places added around the input, at most half of the kernel.
+    pub padding: usize,
+}
+
+impl Default for PoolConfig {
+    /// The 3 x 3 windows at stride 2 of ResNet's stem.
+    fn default() -> Self {
+        Self {
+            kernel: 3,
+            stride: 2,
+            padding: 1,
+        }
+    }
+}
+
+impl PoolConfig {
+    fn shape(&self, op: &str, input: [usize; 4]) -> Result<PoolShape> {
+        let Self {
+            kernel,
+            stride,
+            padding,
+        } = *self;
+        if !(1..=16).contains(&kernel) || stride == 0 || padding > kernel / 2 {
+            bail!(
+                "{op}: kernel {kernel} (1 to 16), stride {stride} (1 or more), padding {padding} (at most half the kernel)"
+            );
+        }
+        let [_, h, w, _] = input;
+        if h == 0 || w == 0 || h.min(w) + 2 * padding < kernel {
+            bail!(
+                "{op}: an input of {h} x {w} with padding {padding} is smaller than the kernel of {kernel}"
+            );
+        }
+        Ok(PoolShape {
+            input,
+            kernel,
+            stride,
+            padding,
+        })
+    }
+}
+
+/// The largest value of each window; the gradient goes to the first of equal ones, as PyTorch.
+///
+/// # Errors
+/// Windows that [`PoolConfig`] does not allow, or an input smaller than one.
+pub fn max_pool(tape: &mut Tape, x: &Map, cfg: &PoolConfig) -> Result<Map> {
+    let shape = cfg.shape("max_pool", x.shape)?;
+    let len = shape.output().iter().product();
+    let (mut y, mut taps) = (Buffer::scratch(len), vec![0u8; len]);
+    pool::max(&shape, &x.data, &mut y, &mut taps);
+    let y = tape.map(shape.output(), y);
+    let (id, len) = (x.id, x.data.len());
+    tape.push(&y, move |dy, gradients| {
+        let mut dx = Buffer::scratch(len);
+        pool::max_grad(&shape, &dy, &taps, &mut dx);
+        gradients.add(id, dx);
+        Ok(())
+    });
+    Ok(y)
+}
+
+/// The mean of each window; padding counts as zeros (PyTorch's `count_include_pad=True`).
+///
+/// # Errors
+/// As [`max_pool`].
+pub fn avg_pool(tape: &mut Tape, x: &Map, cfg: &PoolConfig) -> Result<Map> {
+    let shape = cfg.shape("avg_pool", x.shape)?;
+    let mut y = Buffer::scratch(shape.output().iter().product());
+    pool::average(&shape, &x.data, &mut y);
+    let y = tape.map(shape.output(), y);
+    let (id, len) = (x.id, x.data.len());
+    tape.push(&y, move |dy, gradients| {
+        let mut dx = Buffer::scratch(len);
+        pool::average_grad(&shape, &dy, &mut dx);
+        gradients.add(id, dx);
+        Ok(())
+    });
+    Ok(y)
+}
+
+/// The mean over all places, (N, H, W, C) to (N, 1, 1, C).
+///
+/// # Errors
+/// A map without places.
+pub fn global_mean(tape: &mut Tape, x: &Map) -> Result<Map> {
+    let [n, h, w, c] = x.shape;
+    let places = h * w;
+    if places == 0 {
+        bail!("global_mean: a map of {h} x {w} has no places");
+    }
+    let mut y = Buffer::scratch(n * c);
+    pool::global_mean(&x.data, places, c, &mut y);
+    let y = tape.map([n, 1, 1, c], y);
+    let (id, len) = (x.id, x.data.len());
+    tape.push(&y, move |dy, gradients| {
+        let mut dx = Buffer::scratch(len);
+        pool::global_mean_grad(&dy, places, c, &mut dx);
+        gradients.add(id, dx);
+        Ok(())
+    });
+    Ok(y)
+}

@@ -1,0 +1,60 @@
+//! Nearest and bilinear resizing.
+
+use candle_core::{Result, bail};
+
+use super::elements;
+use crate::kernels::resize;
+use crate::{Buffer, Map, Tape};
+
+/// Each place repeated `factor` times along both sides.
+///
+/// # Errors
+/// A factor of zero, or one that memory cannot hold.
+pub fn upsample_nearest(tape: &mut Tape, x: &Map, factor: usize) -> Result<Map> {
+    if factor == 0 {
+        bail!("upsample_nearest: expected a factor of 1 or more, found 0");
+    }
+    let shape = x.shape;
+    let [n, h, w, c] = shape;
+    let out = [n, h.saturating_mul(factor), w.saturating_mul(factor), c];
+    let mut y = Buffer::scratch(elements("upsample_nearest", out)?);
+    resize::nearest(&x.data, shape, factor, &mut y);
+    let y = tape.map(out, y);
+    let (id, len) = (x.id, x.data.len());
+    tape.push(&y, move |dy, gradients| {
+        let mut dx = Buffer::scratch(len);
+        resize::nearest_grad(&dy, shape, factor, &mut dx);
+        gradients.add(id, dx);
+        Ok(())
+    });
+    Ok(y)
+}
+
+/// Bilinear resizing to `size` = (h, w), PyTorch's `interpolate(mode="bilinear",
+/// align_corners=False, antialias=False)`.
+///
+/// # Errors
+/// A side of zero, before or after, or a size that memory cannot hold.
+pub fn resize_bilinear(tape: &mut Tape, x: &Map, size: (usize, usize)) -> Result<Map> {
+    let shape = x.shape;
+    let [n, h, w, c] = shape;
+    if [h, w, size.0, size.1].contains(&0) {
+        bail!(
+            "resize_bilinear: {h} x {w} to {} x {}: a side is zero",
+            size.0,
+            size.1
+        );
+    }
+    let out = [n, size.0, size.1, c];
+    let mut y = Buffer::scratch(elements("resize_bilinear", out)?);
+    resize::bilinear(&x.data, shape, size, &mut y);
+    let y = tape.map(out, y);
+    let (id, len) = (x.id, x.data.len());
+    tape.push(&y, move |dy, gradients| {
+        let mut dx = Buffer::scratch(len);
+        resize::bilinear_grad(&dy, shape, size, &mut dx);
+        gradients.add(id, dx);
+        Ok(())
+    });
+    Ok(y)
+}

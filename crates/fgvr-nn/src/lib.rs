@@ -1,0 +1,28 @@
+//! Layers that train right and fast: a reverse tape over channels-last buffers, with candle tensors
+//! at the edges.
+//!
+//! candle's autograd is right for heads and losses, and wrong, missing or slow for convolutional
+//! trunks. So a trunk runs on this crate's [`Tape`]; its outputs re-enter candle as leaf variables;
+//! after candle's `loss.backward()` the tape carries the gradients of those leaves on through the
+//! trunk.
+//!
+//! Images and feature maps are (N, C, H, W) at every public edge; inside, [`Map`] keeps them
+//! channels-last, (N, H, W, C).
+
+mod buffer;
+mod model;
+mod parameters;
+mod tape;
+
+pub mod kernels;
+pub mod layers;
+pub mod optim;
+
+pub use buffer::Buffer;
+pub use model::{Decoder, Encoder, Features, NormMode};
+pub use parameters::Parameters;
+pub use tape::{Gradients, Map, Tape};
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+pub struct ReadmeDoctests;

@@ -1,0 +1,361 @@
+//! A reverse tape over channels-last maps.
+//!
+//! Forward pushes, for each operation, a closure with what its backward needs. Backward walks them
+//! in reverse, hands each the gradient of its output, and lets it add to the gradients of its
+//! inputs: the first arrival is moved in, a second is added, so nothing is filled with zeros.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use candle_core::backprop::GradStore;
+use candle_core::{Device, Result, Storage, Tensor, Var, bail};
+use rayon::prelude::*;
+
+use crate::Buffer;
+use crate::kernels::rows;
+
+/// A channels-last activation (N, H, W, C) on a tape.
+#[derive(Clone, Debug)]
+pub struct Map {
+    pub(crate) id: usize,
+    pub(crate) shape: [usize; 4],
+    pub(crate) data: Arc<Buffer>,
+}
+
+impl Map {
+    /// (N, H, W, C).
+    #[must_use]
+    pub fn shape(&self) -> [usize; 4] {
+        self.shape
+    }
+
+    /// The values, channels-last.
+    #[must_use]
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// A candle tensor (N, C, H, W) with the same values.
+    ///
+    /// # Errors
+    /// None in practice: candle checks the element count.
+    pub fn to_tensor(&self) -> Result<Tensor> {
+        let [n, h, w, c] = self.shape;
+        let values = to_channels_first(&self.data, self.shape);
+        Tensor::from_vec(values, (n, c, h, w), &Device::Cpu)
+    }
+}
+
+type Backward = Box<dyn FnOnce(Buffer, &mut Gradients<'_>) -> Result<()> + Send>;
+
+struct Node {
+    output: usize,
+    backward: Backward,
+}
+
+/// A leaf variable that left the tape, and the map whose values it has.
+struct Leaf {
+    var: Var,
+    map: usize,
+    shape: [usize; 4],
+}
+
+/// The record of one pass of a network. See the module's documentation.
+#[derive(Default)]
+pub struct Tape {
+    recording: bool,
+    maps: usize,
+    nodes: Vec<Node>,
+    leaves: Vec<Leaf>,
+    /// Inputs whose gradient nobody asked for.
+    constants: Vec<usize>,
+    /// The input whose gradient `backward` returns, and the dims it came with.
+    input: Option<(usize, [usize; 4], Vec<usize>)>,
+}
+
+/// Gradients on their way back: of maps by id, and of parameters by variable.
+pub struct Gradients<'a> {
+    maps: HashMap<usize, Buffer>,
+    parameters: &'a mut GradStore,
+}
+
+impl Gradients<'_> {
+    /// Adds `gradient` to that of `map`; the first arrival is moved in.
+    pub fn add(&mut self, map: usize, gradient: Buffer) {
+        match self.maps.get_mut(&map) {
+            None => {
+                self.maps.insert(map, gradient);
+            }
+            Some(sum) => rows::add(sum, &gradient),
+        }
+    }
+
+    /// Adds `gradient`, laid out like `parameter`, to that of `parameter`.
+    ///
+    /// # Errors
+    /// A gradient whose element count is not the parameter's.
+    pub fn add_parameter(&mut self, parameter: &Tensor, gradient: Vec<f32>) -> Result<()> {
+        let gradient = Tensor::from_vec(gradient, parameter.shape(), parameter.device())?;
+        let sum = match self.parameters.remove(parameter) {
+            Some(before) => (before + gradient)?,
+            None => gradient,
+        };
+        self.parameters.insert(parameter, sum);
+        Ok(())
+    }
+}
+
+impl Tape {
+    /// A tape that records the way back.
+    #[must_use]
+    pub fn recording() -> Self {
+        Self {
+            recording: true,
+            ..Self::default()
+        }
+    }
+
+    /// A tape for inference: operations run, nothing is kept.
+    #[must_use]
+    pub fn inference() -> Self {
+        Self::default()
+    }
+
+    /// Whether operations must keep what their backward needs.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        self.recording
+    }
+
+    /// Puts images (N, C, H, W), or vectors (N, C) as a map of one place, on the tape.
+    /// With `wants_gradient`, [`Tape::backward`] returns the gradient of this input.
+    ///
+    /// # Errors
+    /// A tensor that is not f32 on the CPU with two or four dimensions.
+    pub fn input(&mut self, tensor: &Tensor, wants_gradient: bool) -> Result<Map> {
+        let dims = tensor.dims().to_vec();
+        let (n, c, h, w) = match *dims {
+            [n, c, h, w] => (n, c, h, w),
+            [n, c] => (n, c, 1, 1),
+            _ => bail!("tape input: expected (N, C, H, W) or (N, C), found {dims:?}"),
+        };
+        let shape = [n, h, w, c];
+        let data = with_values(tensor, |values| to_channels_last(values, shape))?;
+        let map = self.map(shape, data);
+        if wants_gradient {
+            self.input = Some((map.id, shape, dims));
+        } else {
+            self.constants.push(map.id);
+        }
+        Ok(map)
+    }
+
+    /// Whether a gradient of `map` has a use: false for an input put on the tape without asking for
+    /// one, so that the first layer can leave out the work.
+    #[must_use]
+    pub fn needs_gradient(&self, map: &Map) -> bool {
+        self.recording && !self.constants.contains(&map.id)
+    }
+
+    /// A new map on this tape.
+    pub fn map(&mut self, shape: [usize; 4], data: Buffer) -> Map {
+        debug_assert_eq!(shape.iter().product::<usize>(), data.len());
+        self.maps += 1;
+        Map {
+            id: self.maps,
+            shape,
+            data: Arc::new(data),
+        }
+    }
+
+    /// Records how the gradient of `output` travels on. A tape for inference drops it.
+    pub fn push(
+        &mut self,
+        output: &Map,
+        backward: impl FnOnce(Buffer, &mut Gradients<'_>) -> Result<()> + Send + 'static,
+    ) {
+        if self.recording {
+            self.nodes.push(Node {
+                output: output.id,
+                backward: Box::new(backward),
+            });
+        }
+    }
+
+    /// `map` as a leaf variable of candle's, (N, C, H, W).
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn output(&mut self, map: &Map) -> Result<Var> {
+        let var = Var::from_tensor(&map.to_tensor()?)?;
+        self.leaf(var, map)
+    }
+
+    /// A map of one place, (N, 1, 1, C), as a leaf variable (N, C).
+    ///
+    /// # Errors
+    /// A map of more than one place.
+    pub fn output_vector(&mut self, map: &Map) -> Result<Var> {
+        let [n, h, w, c] = map.shape;
+        if (h, w) != (1, 1) {
+            bail!("output_vector: expected a map of one place, found {h}x{w}");
+        }
+        let var = Var::from_tensor(&Tensor::from_slice(map.data(), (n, c), &Device::Cpu)?)?;
+        self.leaf(var, map)
+    }
+
+    fn leaf(&mut self, var: Var, map: &Map) -> Result<Var> {
+        self.leaves.push(Leaf {
+            var: var.clone(),
+            map: map.id,
+            shape: map.shape,
+        });
+        Ok(var)
+    }
+
+    /// Carries the gradients of the leaves back: parameter gradients are added to `parameters`, and
+    /// the gradient of the input is returned where [`Tape::input`] asked for it (zeros if none
+    /// arrived there).
+    ///
+    /// # Errors
+    /// A tape for inference, or one none of whose leaves has a gradient in `leaf_gradients`: the
+    /// loss does not depend on this pass.
+    pub fn backward(
+        self,
+        leaf_gradients: &GradStore,
+        parameters: &mut GradStore,
+    ) -> Result<Option<Tensor>> {
+        if !self.recording {
+            bail!("tape backward: this tape was made for inference");
+        }
+        let mut gradients = Gradients {
+            maps: HashMap::new(),
+            parameters,
+        };
+        for leaf in &self.leaves {
+            if let Some(gradient) = leaf_gradients.get(&leaf.var) {
+                let gradient =
+                    with_values(gradient, |values| to_channels_last(values, leaf.shape))?;
+                gradients.add(leaf.map, gradient);
+            }
+        }
+        if gradients.maps.is_empty() {
+            bail!(
+                "tape backward: none of the {} leaves has a gradient; the loss does not depend on this pass",
+                self.leaves.len()
+            );
+        }
+        for node in self.nodes.into_iter().rev() {
+            if let Some(gradient) = gradients.maps.remove(&node.output) {
+                (node.backward)(gradient, &mut gradients)?;
+            }
+        }
+        let Some((id, shape, dims)) = self.input else {
+            return Ok(None);
+        };
+        let gradient = match gradients.maps.remove(&id) {
+            Some(gradient) => to_channels_first(&gradient, shape),
+            None => vec![0.; shape.iter().product()],
+        };
+        Ok(Some(Tensor::from_vec(gradient, dims, &Device::Cpu)?))
+    }
+}
+
+/// Runs `f` over the values of an f32 tensor on the CPU, in the order of its shape.
+pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else {
+        bail!(
+            "expected a tensor on the CPU, found one on {:?}",
+            tensor.device()
+        );
+    };
+    let start = layout.start_offset();
+    Ok(f(
+        &storage.as_slice::<f32>()?[start..start + tensor.elem_count()]
+    ))
+}
+
+/// (N, C, H, W) values into a channels-last buffer of `shape` (N, H, W, C).
+pub(crate) fn to_channels_last(values: &[f32], [_, h, w, c]: [usize; 4]) -> Buffer {
+    let mut out = Buffer::scratch(values.len());
+    let places = h * w;
+    out.par_chunks_mut((places * c).max(1))
+        .zip(values.par_chunks((places * c).max(1)))
+        .for_each(|(out, image)| transpose(image, out, c, places));
+    out
+}
+
+/// Channels-last values of `shape` (N, H, W, C) as (N, C, H, W).
+pub(crate) fn to_channels_first(values: &[f32], [_, h, w, c]: [usize; 4]) -> Vec<f32> {
+    let mut out = vec![0.; values.len()];
+    let places = h * w;
+    out.par_chunks_mut((places * c).max(1))
+        .zip(values.par_chunks((places * c).max(1)))
+        .for_each(|(out, image)| transpose(image, out, places, c));
+    out
+}
+
+/// `from` (rows, columns) into `to` (columns, rows).
+fn transpose(from: &[f32], to: &mut [f32], rows: usize, columns: usize) {
+    for r in 0..rows {
+        for (column, value) in from[r * columns..][..columns].iter().enumerate() {
+            to[column * rows + r] = *value;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::DType;
+
+    fn double(tape: &mut Tape, x: &Map) -> Map {
+        let y = Buffer::from_slice(&x.data.iter().map(|v| 2. * v).collect::<Vec<_>>());
+        let y = tape.map(x.shape, y);
+        let id = x.id;
+        tape.push(&y, move |mut gradient, gradients| {
+            gradient.iter_mut().for_each(|g| *g *= 2.);
+            gradients.add(id, gradient);
+            Ok(())
+        });
+        y
+    }
+
+    #[test]
+    fn two_consumers_add_up_and_shapes_survive() {
+        let x = Tensor::arange(0f32, 24., &Device::Cpu)
+            .unwrap()
+            .reshape((2, 3, 2, 2))
+            .unwrap();
+        let mut tape = Tape::recording();
+        let input = tape.input(&x, true).unwrap();
+        let once = double(&mut tape, &input);
+        let twice = double(&mut tape, &once);
+        let (once, twice) = (tape.output(&once).unwrap(), tape.output(&twice).unwrap());
+        let loss = ((once.as_tensor() + twice.as_tensor()).unwrap() * &x).unwrap();
+        let leaf_gradients = loss.sum_all().unwrap().backward().unwrap();
+        let dx = tape
+            .backward(&leaf_gradients, &mut GradStore::default())
+            .unwrap();
+        let expected = (&x * 6.).unwrap(); // x*(2x + 4x) with x in the weight held constant
+        let off = (dx.unwrap() - expected)
+            .unwrap()
+            .abs()
+            .unwrap()
+            .sum_all()
+            .unwrap();
+        assert_eq!(off.to_scalar::<f32>().unwrap(), 0.);
+    }
+
+    #[test]
+    fn leaves_without_gradient_are_an_error() {
+        let mut tape = Tape::recording();
+        let x = Tensor::zeros((1, 1, 2, 2), DType::F32, &Device::Cpu).unwrap();
+        let map = tape.input(&x, false).unwrap();
+        tape.output(&map).unwrap();
+        let error = tape.backward(&GradStore::default(), &mut GradStore::default());
+        assert!(error.unwrap_err().to_string().contains("does not depend"));
+    }
+}

@@ -1,0 +1,11 @@
+//! Each layer on the tape and on candle's autograd, against naive f64 references (gradients by
+//! central differences) and against PyTorch.
+
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+
+mod autograd;
+mod conv;
+mod linear;
+mod norm;
+mod places;
+mod support;
