@@ -1,0 +1,185 @@
+//! Bilinear resampling with antialiasing, straight from 8-bit pixels.
+//!
+//! Each output pixel is a triangle-weighted mean of the source pixels under it; when shrinking, the
+//! triangle is as wide as the scale. Rows first (contiguous, so that the compiler vectorises), then
+//! columns, into float planes.
+
+use super::Planes;
+use crate::Image;
+
+/// A rectangle of a picture, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// First row.
+    pub top: usize,
+    /// First column.
+    pub left: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+/// The source pixels of one output pixel: weights from `first` on, which add up to 1.
+struct Taps {
+    first: usize,
+    weights: Vec<f32>,
+}
+
+/// Resizes `region` of `image` to `size` rows and columns, values in [0, 1].
+///
+/// Nothing outside the region is read, as when the region were cut out first. Same definition as
+/// PyTorch's `interpolate(mode="bilinear", antialias=True)`.
+///
+/// # Panics
+/// If `region` is empty or leaves the image, or `image.pixels` is shorter than its size says.
+#[must_use]
+pub fn resize(image: &Image, region: Region, size: (usize, usize)) -> Planes {
+    let window = Region {
+        top: 0,
+        left: 0,
+        height: size.0,
+        width: size.1,
+    };
+    resize_window(image, region, size, window)
+}
+
+/// The part `window` of what [`resize`] makes, without computing the rest.
+pub(crate) fn resize_window(
+    image: &Image,
+    region: Region,
+    size: (usize, usize),
+    window: Region,
+) -> Planes {
+    let rows = taps(region.height, size.0, window.top, window.height);
+    let columns = taps(region.width, size.1, window.left, window.width);
+    let mut planes = Planes::zeros(window.height, window.width);
+    // Only the source columns that some output column needs.
+    let first = columns.first().map_or(0, |t| t.first);
+    let end = columns.last().map_or(0, |t| t.first + t.weights.len());
+    let mut row = vec![0f32; 3 * (end - first)];
+    for (y, tap) in rows.iter().enumerate() {
+        row.fill(0.);
+        for (i, weight) in tap.weights.iter().enumerate() {
+            let weight = weight / 255.;
+            let start = (region.top + tap.first + i) * image.width + region.left + first;
+            let source = &image.pixels[3 * start..][..row.len()];
+            for (sum, &pixel) in row.iter_mut().zip(source) {
+                *sum += weight * f32::from(pixel);
+            }
+        }
+        let width = planes.width;
+        let [red, green, blue] = planes.channels_mut();
+        for (x, tap) in columns.iter().enumerate() {
+            let mut sums = [0f32; 3];
+            let source = row[3 * (tap.first - first)..].chunks_exact(3);
+            for (pixel, weight) in source.zip(&tap.weights) {
+                for (sum, value) in sums.iter_mut().zip(pixel) {
+                    *sum += weight * value;
+                }
+            }
+            // Weights add up to 1 but for rounding, which must not leave [0, 1].
+            red[y * width + x] = sums[0].clamp(0., 1.);
+            green[y * width + x] = sums[1].clamp(0., 1.);
+            blue[y * width + x] = sums[2].clamp(0., 1.);
+        }
+    }
+    planes
+}
+
+/// The taps of the outputs `start..start + count` of `to`, over `from` source pixels.
+fn taps(from: usize, to: usize, start: usize, count: usize) -> Vec<Taps> {
+    let scale = from as f64 / to as f64;
+    let support = scale.max(1.);
+    (start..start + count)
+        .map(|i| {
+            let centre = scale * (i as f64 + 0.5);
+            let first = (centre - support + 0.5).max(0.) as usize;
+            let end = ((centre + support + 0.5) as usize).min(from);
+            let weight = |j: usize| (1. - ((j as f64 + 0.5 - centre) / support).abs()).max(0.);
+            let total: f64 = (first..end).map(weight).sum();
+            Taps {
+                first,
+                weights: (first..end).map(|j| (weight(j) / total) as f32).collect(),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ramp(height: usize, width: usize) -> Image {
+        let pixels = (0..3 * height * width)
+            .map(|i| (i * 7 % 256) as u8)
+            .collect();
+        Image {
+            width,
+            height,
+            pixels,
+        }
+    }
+
+    #[test]
+    fn resizing_to_the_same_size_changes_nothing() {
+        let image = ramp(5, 6);
+        let whole = Region {
+            top: 0,
+            left: 0,
+            height: 5,
+            width: 6,
+        };
+        let planes = resize(&image, whole, (5, 6));
+        for (c, plane) in planes.channels().into_iter().enumerate() {
+            for (i, value) in plane.iter().enumerate() {
+                let expected = f32::from(image.pixels[3 * i + c]) / 255.;
+                assert!((value - expected).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_is_a_part_of_the_whole() {
+        let image = ramp(31, 23);
+        let region = Region {
+            top: 2,
+            left: 3,
+            height: 27,
+            width: 19,
+        };
+        let window = Region {
+            top: 4,
+            left: 1,
+            height: 5,
+            width: 6,
+        };
+        let whole = resize(&image, region, (12, 11));
+        let part = resize_window(&image, region, (12, 11), window);
+        for c in 0..3 {
+            for y in 0..5 {
+                let expected = &whole.channels()[c][(y + 4) * 11 + 1..][..6];
+                assert_eq!(&part.channels()[c][y * 6..][..6], expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_constant_picture_stays_constant_at_any_size() {
+        let image = Image {
+            width: 37,
+            height: 5,
+            pixels: vec![255; 3 * 37 * 5],
+        };
+        let region = Region {
+            top: 0,
+            left: 0,
+            height: 5,
+            width: 37,
+        };
+        for size in [(1, 1), (3, 50), (90, 2)] {
+            let planes = resize(&image, region, size);
+            assert!(planes.values.iter().all(|v| (0.999_999..=1.).contains(v)));
+        }
+    }
+}

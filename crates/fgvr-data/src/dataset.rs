@@ -1,0 +1,63 @@
+//! What a data set is: images that load by index, each with an id and perhaps a label.
+
+use crate::Error;
+
+/// A decoded picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Pixels per row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// RGB, interleaved, row by row: `3 * width * height` bytes.
+    pub pixels: Vec<u8>,
+}
+
+/// Where in an image the parts lie that tell its class from its look-alikes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartMask {
+    /// Pixels per row, those of the image.
+    pub width: usize,
+    /// Rows, those of the image.
+    pub height: usize,
+    /// `width * height` values, row by row: 1 on such a part, 0 elsewhere.
+    pub values: Vec<f32>,
+}
+
+/// Images by index, in an order that never changes.
+pub trait Dataset: Send + Sync {
+    /// How many images there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The image at `index`, the same pixels at every call.
+    ///
+    /// # Errors
+    ///
+    /// An `index` past the end, or an image that cannot be read or decoded.
+    fn load(&self, index: usize) -> Result<Image, Error>;
+
+    /// The class of the image at `index`, a position in [`classes`](Self::classes); `None` without
+    /// one and past the end.
+    fn label(&self, index: usize) -> Option<u32>;
+
+    /// A name for the image at `index` that says where it comes from.
+    fn id(&self, index: usize) -> String;
+
+    /// The names of the classes, by label; empty for a set without labels.
+    fn classes(&self) -> &[String];
+
+    /// The parts that tell the class of the image at `index`, where the set knows them.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    fn part_mask(&self, index: usize) -> Result<Option<PartMask>, Error> {
+        let _ = index;
+        Ok(None)
+    }
+}

@@ -1,0 +1,170 @@
+//! What can go wrong between a data set's name and a batch.
+
+use std::path::PathBuf;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An index past the end of a data set.
+    #[error("{set} has {len} images, so there is none at index {index}")]
+    IndexOutOfRange {
+        /// The data set.
+        set: String,
+        /// The index asked for.
+        index: usize,
+        /// How many images the set has.
+        len: usize,
+    },
+
+    /// A setting outside its range.
+    #[error("{setting} is {found}, expected {expected}")]
+    Setting {
+        /// The setting's name, as in a configuration file.
+        setting: &'static str,
+        /// The value given.
+        found: String,
+        /// What it may be.
+        expected: String,
+    },
+
+    /// A name that is neither a built-in set nor a folder.
+    #[error("{spec}: no such data set; expected \"builtin:lookalikes\" or a folder of photos")]
+    UnknownSet {
+        /// The name given.
+        spec: String,
+    },
+
+    /// A folder that is not there.
+    #[error("{}: no such folder; name a folder of photos or builtin:lookalikes", path.display())]
+    NoFolder {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+
+    /// A file where a folder is expected.
+    #[error("{}: not a folder", path.display())]
+    NotAFolder {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// A folder without photos.
+    #[error("{}: no images (jpg, jpeg, png, webp, bmp) in this folder or below; name a folder that holds some", path.display())]
+    NoPhotos {
+        /// The folder.
+        path: PathBuf,
+    },
+
+    /// Folders that do not say what is to be trained on.
+    #[error("{}: {problem}", path.display())]
+    Layout {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// A file or folder that the system does not give or take.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+
+    /// A file that is not a picture of a known format, or a damaged one.
+    #[error("{}: {source}", path.display())]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// The decoder's error.
+        source: image::ImageError,
+    },
+
+    /// A picture that ends before its last pixel.
+    #[error("{}: truncated, {problem}", path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        problem: &'static str,
+    },
+
+    /// A picture or file larger than allowed; nothing was allocated for it.
+    #[error("{}: {what} is {found}, expected at most {most}", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What is too large.
+        what: &'static str,
+        /// How large it is.
+        found: u64,
+        /// The limit.
+        most: u64,
+    },
+
+    /// An [`Image`](crate::Image) whose bytes do not fit its size, or without any.
+    #[error(
+        "{id}: image of {width} x {height} with {bytes} bytes, expected 3 * {width} * {height}"
+    )]
+    Malformed {
+        /// The image's name in its set.
+        id: String,
+        /// Its width.
+        width: usize,
+        /// Its height.
+        height: usize,
+        /// How many bytes it has.
+        bytes: usize,
+    },
+
+    /// A view of the wrong length.
+    #[error("transform: a view of image {index} has {found} values, expected 3 * {size} * {size}")]
+    View {
+        /// The image.
+        index: usize,
+        /// How many values the view has.
+        found: usize,
+        /// Its side, as the loader was told.
+        size: usize,
+    },
+
+    /// Fewer images than one batch takes.
+    #[error(
+        "loader: {images} images do not fill a batch of {batch}; take smaller batches or keep the last, smaller one"
+    )]
+    NoBatch {
+        /// How many images there are.
+        images: usize,
+        /// Images per batch.
+        batch: usize,
+    },
+
+    /// More unreadable images than the budget allows.
+    #[error(
+        "{found} unreadable images, the budget is {budget} of {images}; remove them or raise loader.bad_image_budget; the first: {first}"
+    )]
+    TooManyUnreadable {
+        /// How many were found.
+        found: usize,
+        /// How many are allowed.
+        budget: usize,
+        /// How many images there are in all.
+        images: usize,
+        /// Which is the first, and why.
+        first: String,
+    },
+
+    /// A worker of the loader that gave up.
+    #[error("loader: {problem}")]
+    Worker {
+        /// What happened.
+        problem: String,
+    },
+
+    /// A tensor of an unexpected shape, or another error of candle's.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}

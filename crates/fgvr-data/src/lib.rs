@@ -1,0 +1,35 @@
+//! Image folders and a procedural look-alike set, seeded augmentation, and a loader that gives the
+//! same batches on any thread count.
+//!
+//! [`open`] finds the splits of a data set; [`Loader`] makes batches of random views of one, with
+//! [`augment`](augment::augment); [`load_batch`] gives the fixed views that evaluation sees.
+
+mod atomic;
+pub mod augment;
+pub mod dataset;
+mod decode;
+mod error;
+mod folder;
+mod keyed;
+mod load_batch;
+pub mod loader;
+pub mod lookalikes;
+mod normalisation;
+mod open;
+mod png;
+mod split;
+
+pub use dataset::{Dataset, Image, PartMask};
+pub use decode::{decode, decode_bytes};
+pub use error::Error;
+pub use folder::{Folder, Labels};
+pub use load_batch::{Loaded, load_batch};
+pub use loader::{Batch, Loader, LoaderConfig, Position, Quarantined, Transform};
+pub use lookalikes::{Lookalikes, LookalikesConfig, Split};
+pub use normalisation::Normalisation;
+pub use open::{DataConfig, Splits, open};
+pub use png::{encode_png, grid, write_png};
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+pub struct ReadmeDoctests;

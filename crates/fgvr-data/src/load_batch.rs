@@ -1,0 +1,128 @@
+//! Images for evaluation.
+
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+
+use crate::augment::evaluate_transform;
+use crate::{Dataset, Error, Image, Normalisation, Quarantined};
+
+/// The images that could be read of those asked for, and why the others could not.
+#[derive(Debug)]
+pub struct Loaded {
+    /// (N, 3, size, size), normalised; `None` where none could be read.
+    pub images: Option<Tensor>,
+    /// The data set's index of each row.
+    pub indices: Vec<usize>,
+    /// What could not be read.
+    pub unreadable: Vec<Quarantined>,
+}
+
+/// The images at `indices`, each as [`evaluate_transform`] makes it with ImageNet's normalisation.
+/// The shorter side is resized to `resize_ratio` times `size`; then the centre is cut out.
+///
+/// Evaluation substitutes nothing: an image that cannot be read is left out and listed.
+///
+/// # Errors
+/// [`Error::IndexOutOfRange`], and [`Error::Tensor`] for size 0.
+pub fn load_batch(
+    dataset: &dyn Dataset,
+    indices: &[usize],
+    size: usize,
+    resize_ratio: f64,
+) -> Result<Loaded, Error> {
+    if size == 0 {
+        let message = "load_batch: images of size 0, expected at least 1".to_owned();
+        return Err(Error::Tensor(candle_core::Error::Msg(message)));
+    }
+    let norm = Normalisation::imagenet();
+    let views: Vec<Result<Vec<f32>, Error>> = indices
+        .par_iter()
+        .map(|&index| {
+            let image = load_whole(dataset, index)?;
+            Ok(evaluate_transform(&image, size, resize_ratio, &norm))
+        })
+        .collect();
+    let mut values = Vec::with_capacity(indices.len() * 3 * size * size);
+    let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
+    for (&index, view) in indices.iter().zip(views) {
+        match view {
+            Ok(view) => {
+                values.extend(view);
+                readable.push(index);
+            }
+            Err(error @ Error::IndexOutOfRange { .. }) => return Err(error),
+            Err(error) => unreadable.push(Quarantined {
+                index,
+                path: dataset.id(index),
+                reason: error.to_string(),
+            }),
+        }
+    }
+    let images = match readable.len() {
+        0 => None,
+        n => Some(Tensor::from_vec(values, (n, 3, size, size), &Device::Cpu)?),
+    };
+    Ok(Loaded {
+        images,
+        indices: readable,
+        unreadable,
+    })
+}
+
+/// The image at `index`, with as many bytes as its size says: data sets are anyone's code, and the
+/// transforms index into the bytes.
+pub(crate) fn load_whole(dataset: &dyn Dataset, index: usize) -> Result<Image, Error> {
+    let image = dataset.load(index)?;
+    let expected = image
+        .width
+        .checked_mul(image.height)
+        .and_then(|n| n.checked_mul(3));
+    if image.pixels.is_empty() || expected != Some(image.pixels.len()) {
+        return Err(Error::Malformed {
+            id: dataset.id(index),
+            width: image.width,
+            height: image.height,
+            bytes: image.pixels.len(),
+        });
+    }
+    Ok(image)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Folder, Labels};
+
+    #[test]
+    fn images_come_in_the_order_asked_for_and_a_broken_one_is_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        for i in 0..3u8 {
+            let picture = image::RgbImage::from_pixel(20, 10, image::Rgb([i * 100; 3]));
+            picture
+                .save(folder.path().join(format!("{i}.png")))
+                .unwrap();
+        }
+        std::fs::write(folder.path().join("3.png"), "no picture").unwrap();
+        let photos = Folder::new(folder.path(), Labels::None, 1000).unwrap();
+        let load =
+            |indices: &[usize]| load_batch(&photos, indices, 8, crate::augment::RESIZE_RATIO);
+        let batch = load(&[2, 0, 2]).unwrap().images.unwrap();
+        assert_eq!(batch.dims(), [3, 3, 8, 8]);
+        let unit = Normalisation::imagenet().undo(&batch).unwrap();
+        let first = unit.narrow(2, 4, 1).unwrap().narrow(3, 4, 1).unwrap();
+        let first = first.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for (value, expected) in first
+            .iter()
+            .zip([200., 200., 200., 0., 0., 0., 200., 200., 200.])
+        {
+            assert!((value - expected / 255.).abs() < 1e-5);
+        }
+        let loaded = load(&[0, 3, 1]).unwrap();
+        assert_eq!(loaded.indices, [0, 1]);
+        assert_eq!(loaded.images.unwrap().dims(), [2, 3, 8, 8]);
+        assert_eq!(loaded.unreadable[0].path, "3.png");
+        assert!(load(&[]).unwrap().images.is_none());
+        let error = load(&[0, 9]).unwrap_err().to_string();
+        assert!(error.contains("index 9"), "{error}");
+    }
+}
