@@ -1,0 +1,187 @@
+//! The residual network: stem, four stages, mean over places.
+
+use candle_core::{Error as CandleError, Result, Tensor, bail};
+use candle_nn::VarBuilder;
+use fgvr_nn::layers::{self, After, BatchNormConfig, PoolConfig};
+use fgvr_nn::{Encoder, Features, Map, NormMode, Tape};
+
+use crate::block::{Block, ConvNorm};
+use crate::{ResNetConfig, Stem};
+
+/// A residual network (arXiv:1512.03385) without its classifier, under torchvision's parameter
+/// names: `conv1.weight`, `bn1.weight`, `layer1.0.conv1.weight`, `layer2.0.downsample.0.weight`, ...
+///
+/// Convolutions start from kaiming's normal law over the fan-out, norms at weight 1 and bias 0.
+///
+/// # Differs
+/// Depths 10 and 14 and widths other than 64 are not in torchvision; their parameters are named by
+/// the same rule.
+pub struct ResNet {
+    config: ResNetConfig,
+    stem: ConvNorm,
+    pool: Option<PoolConfig>,
+    stages: Vec<Vec<Block>>,
+}
+
+impl ResNet {
+    /// The network, with its variables under `vb`.
+    ///
+    /// # Errors
+    /// A configuration that [`ResNetConfig::validate`] refuses; a variable of another shape in `vb`.
+    pub fn new(config: &ResNetConfig, vb: VarBuilder) -> Result<Self> {
+        let (kind, blocks) = config.layout().map_err(CandleError::wrap)?;
+        let (kernel, pool) = match config.stem {
+            Stem::ImageNet => (
+                7,
+                Some(PoolConfig {
+                    kernel: 3,
+                    stride: 2,
+                    padding: 1,
+                }),
+            ),
+            Stem::Small => (3, None),
+        };
+        let stem = ConvNorm::new(
+            [3, config.width],
+            kernel,
+            2,
+            vb.pp("conv1"),
+            vb.pp("bn1"),
+            &BatchNormConfig::default(),
+        )?;
+        let mut channels = config.width;
+        let mut stages = Vec::with_capacity(blocks.len());
+        for (stage, count) in blocks.into_iter().enumerate() {
+            let vb = vb.pp(format!("layer{}", stage + 1));
+            let base = config.width << stage;
+            let mut stage_blocks = Vec::with_capacity(count);
+            for i in 0..count {
+                let stride = if i == 0 && stage > 0 { 2 } else { 1 };
+                let vb = vb.pp(i.to_string());
+                stage_blocks.push(Block::new(
+                    kind,
+                    channels,
+                    base,
+                    stride,
+                    config.zero_init_residual,
+                    vb,
+                )?);
+                channels = base * kind.expansion();
+            }
+            stages.push(stage_blocks);
+        }
+        Ok(Self {
+            config: config.clone(),
+            stem,
+            pool,
+            stages,
+        })
+    }
+
+    /// What the network was built from.
+    #[must_use]
+    pub fn config(&self) -> &ResNetConfig {
+        &self.config
+    }
+
+    /// The maps of the four stages, each (N, C_s, H_s, W_s), without a way back; the last one is
+    /// [`Features::map`].
+    ///
+    /// # Errors
+    /// As [`Encoder::features`].
+    pub fn stages(&self, images: &Tensor, norm: NormMode) -> Result<Vec<Tensor>> {
+        let mut tape = Tape::inference();
+        let images = input(&mut tape, images, false)?;
+        let mut stages = Vec::with_capacity(self.stages.len());
+        self.forward(&mut tape, &images, norm, |map| {
+            stages.push(map.to_tensor()?);
+            Ok(())
+        })?;
+        Ok(stages)
+    }
+
+    /// [`Encoder::forward_train`] whose tape also returns the gradient at the images, (N, 3, H, W).
+    ///
+    /// # Errors
+    /// As [`Encoder::forward_train`].
+    pub fn forward_train_to_images(
+        &self,
+        images: &Tensor,
+        norm: NormMode,
+    ) -> Result<(Features, Tape)> {
+        self.forward_recording(images, norm, true)
+    }
+
+    fn forward_recording(
+        &self,
+        images: &Tensor,
+        norm: NormMode,
+        image_gradient: bool,
+    ) -> Result<(Features, Tape)> {
+        let mut tape = Tape::recording();
+        let images = input(&mut tape, images, image_gradient)?;
+        let (map, pooled) = self.forward(&mut tape, &images, norm, |_| Ok(()))?;
+        let features = Features {
+            map: tape.output(&map)?.into_inner(),
+            pooled: tape.output_vector(&pooled)?.into_inner(),
+        };
+        Ok((features, tape))
+    }
+
+    /// The one forward pass, of training and inference: the last map and its mean over places.
+    /// `each_stage` sees the map of each stage as it is made.
+    fn forward(
+        &self,
+        tape: &mut Tape,
+        images: &Map,
+        norm: NormMode,
+        mut each_stage: impl FnMut(&Map) -> Result<()>,
+    ) -> Result<(Map, Map)> {
+        let mut x = self.stem.apply(tape, images, norm, After::RELU)?;
+        if let Some(pool) = &self.pool {
+            x = layers::max_pool(tape, &x, pool)?;
+        }
+        for stage in &self.stages {
+            for block in stage {
+                x = block.apply(tape, &x, norm)?;
+            }
+            each_stage(&x)?;
+        }
+        // (N, h, w, C) -> (N, 1, 1, C)
+        let pooled = layers::global_mean(tape, &x)?;
+        Ok((x, pooled))
+    }
+}
+
+impl Encoder for ResNet {
+    fn forward_train(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
+        self.forward_recording(images, norm, false)
+    }
+
+    fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features> {
+        let mut tape = Tape::inference();
+        let images = input(&mut tape, images, false)?;
+        let (map, pooled) = self.forward(&mut tape, &images, norm, |_| Ok(()))?;
+        // (N, 1, 1, C) -> (N, C)
+        let pooled = pooled.to_tensor()?.flatten_from(1)?;
+        Ok(Features {
+            map: map.to_tensor()?,
+            pooled,
+        })
+    }
+
+    fn width(&self) -> usize {
+        self.config.out_channels()
+    }
+}
+
+/// Puts a non-empty batch of images on the tape.
+fn input(tape: &mut Tape, images: &Tensor, wants_gradient: bool) -> Result<Map> {
+    match *images.dims() {
+        [n, 3, h, w] if n > 0 && h > 0 && w > 0 => tape.input(images, wants_gradient),
+        _ => bail!(
+            "resnet: images are {:?}, expected (N, 3, H, W), none of them 0",
+            images.dims()
+        ),
+    }
+}
