@@ -1,0 +1,138 @@
+//! The arms of an experiment: the method and its controls.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::{Error, Result, bail};
+use fgvr_perturb::{Control, MaskRule};
+
+use crate::SynthPairConfig;
+
+/// One arm of an equal-budget comparison. The claim of the method stands only if `full` beats both
+/// `random-mask` and `recon-only` over several seeds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+pub enum Arm {
+    /// The base objective alone.
+    Base,
+    /// Base and reconstruction, no pairs.
+    ReconOnly,
+    /// The method.
+    #[default]
+    Full,
+    /// As many dimensions as the mask has, drawn at random.
+    RandomMask,
+    /// As many dimensions as the mask has, the most discriminative ones: should hurt.
+    InvertedMask,
+    /// All dimensions.
+    AllMask,
+    /// The variance criterion alone.
+    VarianceOnly,
+    /// The Grad-CAM criterion alone.
+    CamOnly,
+    /// Both images of the pair from the same features: the pair task without any perturbation.
+    NoiseFree,
+    /// Pairs without an augmentation of their own.
+    UnaugmentedPair,
+}
+
+impl Arm {
+    /// All arms.
+    pub const ALL: [Self; 10] = [
+        Self::Base,
+        Self::ReconOnly,
+        Self::Full,
+        Self::RandomMask,
+        Self::InvertedMask,
+        Self::AllMask,
+        Self::VarianceOnly,
+        Self::CamOnly,
+        Self::NoiseFree,
+        Self::UnaugmentedPair,
+    ];
+
+    /// Its name in configuration files and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::ReconOnly => "recon-only",
+            Self::Full => "full",
+            Self::RandomMask => "random-mask",
+            Self::InvertedMask => "inverted-mask",
+            Self::AllMask => "all-mask",
+            Self::VarianceOnly => "variance-only",
+            Self::CamOnly => "cam-only",
+            Self::NoiseFree => "noise-free",
+            Self::UnaugmentedPair => "unaugmented-pair",
+        }
+    }
+
+    /// Sets the fields in which this arm differs from `full`; the others stay as they are.
+    pub fn apply(self, cfg: &mut SynthPairConfig) {
+        match self {
+            Self::Base => (cfg.alpha, cfg.nu) = (0., 0.),
+            Self::ReconOnly => cfg.nu = 0.,
+            Self::Full => {}
+            Self::RandomMask => cfg.mask.control = Control::Random,
+            Self::InvertedMask => cfg.mask.control = Control::Inverted,
+            Self::AllMask => cfg.mask.rule = MaskRule::All,
+            Self::VarianceOnly => cfg.mask.rule = MaskRule::Variance,
+            Self::CamOnly => cfg.mask.rule = MaskRule::Importance,
+            // An empty mask, not noise of scale zero, which swap would ignore.
+            Self::NoiseFree => cfg.mask.rule = MaskRule::None,
+            Self::UnaugmentedPair => cfg.augment_pair = false,
+        }
+    }
+}
+
+impl fmt::Display for Arm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Arm {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match Self::ALL.into_iter().find(|arm| arm.name() == name) {
+            Some(arm) => Ok(arm),
+            None => bail!(
+                "arm: {name:?}, expected one of {}",
+                Self::ALL.map(Self::name).join(", ")
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_arm_but_full_changes_the_configuration_in_its_own_way_and_keeps_it_valid() {
+        let configs = Arm::ALL.map(|arm| {
+            let mut cfg = SynthPairConfig::default();
+            arm.apply(&mut cfg);
+            cfg.validate().unwrap();
+            cfg
+        });
+        for (i, a) in configs.iter().enumerate() {
+            assert!(configs[..i].iter().all(|b| a != b), "{}", Arm::ALL[i]);
+        }
+        assert_eq!(configs[2], SynthPairConfig::default());
+        assert!(!configs[0].uses_decoder());
+        assert!(configs[1..].iter().all(SynthPairConfig::uses_decoder));
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for arm in Arm::ALL {
+            assert_eq!(arm.to_string().parse::<Arm>().unwrap(), arm);
+        }
+        let error = "ful".parse::<Arm>().unwrap_err().to_string();
+        assert!(error.contains("random-mask"), "{error}");
+    }
+}

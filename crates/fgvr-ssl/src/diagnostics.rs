@@ -1,0 +1,177 @@
+//! What a step says of itself.
+
+use candle_core::{Result, Tensor};
+use fgvr_perturb::MaskStats;
+
+use crate::info_nce::scalar;
+use crate::{Pass, l2_normalise};
+
+/// Numbers to log besides the losses.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Diagnostics {
+    /// Fraction of real queries nearest to their own key.
+    pub top1: f64,
+    /// Mean similarity of a real query and its key.
+    pub positive: f64,
+    /// Mean similarity of a real query and a negative.
+    pub negative: Option<f64>,
+    /// Statistics of the query encoder's features of real images.
+    pub features: FeatureStatistics,
+    /// The fraction of channels that are zero throughout the bank.
+    pub dead_fraction: Option<f64>,
+    /// ν(t) of this step; the pair may still have had to wait for the bank.
+    pub pair_weight: f64,
+    /// Of the generated pair, where there was one.
+    pub pair: Option<PairDiagnostics>,
+}
+
+/// Statistics of pooled features over a batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FeatureStatistics {
+    /// Mean of all values.
+    pub mean: f64,
+    /// Fraction of values that are zero.
+    pub zeros: f64,
+    /// Standard deviation over the batch of the L2-normalised features, mean over channels: 1/sqrt(C)
+    /// at most, 0 on collapse.
+    pub std: f64,
+}
+
+/// What to watch of the generated pair.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PairDiagnostics {
+    /// Size of the mask, agreement of the two criteria.
+    pub mask: MaskStats,
+    /// Fraction of generated queries nearest to their own key.
+    pub top1: f64,
+    /// Mean similarity of a generated query and a negative; `None` while the pair's queue is empty.
+    pub negative: Option<f64>,
+    /// mean |x̂ - x̃| / mean |x - x̂|, before the pair's augmentation.
+    pub difference: f64,
+    /// Mean cosine between the features of x̂ and x̃, one by the query encoder, one by the key encoder.
+    pub same_cosine: f64,
+    /// The same between generated images of different images; `None` in a batch of one.
+    pub other_cosine: Option<f64>,
+}
+
+impl PairDiagnostics {
+    /// Why this pair teaches nothing, if so.
+    #[must_use]
+    pub fn warning(&self) -> Option<&'static str> {
+        if self.top1 > 0.99 && self.negative.is_some() {
+            Some("the pair task is solved (top-1 above 0.99): it teaches nothing")
+        } else if self.difference < 0.01 {
+            Some("the two generated images hardly differ (below 0.01 of the reconstruction error)")
+        } else {
+            None
+        }
+    }
+}
+
+impl Diagnostics {
+    /// Everything that has a value, by name, in a fixed order.
+    #[must_use]
+    pub fn values(&self) -> Vec<(&'static str, f64)> {
+        let mut values = vec![
+            ("top1", self.top1),
+            ("positive", self.positive),
+            ("feature_mean", self.features.mean),
+            ("feature_zeros", self.features.zeros),
+            ("feature_std", self.features.std),
+            ("pair_weight", self.pair_weight),
+        ];
+        values.extend(self.negative.map(|v| ("negative", v)));
+        values.extend(self.dead_fraction.map(|v| ("dead_fraction", v)));
+        if let Some(pair) = &self.pair {
+            values.extend([
+                ("masked_fraction", pair.mask.fraction),
+                ("mask_overlap", pair.mask.overlap),
+                ("masked_constant", pair.mask.constant),
+                ("pair_top1", pair.top1),
+                ("pair_difference", pair.difference),
+                ("pair_same_cosine", pair.same_cosine),
+            ]);
+            values.extend(pair.negative.map(|v| ("pair_negative", v)));
+            values.extend(pair.other_cosine.map(|v| ("pair_other_cosine", v)));
+        }
+        values
+    }
+}
+
+impl FeatureStatistics {
+    /// Of `pooled` (N, C).
+    ///
+    /// # Errors
+    /// Another shape.
+    pub fn of(pooled: &Tensor) -> Result<Self> {
+        let unit = l2_normalise(pooled)?;
+        let centred = unit.broadcast_sub(&unit.mean_keepdim(0)?)?;
+        Ok(Self {
+            mean: scalar(&pooled.mean_all()?)?,
+            zeros: scalar(&pooled.eq(0.)?.to_dtype(pooled.dtype())?.mean_all()?)?,
+            std: scalar(&centred.sqr()?.mean(0)?.sqrt()?.mean_all()?)?,
+        })
+    }
+}
+
+impl PairDiagnostics {
+    /// Of real images x, the pair x̂ and x̃ (each (N, 3, H, W)), and the pass it went through.
+    pub(crate) fn of(mask: MaskStats, x: &Tensor, pair: [&Tensor; 2], pass: &Pass) -> Result<Self> {
+        let distance = |a: &Tensor, b: &Tensor| scalar(&(a - b)?.abs()?.mean_all()?);
+        let query = l2_normalise(&pass.branches[0].features.pooled.detach())?;
+        let key = l2_normalise(&pass.key_pooled)?;
+        let same = (&query * &key)?.sum(1)?;
+        let n = same.dim(0)?;
+        let all = scalar(&query.matmul(&key.t()?)?.sum_all()?)?; // (N, C) x (C, N)
+        let sum = scalar(&same.sum_all()?)?;
+        Ok(Self {
+            mask,
+            top1: pass.top1,
+            negative: pass.negative,
+            difference: distance(pair[0], pair[1])? / distance(x, pair[0])?.max(f64::MIN_POSITIVE),
+            same_cosine: sum / n as f64,
+            other_cosine: (n > 1).then(|| (all - sum) / (n * (n - 1)) as f64),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn collapsed_features_have_no_spread_and_spread_ones_have() {
+        let of = |rows: &[[f32; 2]; 2]| {
+            FeatureStatistics::of(&Tensor::new(rows, &Device::Cpu).unwrap()).unwrap()
+        };
+        let collapsed = of(&[[2., 0.], [5., 0.]]);
+        assert_eq!(
+            (collapsed.mean, collapsed.zeros, collapsed.std),
+            (1.75, 0.5, 0.)
+        );
+        let spread = of(&[[2., 0.], [0., 5.]]);
+        assert!((spread.std - 0.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_pair_that_teaches_nothing_is_warned_of() {
+        let pair = |top1, difference, negative| PairDiagnostics {
+            mask: MaskStats {
+                fraction: 0.4,
+                overlap: 0.2,
+                constant: 0.,
+            },
+            top1,
+            negative,
+            difference,
+            same_cosine: 0.9,
+            other_cosine: Some(0.1),
+        };
+        assert_eq!(pair(0.9, 0.3, Some(0.2)).warning(), None);
+        assert_eq!(pair(1., 0.3, None).warning(), None); // nothing to compare with yet
+        let says = |pair: PairDiagnostics, what| pair.warning().is_some_and(|w| w.contains(what));
+        assert!(says(pair(0.995, 0.3, Some(0.2)), "solved"));
+        assert!(says(pair(0.9, 0.005, Some(0.2)), "differ"));
+    }
+}

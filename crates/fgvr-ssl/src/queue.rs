@@ -1,0 +1,243 @@
+//! A ring of past keys and the images they came from.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{DType, Device, Result, Tensor, bail};
+
+use crate::Negatives;
+use crate::state::{counters, take, words};
+
+/// The last `capacity` keys, each with the index of its image.
+///
+/// The capacity need not be a multiple of the batch. A queue longer than half the set holds more than
+/// one stale key for many images: the caller caps it.
+#[derive(Clone, Debug)]
+pub struct KeyQueue {
+    keys: Vec<f32>,
+    images: Vec<u32>,
+    width: usize,
+    /// Slot that the next key goes to.
+    next: usize,
+    /// Slots filled so far; they are always the first ones.
+    filled: usize,
+}
+
+impl KeyQueue {
+    /// An empty queue of `capacity` keys (D = `width`).
+    ///
+    /// # Errors
+    /// A capacity or width of zero, or an image index space that u32 cannot hold.
+    pub fn new(capacity: usize, width: usize) -> Result<Self> {
+        if capacity == 0 || width == 0 || u32::try_from(capacity).is_err() {
+            bail!("key queue: capacity {capacity} and width {width}, expected both in 1..2^32");
+        }
+        Ok(Self {
+            keys: vec![0.; capacity * width],
+            images: vec![0; capacity],
+            width,
+            next: 0,
+            filled: 0,
+        })
+    }
+
+    /// How many keys it can hold.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.images.len()
+    }
+
+    /// How many keys it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.filled
+    }
+
+    /// Whether it holds no key yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// The keys (filled, D) and the image of each; `None` while empty.
+    ///
+    /// # Errors
+    /// None in practice: candle checks the element count.
+    pub fn keys(&self) -> Result<Option<(Tensor, &[u32])>> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        let keys = &self.keys[..self.filled * self.width];
+        let keys = Tensor::from_slice(keys, (self.filled, self.width), &Device::Cpu)?;
+        Ok(Some((keys, &self.images[..self.filled])))
+    }
+
+    /// Puts `keys` (N, D) of `images` in, over the oldest ones once it is full. Of a batch larger
+    /// than the queue the last keys stay.
+    ///
+    /// # Errors
+    /// Shapes that do not agree, and a key that is not finite, which would spoil every loss until it
+    /// has left the queue; nothing is changed then.
+    pub fn enqueue(&mut self, keys: &Tensor, images: &[u32]) -> Result<()> {
+        let (n, d) = keys.dims2()?;
+        if d != self.width || images.len() != n {
+            bail!(
+                "key queue: keys are [{n}, {d}] with {} image indices, expected [N, {}] with N",
+                images.len(),
+                self.width
+            );
+        }
+        let keys = keys.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+        let keys = keys.flatten_all()?.to_vec1::<f32>()?;
+        if let Some(at) = keys.iter().position(|v| !v.is_finite()) {
+            bail!(
+                "key queue: the key of image {} is not finite",
+                images[at / d]
+            );
+        }
+        for (key, image) in keys.chunks_exact(d).zip(images) {
+            self.keys[self.next * d..][..d].copy_from_slice(key);
+            self.images[self.next] = *image;
+            self.next = (self.next + 1) % self.capacity();
+            self.filled = (self.filled + 1).min(self.capacity());
+        }
+        Ok(())
+    }
+
+    /// Everything it holds, as tensors: `keys` (K, D), `images` (K), `position` (2: next, filled).
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let keys = Tensor::from_slice(&self.keys, (self.capacity(), self.width), &Device::Cpu)?;
+        let images = Tensor::from_slice(&self.images, self.capacity(), &Device::Cpu)?;
+        let position = words(&[self.next as u64, self.filled as u64])?;
+        Ok(BTreeMap::from([
+            ("keys".to_owned(), keys),
+            ("images".to_owned(), images),
+            ("position".to_owned(), position),
+        ]))
+    }
+
+    /// Takes over what [`KeyQueue::state`] gave.
+    ///
+    /// # Errors
+    /// A missing tensor, another capacity or width, or a position outside the queue; nothing is
+    /// changed then.
+    pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        let (k, d) = (self.capacity(), self.width);
+        let keys = take(state, "keys", &[k, d])?.to_dtype(DType::F32)?;
+        let images = take(state, "images", &[k])?.to_dtype(DType::U32)?;
+        let position = counters(take(state, "position", &[2])?)?;
+        let (next, filled) = (position[0] as usize, position[1] as usize);
+        // Until it is full, the next slot is the one after the filled ones.
+        if next >= k || filled > k || (filled < k && next != filled) {
+            bail!("key queue: position ({next}, {filled}) does not fit a queue of {k}");
+        }
+        self.keys = keys.flatten_all()?.to_vec1()?;
+        self.images = images.to_vec1()?;
+        (self.next, self.filled) = (next, filled);
+        Ok(())
+    }
+}
+
+/// [`KeyQueue::keys`] as the negatives of an InfoNCE.
+pub(crate) fn negatives<'a>(keys: &'a Option<(Tensor, &'a [u32])>) -> Option<Negatives<'a>> {
+    keys.as_ref()
+        .map(|(keys, images)| Negatives { keys, images })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(first: f32, n: usize) -> Tensor {
+        let values: Vec<f32> = (0..n * 2).map(|v| first + (v / 2) as f32).collect();
+        Tensor::from_vec(values, (n, 2), &Device::Cpu).unwrap()
+    }
+
+    fn contents(queue: &KeyQueue) -> Vec<(f32, u32)> {
+        let (keys, images) = queue.keys().unwrap().unwrap();
+        let keys = keys.to_vec2::<f32>().unwrap();
+        keys.iter()
+            .map(|key| key[0])
+            .zip(images.iter().copied())
+            .collect()
+    }
+
+    #[test]
+    fn an_empty_queue_gives_no_keys_and_a_partly_filled_one_only_its_own() {
+        let mut queue = KeyQueue::new(5, 2).unwrap();
+        assert!(queue.keys().unwrap().is_none());
+        queue.enqueue(&keys(1., 3), &[7, 8, 9]).unwrap();
+        assert_eq!(contents(&queue), [(1., 7), (2., 8), (3., 9)]);
+    }
+
+    #[test]
+    fn the_ring_wraps_over_the_oldest() {
+        let mut queue = KeyQueue::new(5, 2).unwrap();
+        queue.enqueue(&keys(1., 3), &[1, 2, 3]).unwrap();
+        queue.enqueue(&keys(4., 3), &[4, 5, 6]).unwrap();
+        assert_eq!(
+            contents(&queue),
+            [(6., 6), (2., 2), (3., 3), (4., 4), (5., 5)]
+        );
+        queue.enqueue(&keys(7., 6), &[7, 8, 9, 10, 11, 12]).unwrap();
+        assert_eq!(
+            contents(&queue),
+            [(11., 11), (12., 12), (8., 8), (9., 9), (10., 10)]
+        );
+    }
+
+    #[test]
+    fn a_loaded_state_goes_on_as_the_saved_queue_does() {
+        let mut saved = KeyQueue::new(4, 2).unwrap();
+        saved.enqueue(&keys(1., 3), &[1, 2, 3]).unwrap();
+        let state: HashMap<_, _> = saved.state().unwrap().into_iter().collect();
+        let mut loaded = KeyQueue::new(4, 2).unwrap();
+        loaded.load_state(&state).unwrap();
+        for queue in [&mut saved, &mut loaded] {
+            queue.enqueue(&keys(4., 2), &[4, 5]).unwrap();
+        }
+        assert_eq!(contents(&saved), contents(&loaded));
+    }
+
+    #[test]
+    fn a_state_of_another_size_is_refused_and_changes_nothing() {
+        let mut small = KeyQueue::new(3, 2).unwrap();
+        small.enqueue(&keys(1., 1), &[1]).unwrap();
+        let state: HashMap<_, _> = KeyQueue::new(4, 2)
+            .unwrap()
+            .state()
+            .unwrap()
+            .into_iter()
+            .collect();
+        let error = small.load_state(&state).unwrap_err().to_string();
+        assert!(error.contains("keys"), "{error}");
+        assert_eq!(contents(&small), [(1., 1)]);
+        let mut state: HashMap<_, _> = small.state().unwrap().into_iter().collect();
+        state.insert("position".to_owned(), words(&[2, 1]).unwrap());
+        let error = small.load_state(&state).unwrap_err().to_string();
+        assert!(error.contains("position (2, 1)"), "{error}");
+    }
+
+    #[test]
+    fn keys_of_another_width_are_refused() {
+        let mut queue = KeyQueue::new(3, 4).unwrap();
+        let error = queue
+            .enqueue(&keys(1., 2), &[1, 2])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("[2, 2]"), "{error}");
+        assert!(KeyQueue::new(0, 4).is_err());
+    }
+
+    #[test]
+    fn a_key_that_is_not_finite_is_refused_and_changes_nothing() {
+        let mut queue = KeyQueue::new(3, 2).unwrap();
+        queue.enqueue(&keys(1., 1), &[1]).unwrap();
+        let broken = Tensor::new(&[[2f32, 2.], [3., f32::NAN]], &Device::Cpu).unwrap();
+        let error = queue.enqueue(&broken, &[2, 3]).unwrap_err().to_string();
+        assert!(error.contains("image 3"), "{error}");
+        assert_eq!(contents(&queue), [(1., 1)]);
+    }
+}

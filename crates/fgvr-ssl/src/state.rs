@@ -1,0 +1,64 @@
+//! Saving and loading by name: small helpers shared by all that has a state.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{DType, Device, Result, Tensor, bail};
+
+/// The tensor called `name`, of shape `dims`.
+pub(crate) fn take<'a>(
+    state: &'a HashMap<String, Tensor>,
+    name: &str,
+    dims: &[usize],
+) -> Result<&'a Tensor> {
+    match state.get(name) {
+        None => bail!("{name}: not among the {} tensors given", state.len()),
+        Some(tensor) if tensor.dims() != dims => {
+            bail!("{name}: expected shape {dims:?}, found {:?}", tensor.dims())
+        }
+        Some(tensor) => Ok(tensor),
+    }
+}
+
+/// Counters as an i64 tensor, which safetensors can hold.
+pub(crate) fn words(values: &[u64]) -> Result<Tensor> {
+    let values = values
+        .iter()
+        .map(|v| i64::try_from(*v).map_err(candle_core::Error::wrap))
+        .collect::<Result<Vec<_>>>()?;
+    let len = values.len();
+    Tensor::from_vec(values, len, &Device::Cpu)
+}
+
+/// The counters that [`words`] wrote.
+pub(crate) fn counters(tensor: &Tensor) -> Result<Vec<u64>> {
+    tensor
+        .to_dtype(DType::I64)?
+        .to_vec1::<i64>()?
+        .into_iter()
+        .map(|v| u64::try_from(v).map_err(candle_core::Error::wrap))
+        .collect()
+}
+
+/// `parts` in one map, each name under its prefix.
+pub(crate) fn prefixed(
+    parts: impl IntoIterator<Item = (&'static str, BTreeMap<String, Tensor>)>,
+) -> BTreeMap<String, Tensor> {
+    parts
+        .into_iter()
+        .flat_map(|(prefix, part)| {
+            part.into_iter()
+                .map(move |(name, tensor)| (format!("{prefix}.{name}"), tensor))
+        })
+        .collect()
+}
+
+/// The tensors under `prefix`, without it.
+pub(crate) fn under(state: &HashMap<String, Tensor>, prefix: &str) -> HashMap<String, Tensor> {
+    state
+        .iter()
+        .filter_map(|(name, tensor)| {
+            let name = name.strip_prefix(prefix)?.strip_prefix('.')?;
+            Some((name.to_owned(), tensor.clone()))
+        })
+        .collect()
+}
