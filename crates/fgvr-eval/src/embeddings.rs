@@ -1,0 +1,196 @@
+//! Features with labels, checked once.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::Error;
+use crate::hash::hash;
+
+/// Features (N, D) and a class for each.
+#[derive(Clone, Debug)]
+pub struct Embeddings {
+    /// (N, D); any floating type, computed in f32.
+    pub features: Tensor,
+    /// N classes; the numbers need not be consecutive.
+    pub labels: Vec<u32>,
+}
+
+impl Embeddings {
+    /// Checks that there is a label for each of N > 0 rows of D > 0 finite numbers.
+    ///
+    /// # Errors
+    /// What is wrong with them; a value that is not finite is named by row and column.
+    pub fn new(features: Tensor, labels: Vec<u32>) -> Result<Self, Error> {
+        let set = Self { features, labels };
+        set.checked("embeddings", "features")?;
+        Ok(set)
+    }
+
+    /// The features as contiguous f32 on the host.
+    pub(crate) fn checked(&self, op: &'static str, name: &'static str) -> Result<Rows, Error> {
+        let rows = Rows::of(op, name, &self.features)?;
+        if rows.n != self.labels.len() {
+            return Err(Error::Labels {
+                op,
+                name,
+                rows: rows.n,
+                labels: self.labels.len(),
+            });
+        }
+        Ok(rows)
+    }
+}
+
+/// A subset for a probe on few labels: `ceil(fraction * n_c)` rows of each class, those first in an
+/// order by a hash of (seed, row), in their original order.
+///
+/// # Errors
+/// A fraction outside (0, 1], and what [`Embeddings::new`] refuses.
+pub fn label_fraction(set: &Embeddings, fraction: f64, seed: u64) -> Result<Embeddings, Error> {
+    const OP: &str = "label_fraction";
+    if !(fraction > 0. && fraction <= 1.) {
+        let (field, value) = ("fraction", fraction.to_string());
+        return Err(Error::Config {
+            op: OP,
+            field,
+            value,
+            expected: "a value in (0, 1]",
+        });
+    }
+    set.checked(OP, "features")?;
+    let mut kept: Vec<u32> = Vec::new();
+    for rows in by_class(&set.labels, seed).into_values() {
+        // The small term forgives the last bits of a product such as 0.07 * 100.
+        let count = (fraction * rows.len() as f64 - 1e-9).ceil() as usize;
+        kept.extend(
+            rows[..count.clamp(1, rows.len())]
+                .iter()
+                .map(|row| *row as u32),
+        );
+    }
+    kept.sort_unstable();
+    let labels = kept.iter().map(|row| set.labels[*row as usize]).collect();
+    let index = Tensor::new(kept, set.features.device())?;
+    Ok(Embeddings {
+        features: set.features.index_select(&index, 0)?,
+        labels,
+    })
+}
+
+/// The rows of each class, in an order by a hash of (seed, row).
+pub(crate) fn by_class(labels: &[u32], seed: u64) -> BTreeMap<u32, Vec<usize>> {
+    let mut classes: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for (row, label) in labels.iter().enumerate() {
+        classes.entry(*label).or_default().push(row);
+    }
+    for rows in classes.values_mut() {
+        rows.sort_by_key(|row| (hash(seed, *row), *row));
+    }
+    classes
+}
+
+/// N rows of D finite numbers.
+pub(crate) struct Rows {
+    pub(crate) n: usize,
+    pub(crate) d: usize,
+    pub(crate) values: Vec<f32>,
+}
+
+impl Rows {
+    pub(crate) fn of(op: &'static str, name: &'static str, tensor: &Tensor) -> Result<Self, Error> {
+        let &[n, d] = tensor.dims() else {
+            return Err(shape(op, name, tensor, "(N, D)"));
+        };
+        if n * d == 0 {
+            return Err(shape(op, name, tensor, "(N, D) with N and D above 0"));
+        }
+        Ok(Self {
+            n,
+            d,
+            values: finite(op, name, tensor)?,
+        })
+    }
+
+    pub(crate) fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.d..][..self.d]
+    }
+
+    pub(crate) fn tensor(&self) -> Result<Tensor, Error> {
+        Ok(Tensor::from_slice(
+            &self.values,
+            (self.n, self.d),
+            &Device::Cpu,
+        )?)
+    }
+
+    /// Divides each row by its length; a row of zeros stays.
+    pub(crate) fn l2_normalise(&mut self) {
+        for row in self.values.chunks_exact_mut(self.d) {
+            let norm = row
+                .iter()
+                .map(|v| f64::from(*v).powi(2))
+                .sum::<f64>()
+                .sqrt();
+            if norm > 0. {
+                row.iter_mut()
+                    .for_each(|v| *v = (f64::from(*v) / norm) as f32);
+            }
+        }
+    }
+
+    /// The rows of these indices.
+    pub(crate) fn select(&self, rows: &[usize]) -> Self {
+        let values = rows
+            .iter()
+            .flat_map(|row| self.row(*row))
+            .copied()
+            .collect();
+        Self {
+            n: rows.len(),
+            d: self.d,
+            values,
+        }
+    }
+}
+
+/// The values in order as f32, all of them finite.
+pub(crate) fn finite(
+    op: &'static str,
+    name: &'static str,
+    tensor: &Tensor,
+) -> Result<Vec<f32>, Error> {
+    let values = tensor
+        .to_device(&Device::Cpu)?
+        .to_dtype(DType::F32)?
+        .flatten_all()?
+        .to_vec1::<f32>()?;
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(values),
+        Some(at) => {
+            let width = (values.len() / tensor.dims().first().copied().unwrap_or(1).max(1)).max(1);
+            let (row, column, value) = (at / width, at % width, values[at]);
+            Err(Error::NotFinite {
+                op,
+                name,
+                row,
+                column,
+                value,
+            })
+        }
+    }
+}
+
+pub(crate) fn shape(
+    op: &'static str,
+    name: &'static str,
+    tensor: &Tensor,
+    expected: impl Into<String>,
+) -> Error {
+    Error::Shape {
+        op,
+        name,
+        found: tensor.dims().to_vec(),
+        expected: expected.into(),
+    }
+}

@@ -1,0 +1,117 @@
+//! Image retrieval: each item asks for the others of its class.
+
+use std::collections::BTreeMap;
+
+use crate::ranking::{by_score, for_each_query};
+use crate::{Embeddings, Error};
+
+/// How items are compared.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields, default)
+)]
+pub struct RetrievalConfig {
+    /// Compare L2-normalised features (cosine similarity); without, plain inner products.
+    pub normalise: bool,
+}
+
+impl Default for RetrievalConfig {
+    fn default() -> Self {
+        Self { normalise: true }
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct RetrievalReport {
+    /// Fraction of queries whose first result is of their class.
+    pub rank1: f64,
+    /// Fraction of queries with one of their class among the first five results.
+    pub rank5: f64,
+    /// Mean over queries of the average precision `(1/n) sum_k k / r_k`, where `r_k` is the rank of the
+    /// k-th of the n results of the query's class.
+    pub map: f64,
+    /// MAP@R (arXiv:2003.08505): as `map`, but with the first n results only.
+    pub map_at_r: f64,
+    /// Number of queries.
+    pub queries: usize,
+    /// Items that are alone in their class: they ask nothing, but can be found.
+    pub left_out: usize,
+}
+
+/// One query's results.
+struct Found {
+    first: usize,
+    average_precision: f64,
+    at_r: f64,
+}
+
+/// Each item of `set` queries all others, which are ranked by similarity; equally similar ones by
+/// index.
+///
+/// # Errors
+/// What [`Embeddings::new`] refuses, and a set in which every item is alone in its class.
+pub fn retrieval(set: &Embeddings, cfg: &RetrievalConfig) -> Result<RetrievalReport, Error> {
+    const OP: &str = "retrieval";
+    let mut rows = set.checked(OP, "set")?;
+    if cfg.normalise {
+        rows.l2_normalise();
+    }
+    let mut classes: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for (item, label) in set.labels.iter().enumerate() {
+        classes.entry(*label).or_default().push(item);
+    }
+    let found = for_each_query(&rows, &rows, |query, scores| {
+        let mut relevant = classes[&set.labels[query]].clone();
+        relevant.retain(|item| *item != query);
+        (!relevant.is_empty()).then(|| evaluate(query, &set.labels, scores, relevant))
+    })?;
+    let found: Vec<Found> = found.into_iter().flatten().collect();
+    if found.is_empty() {
+        let reason = format!("each of the {} items is alone in its class", rows.n);
+        return Err(Error::Nothing { op: OP, reason });
+    }
+    let mean = |of: &dyn Fn(&Found) -> f64| found.iter().map(of).sum::<f64>() / found.len() as f64;
+    Ok(RetrievalReport {
+        rank1: mean(&|f| f64::from(f.first <= 1)),
+        rank5: mean(&|f| f64::from(f.first <= 5)),
+        map: mean(&|f| f.average_precision),
+        map_at_r: mean(&|f| f.at_r),
+        queries: found.len(),
+        left_out: rows.n - found.len(),
+    })
+}
+
+/// The ranks of the `relevant` items without sorting the others: each of those is counted before the
+/// first relevant item that it precedes.
+fn evaluate(query: usize, labels: &[u32], scores: &[f32], mut relevant: Vec<usize>) -> Found {
+    let order = by_score(scores);
+    relevant.sort_unstable_by(&order);
+    let n = relevant.len();
+    let mut ahead = vec![0; n + 1];
+    for item in (0..scores.len()).filter(|item| labels[*item] != labels[query]) {
+        ahead[relevant.partition_point(|other| order(other, &item).is_lt())] += 1;
+    }
+    let mut found = Found {
+        first: 0,
+        average_precision: 0.,
+        at_r: 0.,
+    };
+    let mut others = 0;
+    for (k, before) in ahead[..n].iter().enumerate() {
+        others += before;
+        let rank = k + 1 + others; // 1-based
+        let precision = (k + 1) as f64 / rank as f64;
+        found.average_precision += precision / n as f64;
+        if rank <= n {
+            found.at_r += precision / n as f64;
+        }
+        if k == 0 {
+            found.first = rank;
+        }
+    }
+    found
+}
