@@ -1,0 +1,212 @@
+//! What each command does.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use fgvr_train::config::Layers;
+use fgvr_train::{Error, Place, PretrainConfig, RunFolder};
+
+use crate::args::{Calibrate, Command, Eval, Plan, Pretrain, Settings};
+use crate::progress::Progress;
+use crate::tables;
+
+/// A signal asked the run to leave: its state is saved.
+const INTERRUPTED: u8 = 130;
+
+pub(crate) fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Pretrain(args) => pretrain(&args),
+        Command::Eval(args) => eval(&args),
+        Command::Plan(args) => plan(&args),
+        Command::Calibrate(args) => calibrate(&args),
+    }
+}
+
+fn pretrain(args: &Pretrain) -> Result<ExitCode> {
+    let device = device(&args.settings.device)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        // A second signal does not wait for the step.
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        eprintln!("saving, then leaving; a second signal leaves at once");
+    })
+    .context("no handler for signals can be set")?;
+    let mut progress = Progress::new(stop);
+    let summary = match &args.resume {
+        Some(folder) => {
+            let run = RunFolder::open(folder)?;
+            let saved = run.config()?;
+            let mut layers = Layers::default();
+            layers.file(&run.join("config.toml"))?;
+            add_settings(&mut layers, &args.settings)?;
+            same_settings(&saved, &layers.resolve()?, &run)?;
+            fgvr_train::resume(&run, &device, &mut progress)?
+        }
+        None => {
+            let (config, name) = settings(&args.settings)?;
+            let place = match &args.out {
+                Some(path) => Place::Folder(path.clone()),
+                None => Place::Numbered {
+                    runs: PathBuf::from("runs"),
+                    stem: name,
+                },
+            };
+            fgvr_train::pretrain(&config, &place, &device, &mut progress)?
+        }
+    };
+    if args.settings.json {
+        println!("{}", serde_json::to_string(&summary)?);
+    } else {
+        print!("{}", tables::summary(&summary));
+    }
+    Ok(if summary.interrupted {
+        ExitCode::from(INTERRUPTED)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn eval(args: &Eval) -> Result<ExitCode> {
+    let run = RunFolder::open(&args.run)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let evaluation =
+        fgvr_train::evaluate_run(&run, args.data.as_deref(), &mut Progress::new(stop))?;
+    if args.json {
+        println!("{}", serde_json::to_string(&evaluation)?);
+    } else {
+        print!("{}", tables::evaluation(&evaluation));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn plan(args: &Plan) -> Result<ExitCode> {
+    let device = device(&args.settings.device)?;
+    let (config, _) = settings(&args.settings)?;
+    let plan = fgvr_train::plan(&config, &device)?;
+    if args.settings.json {
+        println!("{}", serde_json::to_string(&plan)?);
+    } else {
+        print!("{}", tables::plan(&plan));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn calibrate(args: &Calibrate) -> Result<ExitCode> {
+    let (config, _) = settings(&args.settings)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let figures = fgvr_train::calibrate(&config, args.supervised_epochs, &mut Progress::new(stop))?;
+    if args.settings.json {
+        println!("{}", serde_json::to_string(&figures)?);
+    } else {
+        print!("{}", tables::calibration(&figures));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The settings asked for, and a name for the run.
+fn settings(args: &Settings) -> Result<(PretrainConfig, String)> {
+    let mut layers = Layers::default();
+    let folder = args
+        .data
+        .as_deref()
+        .is_some_and(|data| !data.starts_with("builtin:"));
+    let mut name = match (&args.preset, &args.config) {
+        (_, Some(file)) => {
+            layers.file(file)?;
+            let given = layers.get("name").and_then(|name| name.as_str());
+            match given {
+                Some(given) if !given.is_empty() => given.to_owned(),
+                _ => file.file_stem().map_or_else(
+                    || "run".to_owned(),
+                    |stem| stem.to_string_lossy().into_owned(),
+                ),
+            }
+        }
+        (Some(preset), None) => {
+            layers.preset(preset)?;
+            preset.clone()
+        }
+        (None, None) => {
+            let preset = if folder { "photos" } else { "demo" };
+            layers.preset(preset)?;
+            preset.to_owned()
+        }
+    };
+    add_settings(&mut layers, args)?;
+    let mut config = layers.resolve()?;
+    for key in ["arm", "seed"] {
+        if let Some(value) = layers.get(key).filter(|_| given(args, key)) {
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            name = format!("{name}-{value}");
+        }
+    }
+    config.name.clone_from(&name);
+    Ok((config, name))
+}
+
+fn given(args: &Settings, key: &str) -> bool {
+    (key == "seed" && args.seed.is_some())
+        || args
+            .set
+            .iter()
+            .any(|s| s.split('=').next().is_some_and(|k| k.trim() == key))
+}
+
+fn add_settings(layers: &mut Layers, args: &Settings) -> Result<()> {
+    if let Some(data) = &args.data {
+        layers.set_value("source", data.clone())?;
+    }
+    if let Some(seed) = args.seed {
+        layers.set_value("seed", seed)?;
+    }
+    if let Some(epochs) = args.epochs {
+        layers.remove("optimizer.steps");
+        layers.set_value("optimizer.epochs", epochs)?;
+    }
+    if let Some(steps) = args.steps {
+        layers.set_value("optimizer.steps", steps)?;
+    }
+    for setting in &args.set {
+        layers.set(setting)?;
+    }
+    Ok(())
+}
+
+/// A run goes on with the settings it started with.
+fn same_settings(saved: &PretrainConfig, asked: &PretrainConfig, run: &RunFolder) -> Result<()> {
+    let Some((key, was, is)) = saved.first_difference(asked)? else {
+        return Ok(());
+    };
+    Err(Error::Run {
+        path: run.path().to_owned(),
+        problem: format!(
+            "was started with {key} = {was}, and {is} is asked for now; resume without that setting, or start a new run"
+        ),
+    }
+    .into())
+}
+
+/// The device asked for.
+fn device(name: &str) -> Result<Device> {
+    let problem = match name {
+        "auto" | "cpu" => return Ok(Device::Cpu),
+        cuda if cuda == "cuda" || cuda.starts_with("cuda:") => {
+            "this build has no CUDA; use --device cpu"
+        }
+        _ => "expected auto, cpu, cuda or cuda:N",
+    };
+    Err(Error::Config {
+        key: format!("--device {name}"),
+        problem: problem.to_owned(),
+    }
+    .into())
+}

@@ -1,0 +1,131 @@
+//! What a person sees of a run: a bar on a terminal, plain lines in a log.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use fgvr_train::{Observer, StepRow};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Seconds between two plain lines.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+pub(crate) struct Progress {
+    stop: Arc<AtomicBool>,
+    bar: Option<ProgressBar>,
+    first: u64,
+    total: u64,
+    started: Instant,
+    last_line: Instant,
+}
+
+impl Progress {
+    pub(crate) fn new(stop: Arc<AtomicBool>) -> Self {
+        Self {
+            stop,
+            bar: None,
+            first: 0,
+            total: 0,
+            started: Instant::now(),
+            last_line: Instant::now(),
+        }
+    }
+
+    fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{line}")),
+            None => eprintln!("{line}"),
+        }
+    }
+
+    fn eta(&self, step: u64) -> String {
+        let done = step.saturating_sub(self.first).max(1);
+        let left = self.started.elapsed().as_secs_f64() / done as f64
+            * self.total.saturating_sub(step) as f64;
+        duration(Duration::from_secs_f64(left))
+    }
+}
+
+impl Observer for Progress {
+    fn on_start(&mut self, run: Option<&Path>, step: u64, total: u64) {
+        if let Some(run) = run {
+            self.say(&format!("run folder: {}", run.display()));
+        }
+        (self.first, self.total, self.started) = (step, total, Instant::now());
+        if std::io::stderr().is_terminal() {
+            let bar = ProgressBar::new(total);
+            let style = ProgressStyle::with_template(
+                "{bar:30} {pos}/{len} steps  {elapsed} elapsed, {eta} left  {msg}",
+            );
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_position(step);
+            bar.reset_eta();
+            self.bar = Some(bar);
+        }
+    }
+
+    fn on_step(&mut self, row: &StepRow) {
+        let figures = format!(
+            "loss {:.3}  {:.0} images/s",
+            row.loss, row.images_per_second
+        );
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(row.step);
+                bar.set_message(figures);
+            }
+            None if self.last_line.elapsed() >= LINE_EVERY || row.step == self.total => {
+                eprintln!(
+                    "step {}/{}  epoch {}  {figures}  {} left",
+                    row.step,
+                    self.total,
+                    row.epoch,
+                    self.eta(row.step)
+                );
+                self.last_line = Instant::now();
+            }
+            None => {}
+        }
+    }
+
+    fn on_message(&mut self, line: &str) {
+        self.say(line);
+    }
+
+    fn on_phase(&mut self, name: &str) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        eprintln!("{name} ...");
+    }
+
+    fn should_stop(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+}
+
+/// `1 h 02 min`, `3 min 20 s` or `12 s`.
+pub(crate) fn duration(time: Duration) -> String {
+    let s = time.as_secs();
+    match (s / 3600, s / 60 % 60, s % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s:02} s"),
+        (h, m, _) => format!("{h} h {m:02} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well() {
+        let text = |s| duration(Duration::from_secs(s));
+        assert_eq!(
+            [text(5), text(200), text(3725)],
+            ["5 s", "3 min 20 s", "1 h 02 min"]
+        );
+    }
+}

@@ -1,0 +1,98 @@
+//! What the program prints at the end.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use fgvr_train::report::{Align, Table};
+use fgvr_train::{Calibration, Evaluation, Plan, Summary, evaluation_tables};
+
+use crate::progress::duration;
+
+pub(crate) fn summary(summary: &Summary) -> String {
+    let [done, total] = summary.steps;
+    let time = duration(Duration::from_secs_f64(summary.seconds));
+    let mut text = format!(
+        "\n{done} of {total} steps in {time}: {}\n",
+        summary.run.display()
+    );
+    if let Some(evaluation) = &summary.evaluation {
+        text += &self::evaluation(evaluation);
+        let _ = writeln!(
+            text,
+            "look at {}",
+            summary.run.join("report.html").display()
+        );
+    }
+    text
+}
+
+pub(crate) fn evaluation(evaluation: &Evaluation) -> String {
+    let mut text = String::new();
+    for (title, table) in evaluation_tables(evaluation) {
+        let _ = write!(text, "\n{title}\n\n{table}");
+    }
+    text
+}
+
+pub(crate) fn plan(plan: &Plan) -> String {
+    let mut table = Table::new(&[("", Align::Left), ("", Align::Right)]);
+    for (name, count) in &plan.parameters {
+        table.push([format!("parameters of the {name}"), count.to_string()]);
+    }
+    let [train, val, test] = plan.images;
+    table.push([
+        "images to train, validate, test on".to_owned(),
+        format!("{train}, {val}, {test}"),
+    ]);
+    table.push(["classes".to_owned(), plan.classes.to_string()]);
+    table.push([
+        "steps".to_owned(),
+        format!("{} ({} an epoch)", plan.steps, plan.steps_per_epoch),
+    ]);
+    table.push([
+        "seconds a step, base".to_owned(),
+        format!("{:.3}", plan.seconds_per_base_step),
+    ]);
+    if let Some(seconds) = plan.seconds_per_pair_step {
+        table.push([
+            "seconds a step, with pairs".to_owned(),
+            format!("{seconds:.3}"),
+        ]);
+    }
+    let time = duration(Duration::from_secs_f64(plan.seconds));
+    table.push(["time, evaluation apart".to_owned(), time]);
+    if let Some(memory) = plan.memory {
+        table.push(["memory".to_owned(), format!("{} MiB", memory >> 20)]);
+    }
+    table.to_string()
+}
+
+pub(crate) fn calibration(c: &Calibration) -> String {
+    let percent = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{:.1}", 100. * v));
+    Table::new(&[
+        ("features", Align::Left),
+        ("kNN", Align::Right),
+        ("linear", Align::Right),
+    ])
+    .row([
+        "supervised".to_owned(),
+        "-".to_owned(),
+        percent(Some(c.supervised_top1)),
+    ])
+    .row([
+        "untrained".to_owned(),
+        percent(c.untrained.knn.map(|k| k.top1)),
+        percent(c.untrained.linear.map(|l| l.top1)),
+    ])
+    .row([
+        "pixels".to_owned(),
+        percent(c.pixels.knn.map(|k| k.top1)),
+        percent(c.pixels.linear.map(|l| l.top1)),
+    ])
+    .row([
+        "chance".to_owned(),
+        String::new(),
+        percent(Some(1. / c.classes.max(1) as f64)),
+    ])
+    .to_string()
+}

@@ -1,0 +1,294 @@
+//! Checkpoints: written aside, synced, read back, and only then named.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor, safetensors};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::run_folder::{sync_folder, write_atomically};
+use crate::{Error, Result, RunFolder};
+
+/// All tensors of a run by name; the part before the first dot names the file they go to.
+pub type State = BTreeMap<String, Tensor>;
+
+/// What a checkpoint says beside its tensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// SHA-256 of each file of tensors, by file name.
+    pub files: BTreeMap<String, String>,
+    /// The instruction set the run used: another one gives other last bits.
+    pub simd: String,
+    /// Version of the program.
+    pub version: String,
+    /// The best validation figure so far, where there are labels.
+    pub best_val: Option<f64>,
+}
+
+/// Saves `state` as `checkpoints/step-…`, points `last` (and `best-val`, if `is_best`) at it, and
+/// removes all but the newest `keep` and those pointed at.
+///
+/// # Errors
+/// A file that cannot be written or does not read back as written; earlier checkpoints still stand.
+pub(crate) fn save(
+    run: &RunFolder,
+    state: &State,
+    mut manifest: Manifest,
+    is_best: bool,
+    keep: usize,
+) -> Result<PathBuf> {
+    let checkpoints = run.join("checkpoints");
+    let name = format!("step-{:08}", manifest.step);
+    let path = checkpoints.join(&name);
+    let aside = checkpoints.join(format!(".{name}.partial"));
+    remove_if_there(&aside)?;
+    fs::create_dir(&aside).map_err(Error::io(&aside))?;
+    for (file, tensors) in by_file(state) {
+        let target = aside.join(&file);
+        safetensors::save(&tensors, &target)?;
+        fs::File::open(&target)
+            .and_then(|f| f.sync_all())
+            .map_err(Error::io(&target))?;
+        verify(&target, &tensors)?;
+        manifest.files.insert(file, sha256(&target)?);
+    }
+    let text = serde_json::to_vec_pretty(&manifest)
+        .map_err(|e| Error::checkpoint(&aside, e.to_string()))?;
+    write_atomically(&aside.join("manifest.json"), &text)?;
+    sync_folder(&aside)?;
+    // A run resumed from an earlier step may come by a step that was saved before: same bits.
+    remove_if_there(&path)?;
+    fs::rename(&aside, &path).map_err(Error::io(&path))?;
+    sync_folder(&checkpoints)?;
+    write_atomically(&checkpoints.join("last"), name.as_bytes())?;
+    if is_best {
+        write_atomically(&checkpoints.join("best-val"), name.as_bytes())?;
+    }
+    prune(&checkpoints, keep)?;
+    Ok(path)
+}
+
+/// Loads the checkpoint that `last` points at.
+///
+/// # Errors
+/// None is there, or a file is missing, cut short or altered.
+pub(crate) fn load_last(run: &RunFolder) -> Result<(Manifest, HashMap<String, Tensor>)> {
+    let pointer = run.join("checkpoints").join("last");
+    let name = fs::read_to_string(&pointer).map_err(|_| {
+        Error::run(
+            run.path(),
+            "has no checkpoint yet (no checkpoints/last); start the run anew with another --out",
+        )
+    })?;
+    load(&run.join("checkpoints").join(name.trim()))
+}
+
+/// Loads one checkpoint folder.
+///
+/// # Errors
+/// As [`load_last`].
+pub(crate) fn load(path: &Path) -> Result<(Manifest, HashMap<String, Tensor>)> {
+    const REMEDY: &str =
+        "; write the name of another folder in checkpoints/ into checkpoints/last, or start anew";
+    let manifest_path = path.join("manifest.json");
+    let manifest = fs::read(&manifest_path)
+        .map_err(|e| Error::checkpoint(&manifest_path, format!("cannot be read ({e}){REMEDY}")))?;
+    let manifest: Manifest = serde_json::from_slice(&manifest)
+        .map_err(|e| Error::checkpoint(&manifest_path, format!("is damaged ({e}){REMEDY}")))?;
+    let mut tensors = HashMap::new();
+    for (name, expected) in &manifest.files {
+        let file = path.join(name);
+        let found = sha256(&file)
+            .map_err(|e| Error::checkpoint(&file, format!("cannot be read ({e}){REMEDY}")))?;
+        if &found != expected {
+            return Err(Error::checkpoint(
+                &file,
+                format!(
+                    "is damaged: expected SHA-256 {}…, found {}…{REMEDY}",
+                    short(expected),
+                    short(&found)
+                ),
+            ));
+        }
+        tensors.extend(safetensors::load(&file, &Device::Cpu)?);
+    }
+    Ok((manifest, tensors))
+}
+
+fn by_file(state: &State) -> BTreeMap<String, HashMap<String, Tensor>> {
+    let mut files = BTreeMap::<String, HashMap<String, Tensor>>::new();
+    for (name, tensor) in state {
+        let group = name.split('.').next().unwrap_or(name);
+        files
+            .entry(format!("{group}.safetensors"))
+            .or_default()
+            .insert(name.clone(), tensor.clone());
+    }
+    files
+}
+
+/// Reads `path` back and compares it bit for bit.
+fn verify(path: &Path, tensors: &HashMap<String, Tensor>) -> Result<()> {
+    let read = safetensors::load(path, &Device::Cpu)?;
+    for (name, tensor) in tensors {
+        let same = match read.get(name) {
+            Some(found) => found.dims() == tensor.dims() && bits(found)? == bits(tensor)?,
+            None => false,
+        };
+        if !same {
+            return Err(Error::checkpoint(
+                path,
+                format!("{name} does not read back as it was written; check the disk"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A tensor's values as bits, so that NaN equals itself.
+fn bits(tensor: &Tensor) -> Result<Vec<u64>> {
+    use candle_core::DType;
+    let flat = tensor.flatten_all()?;
+    Ok(match flat.dtype() {
+        DType::F32 => flat
+            .to_vec1::<f32>()?
+            .iter()
+            .map(|v| u64::from(v.to_bits()))
+            .collect(),
+        DType::F64 => flat.to_vec1::<f64>()?.iter().map(|v| v.to_bits()).collect(),
+        DType::U32 => flat.to_vec1::<u32>()?.into_iter().map(u64::from).collect(),
+        DType::U8 => flat.to_vec1::<u8>()?.into_iter().map(u64::from).collect(),
+        DType::I64 => flat
+            .to_vec1::<i64>()?
+            .into_iter()
+            .map(i64::cast_unsigned)
+            .collect(),
+        other => {
+            return Err(Error::Tensor(candle_core::Error::Msg(format!(
+                "checkpoint: expected f32, f64, u32, i64 or u8, found {other:?}"
+            ))));
+        }
+    })
+}
+
+fn sha256(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).map_err(Error::io(path))?;
+    Ok(Sha256::digest(&bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect())
+}
+
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what a crash left aside, and all but the newest `keep` checkpoints and those pointed at.
+fn prune(checkpoints: &Path, keep: usize) -> Result<()> {
+    let pointed: Vec<String> = ["last", "best-val"]
+        .iter()
+        .filter_map(|p| fs::read_to_string(checkpoints.join(p)).ok())
+        .map(|name| name.trim().to_owned())
+        .collect();
+    let mut steps = Vec::new();
+    for entry in fs::read_dir(checkpoints).map_err(Error::io(checkpoints))? {
+        let entry = entry.map_err(Error::io(checkpoints))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".partial") {
+            remove_if_there(&entry.path())?;
+        } else if name.starts_with("step-") {
+            steps.push(name);
+        }
+    }
+    steps.sort_unstable();
+    let old = steps.len().saturating_sub(keep);
+    for name in &steps[..old] {
+        if !pointed.contains(name) {
+            remove_if_there(&checkpoints.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run() -> (tempfile::TempDir, RunFolder) {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(&folder.path().join("run")).unwrap();
+        (folder, run)
+    }
+
+    fn manifest(step: u64) -> Manifest {
+        Manifest {
+            step,
+            files: BTreeMap::new(),
+            simd: "portable".into(),
+            version: "0".into(),
+            best_val: None,
+        }
+    }
+
+    fn state(value: f32) -> State {
+        let tensor = Tensor::from_vec(vec![value, f32::NAN], 2, &Device::Cpu).unwrap();
+        State::from([
+            ("encoder.w".to_owned(), tensor.clone()),
+            ("moco.queue".to_owned(), tensor),
+        ])
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_and_old_ones_go() {
+        let (_guard, run) = run();
+        for step in 1..=4 {
+            save(&run, &state(step as f32), manifest(step), step == 1, 2).unwrap();
+        }
+        let (manifest, tensors) = load_last(&run).unwrap();
+        assert_eq!(manifest.step, 4);
+        assert_eq!(tensors["encoder.w"].to_vec1::<f32>().unwrap()[0], 4.);
+        let mut names: Vec<_> = fs::read_dir(run.join("checkpoints"))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(
+            names,
+            [
+                "best-val",
+                "last",
+                "step-00000001",
+                "step-00000003",
+                "step-00000004"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_cut_in_half_is_named() {
+        let (_guard, run) = run();
+        let path = save(&run, &state(1.), manifest(1), false, 2).unwrap();
+        let file = path.join("moco.safetensors");
+        let bytes = fs::read(&file).unwrap();
+        fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+        let error = load_last(&run).unwrap_err();
+        assert!(error.is_bad_input());
+        let text = error.to_string();
+        assert!(
+            text.contains("moco.safetensors") && text.contains("damaged"),
+            "{text}"
+        );
+    }
+}

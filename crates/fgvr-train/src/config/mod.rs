@@ -1,0 +1,337 @@
+//! The settings of a run: every choice is a field, every field has a default, and the resolved
+//! settings are written into the run folder.
+
+mod overrides;
+mod presets;
+mod validate;
+
+pub use overrides::Layers;
+pub use presets::PRESETS;
+
+use fgvr_data::DataConfig;
+use fgvr_data::augment::{AugmentConfig, PairAugmentConfig, RESIZE_RATIO};
+use fgvr_encoder::ResNetConfig;
+use fgvr_eval::{KnnConfig, ProbeConfig};
+use fgvr_ssl::{Arm, MoCoConfig, SynthPairConfig};
+use serde::{Deserialize, Serialize};
+
+/// Everything that determines a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PretrainConfig {
+    /// Name of these settings, for people: it stands in the log.
+    pub name: String,
+    /// Seed of everything random: weights, order, augmentation, masks, noise.
+    pub seed: u64,
+    /// The arm of the comparison: which parts of the method run.
+    pub arm: Arm,
+    /// `builtin:lookalikes`, or a folder of images.
+    pub source: String,
+    /// How the source is read and split.
+    pub data: DataConfig,
+    /// How batches are put together.
+    pub loader: LoaderSettings,
+    /// How a view is made from an image.
+    pub augment: AugmentConfig,
+    /// How generated pairs are augmented.
+    pub pair_augment: PairAugmentConfig,
+    /// The trunk.
+    pub encoder: ResNetConfig,
+    /// The decoder.
+    pub decoder: DecoderSettings,
+    /// The base objective.
+    pub moco: MoCoConfig,
+    /// The synthesised pairs.
+    pub synthpair: SynthPairConfig,
+    /// Length, learning rates and their course.
+    pub optimizer: OptimizerSettings,
+    /// What is watched while training.
+    pub monitor: MonitorSettings,
+    /// When the state is saved.
+    pub checkpoint: CheckpointSettings,
+    /// How frozen features are judged.
+    pub evaluate: EvaluateSettings,
+}
+
+/// How batches are put together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoaderSettings {
+    /// Images a step.
+    pub batch: usize,
+    /// Bytes that prefetched batches may take, in MiB.
+    pub prefetch_mib: usize,
+    /// Share of unreadable images that are set aside before the run stops; one image always is,
+    /// unless this is 0.
+    pub bad_image_budget: f64,
+    /// Threads that decode and augment; 0 takes half of the machine's, at least one.
+    pub threads: usize,
+}
+
+impl Default for LoaderSettings {
+    fn default() -> Self {
+        Self {
+            batch: 64,
+            prefetch_mib: 256,
+            bad_image_budget: 0.01,
+            threads: 0,
+        }
+    }
+}
+
+/// The decoder's size; the rest follows from the encoder and the image size.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DecoderSettings {
+    /// Width of the hidden layer.
+    pub hidden: usize,
+    /// Channels of the first map; each block halves them, down to 16.
+    pub channels: usize,
+}
+
+impl Default for DecoderSettings {
+    fn default() -> Self {
+        Self {
+            hidden: 512,
+            channels: 256,
+        }
+    }
+}
+
+/// Length, learning rates and their course.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerSettings {
+    /// Passes over the set; `steps` wins where both are given.
+    pub epochs: u64,
+    /// Optimiser steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Peak learning rate of SGD for encoder and head.
+    pub lr: f64,
+    /// SGD's momentum.
+    pub momentum: f64,
+    /// Weight decay; norms and biases have none.
+    pub weight_decay: f64,
+    /// Fraction of all steps over which the learning rate rises linearly; a cosine to zero follows.
+    pub warm_up: f64,
+    /// Largest gradient norm of encoder and head; 0 switches clipping off.
+    pub clip: f64,
+    /// Batches whose gradients are averaged into one step.
+    pub accumulate: usize,
+    /// Learning rate of Adam for the decoder, constant.
+    pub decoder_lr: f64,
+}
+
+impl Default for OptimizerSettings {
+    fn default() -> Self {
+        Self {
+            epochs: 100,
+            steps: None,
+            lr: 0.03,
+            momentum: 0.9,
+            weight_decay: 1e-4,
+            warm_up: 0.02,
+            clip: 0.,
+            accumulate: 1,
+            decoder_lr: 1e-3,
+        }
+    }
+}
+
+/// What an alarm does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// Nothing.
+    Off,
+    /// A line in the log.
+    #[default]
+    Warn,
+    /// The run is saved and stops.
+    Stop,
+}
+
+/// What is watched while training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MonitorSettings {
+    /// Epochs between two kNN figures on the validation split; 0 for none.
+    pub knn_every: u64,
+    /// Training images the online kNN looks among.
+    pub knn_images: usize,
+    /// Epochs between two sets of pictures; 0 for none.
+    pub pictures_every: u64,
+    /// Images in a picture sheet.
+    pub pictures: usize,
+    /// Policy on a loss or gradient that is not finite.
+    pub not_finite: Policy,
+    /// Policy on collapse: embedding s.d. or effective rank below the limits here.
+    pub collapse: Policy,
+    /// Smallest s.d. of an embedding's dimensions, times the square root of their number (1 when
+    /// directions are uniform).
+    pub min_embedding_std: f64,
+    /// Smallest effective rank of a batch's embeddings.
+    pub min_effective_rank: f64,
+    /// Policy on a pair task that teaches nothing (top-1 above 0.99, or pairs that hardly differ).
+    pub idle_pair: Policy,
+    /// Policy on a gradient norm above `max_gradient_norm`.
+    pub gradient: Policy,
+    /// See `gradient`.
+    pub max_gradient_norm: f64,
+}
+
+impl Default for MonitorSettings {
+    fn default() -> Self {
+        Self {
+            knn_every: 1,
+            knn_images: 2000,
+            pictures_every: 1,
+            pictures: 8,
+            not_finite: Policy::Stop,
+            collapse: Policy::Warn,
+            min_embedding_std: 0.1,
+            min_effective_rank: 2.,
+            idle_pair: Policy::Warn,
+            gradient: Policy::Warn,
+            max_gradient_norm: 1e3,
+        }
+    }
+}
+
+/// When the state is saved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointSettings {
+    /// Steps between two checkpoints; the last step and a signal save too.
+    pub every: u64,
+    /// Checkpoints that are kept.
+    pub keep: usize,
+}
+
+impl Default for CheckpointSettings {
+    fn default() -> Self {
+        Self {
+            every: 500,
+            keep: 2,
+        }
+    }
+}
+
+/// How frozen features are judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluateSettings {
+    /// Nearest neighbours.
+    pub knn: KnnConfig,
+    /// Linear probe.
+    pub linear: ProbeConfig,
+    /// Side of the images whose raw pixels are a baseline.
+    pub pixel_side: usize,
+    /// Test images that the masks' hits are measured on.
+    pub part_images: usize,
+    /// The shorter side of an image before its centre is cut out, in units of `data.size`.
+    pub resize_ratio: f64,
+    /// Images a forward pass.
+    pub batch: usize,
+}
+
+impl Default for EvaluateSettings {
+    fn default() -> Self {
+        Self {
+            knn: KnnConfig::default(),
+            linear: ProbeConfig::default(),
+            pixel_side: 32,
+            part_images: 512,
+            resize_ratio: RESIZE_RATIO,
+            batch: 64,
+        }
+    }
+}
+
+impl Default for PretrainConfig {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            seed: 0,
+            arm: Arm::Full,
+            source: "builtin:lookalikes".to_owned(),
+            data: DataConfig::default(),
+            loader: LoaderSettings::default(),
+            augment: AugmentConfig::default(),
+            pair_augment: PairAugmentConfig::default(),
+            encoder: ResNetConfig::default(),
+            decoder: DecoderSettings::default(),
+            moco: MoCoConfig::default(),
+            synthpair: SynthPairConfig::default(),
+            optimizer: OptimizerSettings::default(),
+            monitor: MonitorSettings::default(),
+            checkpoint: CheckpointSettings::default(),
+            evaluate: EvaluateSettings::default(),
+        }
+    }
+}
+
+impl PretrainConfig {
+    /// Optimiser steps of the whole run, given the images of the training split.
+    #[must_use]
+    pub fn total_steps(&self, images: usize) -> u64 {
+        self.optimizer
+            .steps
+            .unwrap_or_else(|| self.optimizer.epochs * self.steps_per_epoch(images))
+    }
+
+    /// Optimiser steps a pass over the training split, at least one.
+    #[must_use]
+    pub fn steps_per_epoch(&self, images: usize) -> u64 {
+        let batches = images / self.loader.batch.max(1);
+        (batches / self.optimizer.accumulate.max(1)).max(1) as u64
+    }
+
+    /// The settings as TOML.
+    ///
+    /// # Errors
+    /// A value that TOML cannot hold (a seed above `i64::MAX`).
+    pub fn to_toml(&self) -> crate::Result<String> {
+        toml::to_string_pretty(self).map_err(|e| crate::Error::config("config", e.to_string()))
+    }
+
+    /// The first setting that differs from `other`'s: its path and both values; `None` if all are
+    /// the same.
+    ///
+    /// # Errors
+    /// As [`PretrainConfig::to_toml`].
+    pub fn first_difference(
+        &self,
+        other: &Self,
+    ) -> crate::Result<Option<(String, String, String)>> {
+        let table = |config: &Self| {
+            toml::Value::try_from(config).map_err(|e| crate::Error::config("config", e.to_string()))
+        };
+        Ok(first_difference("", &table(self)?, &table(other)?))
+    }
+}
+
+fn first_difference(
+    path: &str,
+    a: &toml::Value,
+    b: &toml::Value,
+) -> Option<(String, String, String)> {
+    let (Some(left), Some(right)) = (a.as_table(), b.as_table()) else {
+        return (a != b).then(|| (path.to_owned(), a.to_string(), b.to_string()));
+    };
+    let absent = toml::Value::String("not set".to_owned());
+    let keys: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+    keys.into_iter().find_map(|key| {
+        let path = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
+        first_difference(
+            &path,
+            left.get(key).unwrap_or(&absent),
+            right.get(key).unwrap_or(&absent),
+        )
+    })
+}

@@ -1,0 +1,113 @@
+//! Ranges: what each setting may be, before anything is spent.
+
+use super::PretrainConfig;
+use crate::{Error, Result};
+
+impl PretrainConfig {
+    /// Checks every setting that has a range.
+    ///
+    /// # Errors
+    /// The first setting out of range, with the range.
+    pub fn validate(&self) -> Result<()> {
+        let o = &self.optimizer;
+        let m = &self.moco;
+        let s = &self.synthpair;
+        within("data.size", self.data.size as f64, 16., 4096.)?;
+        within("loader.batch", self.loader.batch as f64, 2., 65_536.)?;
+        within("optimizer.lr", o.lr, 0., 1e3)?;
+        within("optimizer.decoder_lr", o.decoder_lr, 0., 1e3)?;
+        below_one("optimizer.momentum", o.momentum)?;
+        within("optimizer.weight_decay", o.weight_decay, 0., 1.)?;
+        within("optimizer.warm_up", o.warm_up, 0., 1.)?;
+        within("optimizer.clip", o.clip, 0., f64::MAX)?;
+        within("optimizer.accumulate", o.accumulate as f64, 1., 65_536.)?;
+        if o.steps.unwrap_or(o.epochs) == 0 {
+            return Err(Error::config(
+                "optimizer.steps",
+                "expected at least one step, found 0",
+            ));
+        }
+        below_one("moco.momentum", m.momentum)?;
+        if !(m.temperature > 0. && m.temperature <= 10.) {
+            return Err(Error::config(
+                "moco.temperature",
+                format!(
+                    "expected more than 0 and at most 10, found {}",
+                    m.temperature
+                ),
+            ));
+        }
+        within("moco.queue", m.queue as f64, self.loader.batch as f64, 1e7)?;
+        within("synthpair.alpha", s.alpha, 0., 1e3)?;
+        within("synthpair.nu", s.nu, 0., 1e3)?;
+        within("synthpair.warm_up", s.warm_up, 0., 1.)?;
+        within("synthpair.ramp", s.ramp, 0., 1.)?;
+        within("synthpair.mask.rho_variance", s.mask.rho_variance, 0., 1.)?;
+        within(
+            "synthpair.mask.rho_importance",
+            s.mask.rho_importance,
+            0.,
+            1.,
+        )?;
+        within("synthpair.noise.scale", s.noise.scale, 0., 1e3)?;
+        within("decoder.hidden", self.decoder.hidden as f64, 1., 65_536.)?;
+        within(
+            "decoder.channels",
+            self.decoder.channels as f64,
+            1.,
+            65_536.,
+        )?;
+        within("checkpoint.keep", self.checkpoint.keep as f64, 1., 1e6)?;
+        within("checkpoint.every", self.checkpoint.every as f64, 1., 1e12)?;
+        within("monitor.pictures", self.monitor.pictures as f64, 1., 64.)?;
+        within(
+            "evaluate.pixel_side",
+            self.evaluate.pixel_side as f64,
+            1.,
+            512.,
+        )?;
+        within("evaluate.resize_ratio", self.evaluate.resize_ratio, 1., 4.)?;
+        within(
+            "loader.bad_image_budget",
+            self.loader.bad_image_budget,
+            0.,
+            1.,
+        )?;
+        within("evaluate.batch", self.evaluate.batch as f64, 1., 65_536.)?;
+        within("evaluate.knn.k", self.evaluate.knn.k as f64, 1., 1e6)?;
+        self.encoder
+            .validate()
+            .map_err(|e| Error::config("encoder", e.to_string()))?;
+        self.data.validate()?;
+        self.augment.validate()?;
+        self.pair_augment.validate()?;
+        s.validate()
+            .map_err(|e| Error::config("synthpair", e.to_string()))?;
+        Ok(())
+    }
+}
+
+fn within(key: &str, value: f64, low: f64, high: f64) -> Result<()> {
+    if value >= low && value <= high {
+        return Ok(());
+    }
+    let range = if high >= 1e6 {
+        format!("at least {low}")
+    } else {
+        format!("{low} to {high}")
+    };
+    Err(Error::config(
+        key,
+        format!("expected {range}, found {value}"),
+    ))
+}
+
+fn below_one(key: &str, value: f64) -> Result<()> {
+    if (0. ..1.).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::config(
+        key,
+        format!("expected at least 0 and below 1, found {value}"),
+    ))
+}

@@ -1,0 +1,110 @@
+//! What can go wrong in a run, and what to do about it.
+
+use std::path::{Path, PathBuf};
+
+/// An error of the training engine. Its text says what was expected, what was found, where, and
+/// what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting that is unknown or out of range.
+    #[error("{key}: {problem}")]
+    Config {
+        /// The setting's path, such as `moco.temperature`, or the file it stands in.
+        key: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// A run folder that cannot be used as asked.
+    #[error("{}: {problem}", .path.display())]
+    Run {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// A checkpoint that is damaged or belongs to another model.
+    #[error("checkpoint {}: {problem}", .path.display())]
+    Checkpoint {
+        /// The checkpoint's file or folder.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// An alarm whose policy is to stop the run.
+    #[error("step {step}: {problem}")]
+    Alarm {
+        /// The optimiser's step.
+        step: u64,
+        /// What was seen and what to try.
+        problem: String,
+    },
+    /// The data set cannot be read.
+    #[error(transparent)]
+    Data(#[from] fgvr_data::Error),
+    /// The encoder's weights cannot be read or written.
+    #[error(transparent)]
+    Encoder(#[from] fgvr_encoder::Error),
+    /// Embeddings that cannot be evaluated.
+    #[error(transparent)]
+    Evaluation(#[from] fgvr_eval::Error),
+    /// The records of a run cannot be read or written.
+    #[error(transparent)]
+    Record(#[from] crate::record::RecordError),
+    /// A report or picture cannot be made.
+    #[error(transparent)]
+    Report(#[from] crate::report::ReportError),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+    /// A file could not be read or written.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Whether the input (settings, paths, data, a checkpoint) is at fault, rather than the program
+    /// or the machine. Programs answer such errors with exit code 2.
+    #[must_use]
+    pub fn is_bad_input(&self) -> bool {
+        !matches!(
+            self,
+            Self::Tensor(_) | Self::Alarm { .. } | Self::Evaluation(_) | Self::Report(_)
+        )
+    }
+
+    pub(crate) fn config(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Config {
+            key: key.into(),
+            problem: problem.into(),
+        }
+    }
+
+    pub(crate) fn run(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Run {
+            path: path.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    pub(crate) fn checkpoint(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Checkpoint {
+            path: path.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    /// For `map_err`: an I/O error at `path`.
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+}
+
+/// The result of an operation of the engine.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,239 @@
+//! Judging frozen features: kNN, linear probe and retrieval beside honest baselines.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+use fgvr_data::{Dataset, Splits};
+use fgvr_encoder::ResNet;
+use fgvr_eval::{RetrievalConfig, knn, linear_probe, retrieval};
+use fgvr_nn::{Encoder, Parameters};
+use serde::Serialize;
+
+use crate::config::PretrainConfig;
+use crate::embed::{Embedded, Sight, embed, pixels};
+use crate::parts::{PartHits, part_hits};
+use crate::reconstruct::{Psnr, reconstruction_psnr};
+use crate::{Observer, Result, Trainer};
+
+/// `eval.json`: figures are fractions in [0, 1], absent (`null`) where there are no labels.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evaluation {
+    /// The trained encoder.
+    pub trained: Figures,
+    /// The same architecture with its initial weights.
+    pub untrained: Figures,
+    /// Raw pixels.
+    pub pixels: Figures,
+    /// Reconstruction; absent for arms without a decoder.
+    pub psnr: Option<Psnr>,
+    /// How well masks and maps hit the parts that tell classes apart, where the set knows them.
+    pub parts: Option<PartHits>,
+    /// Classes of the set; absent without labels.
+    pub classes: Option<usize>,
+    /// Images that were trained on.
+    pub train_images: usize,
+    /// Images that were tested on.
+    pub test_images: usize,
+    /// Test images left out of retrieval queries, since they are the only ones of their class.
+    pub single_image_queries: Option<usize>,
+}
+
+/// Figures of one kind of features.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Figures {
+    /// Nearest neighbours, from train to test.
+    pub knn: Option<Knn>,
+    /// Linear probe, from train to test.
+    pub linear: Option<Linear>,
+    /// Retrieval inside test.
+    pub retrieval: Option<Retrieval>,
+}
+
+/// Accuracy of the nearest-neighbour vote.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Knn {
+    /// Fraction of test images whose class is voted first.
+    pub top1: f64,
+}
+
+/// Accuracy of the linear probe.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Linear {
+    /// Fraction of test images whose class comes first.
+    pub top1: f64,
+    /// Fraction of test images whose class is among the first five.
+    pub top5: f64,
+}
+
+/// Retrieval of the same class.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Retrieval {
+    /// Fraction of queries whose nearest image is of their class.
+    pub rank1: f64,
+    /// Fraction with one of their class among the five nearest.
+    pub rank5: f64,
+    /// Mean average precision.
+    pub map: f64,
+}
+
+/// Figures of features of the training and the test images, and how many test images retrieval
+/// leaves out. A figure that the set does not allow (no labels, one class) is `None`.
+///
+/// # Errors
+/// Features that are not finite.
+pub(crate) fn figures(
+    config: &PretrainConfig,
+    train: Option<&Embedded>,
+    test: Option<&Embedded>,
+) -> Result<(Figures, Option<usize>)> {
+    let (Some(train), Some(test)) = (train, test) else {
+        return Ok((Figures::default(), None));
+    };
+    let (Some(train), Some(test)) = (train.embeddings()?, test.embeddings()?) else {
+        return Ok((Figures::default(), None));
+    };
+    let nearest = knn(&train, &test, &config.evaluate.knn)?;
+    let linear = match linear_probe(&train, &test, &config.evaluate.linear) {
+        Ok(probe) => Some(Linear {
+            top1: probe.top1,
+            top5: probe.top5,
+        }),
+        Err(fgvr_eval::Error::OneClass { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let (retrieval, left_out) = match retrieval(&test, &RetrievalConfig::default()) {
+        Ok(ranked) => {
+            let figures = Retrieval {
+                rank1: ranked.rank1,
+                rank5: ranked.rank5,
+                map: ranked.map,
+            };
+            (Some(figures), ranked.left_out)
+        }
+        // Every test image is alone in its class.
+        Err(fgvr_eval::Error::Nothing { .. }) => (None, test.labels.len()),
+        Err(error) => return Err(error.into()),
+    };
+    let figures = Figures {
+        knn: Some(Knn { top1: nearest.top1 }),
+        linear,
+        retrieval,
+    };
+    Ok((figures, Some(left_out)))
+}
+
+/// Figures of an encoder's frozen features.
+///
+/// # Errors
+/// As [`figures`] and [`embed`].
+pub(crate) fn encoder_figures(
+    config: &PretrainConfig,
+    encoder: &dyn Encoder,
+    train: &Arc<dyn Dataset>,
+    test: &Arc<dyn Dataset>,
+) -> Result<Figures> {
+    let sight = Sight::of(config);
+    let train = embed(encoder, train, &all(train), &sight)?;
+    let test = embed(encoder, test, &all(test), &sight)?;
+    Ok(figures(config, train.as_ref(), test.as_ref())?.0)
+}
+
+/// Figures of the pixels themselves.
+///
+/// # Errors
+/// As [`figures`] and [`pixels`].
+pub(crate) fn pixel_figures(
+    config: &PretrainConfig,
+    train: &Arc<dyn Dataset>,
+    test: &Arc<dyn Dataset>,
+) -> Result<Figures> {
+    let sight = Sight {
+        size: config.evaluate.pixel_side.min(config.data.size),
+        ..Sight::of(config)
+    };
+    let train = pixels(train, &all(train), &sight)?;
+    let test = pixels(test, &all(test), &sight)?;
+    Ok(figures(config, train.as_ref(), test.as_ref())?.0)
+}
+
+/// The encoder of a run with the weights it started from.
+///
+/// # Errors
+/// None in practice.
+pub(crate) fn untrained_encoder(config: &PretrainConfig) -> Result<ResNet> {
+    let parameters = Parameters::new(config.seed);
+    let vb = parameters.builder(DType::F32, &Device::Cpu);
+    Ok(ResNet::new(&config.encoder, vb)?)
+}
+
+pub(crate) fn all(dataset: &Arc<dyn Dataset>) -> Vec<usize> {
+    (0..dataset.len()).collect()
+}
+
+/// All figures of `eval.json`, and what a person should know about them.
+///
+/// # Errors
+/// Features that are not finite, or a tensor operation that fails.
+pub(crate) fn evaluate(
+    config: &PretrainConfig,
+    trainer: &Trainer,
+    splits: &Splits,
+    observer: &mut dyn Observer,
+) -> Result<(Evaluation, Vec<String>)> {
+    let (train, test) = (&splits.train, splits.test.as_ref().unwrap_or(&splits.val));
+    observer.on_phase("evaluating the trained encoder");
+    let sight = Sight::of(config);
+    let train_features = embed(trainer.encoder(), train, &all(train), &sight)?;
+    let test_features = embed(trainer.encoder(), test, &all(test), &sight)?;
+    let (trained, single_image_queries) =
+        figures(config, train_features.as_ref(), test_features.as_ref())?;
+    let warnings = warnings(&train_features, &test_features, single_image_queries);
+    let labelled = trained.knn.is_some();
+    let (mut untrained, mut pixels) = (Figures::default(), Figures::default());
+    if labelled {
+        observer.on_phase("evaluating the untrained encoder");
+        untrained = encoder_figures(config, &untrained_encoder(config)?, train, test)?;
+        observer.on_phase("evaluating pixels");
+        pixels = pixel_figures(config, train, test)?;
+    }
+    let mut psnr = None;
+    if trainer.uses_decoder() {
+        observer.on_phase("reconstructing held-out images");
+        psnr = reconstruction_psnr(config, trainer.encoder(), trainer.decoder(), train, test)?;
+    }
+    let evaluation = Evaluation {
+        trained,
+        untrained,
+        pixels,
+        psnr,
+        parts: part_hits(config, trainer, test)?,
+        classes: labelled.then(|| test.classes().len()),
+        train_images: train.len(),
+        test_images: test.len(),
+        single_image_queries,
+    };
+    Ok((evaluation, warnings))
+}
+
+fn warnings(
+    train: &Option<Embedded>,
+    test: &Option<Embedded>,
+    single: Option<usize>,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (split, features) in [("training", train), ("test", test)] {
+        match features {
+            None => warnings.push(format!("warning: evaluation: there are no {split} images")),
+            Some(Embedded { unreadable: 0, .. }) => {}
+            Some(Embedded { unreadable, .. }) => warnings.push(format!(
+                "warning: evaluation: {unreadable} {split} images cannot be read and are left out"
+            )),
+        }
+    }
+    if let Some(single) = single.filter(|n| *n > 0) {
+        warnings.push(format!(
+            "warning: retrieval: {single} test images are the only ones of their class and ask no query"
+        ));
+    }
+    warnings
+}

@@ -1,0 +1,54 @@
+//! The training engine and the program `fgvr`.
+//!
+//! [`pretrain`] trains an encoder on unlabelled photos with SynthPair on MoCo v2, evaluates it
+//! beside honest baselines, and leaves a run folder that a person can look at and a program can
+//! load.
+
+pub mod config;
+pub mod record;
+pub mod report;
+
+mod checkpoint;
+mod embed;
+mod environment;
+mod epoch;
+mod error;
+mod evaluate;
+mod export;
+mod learning_rate;
+mod monitor;
+mod observer;
+mod parts;
+mod pictures;
+mod plan;
+mod pretrain;
+mod reconstruct;
+mod run_folder;
+mod run_report;
+mod session;
+mod step_row;
+mod supervised;
+mod trainer;
+
+pub use checkpoint::{Manifest, State};
+pub use config::PretrainConfig;
+pub use environment::{Environment, peak_memory};
+pub use error::{Error, Result};
+pub use evaluate::{Evaluation, Figures, Knn, Linear, Retrieval};
+pub use learning_rate::learning_rate;
+pub use monitor::{Monitor, Vitals};
+pub use observer::{Observer, Silent};
+pub use parts::PartHits;
+pub use plan::{Plan, plan};
+pub use pretrain::{Summary, evaluate_run, pretrain, resume};
+pub use reconstruct::Psnr;
+pub use run_folder::{Place, RunFolder};
+pub use run_report::evaluation_tables;
+pub use step_row::StepRow;
+pub use supervised::{Calibration, calibrate};
+pub use trainer::Trainer;
+
+/// The README's example, run as a test.
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+pub struct ReadmeDoctests;

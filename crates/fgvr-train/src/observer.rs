@@ -1,0 +1,27 @@
+//! How a program follows a run.
+
+use std::path::Path;
+
+use crate::step_row::StepRow;
+
+/// Follows a run: a program draws a bar, a test counts steps. Every method does nothing by default.
+pub trait Observer {
+    /// Training starts or goes on at `step` of `total`, in the folder `run` if it leaves one.
+    fn on_start(&mut self, _run: Option<&Path>, _step: u64, _total: u64) {}
+    /// A step is done.
+    fn on_step(&mut self, _row: &StepRow) {}
+    /// Something a person should read: one line.
+    fn on_message(&mut self, _line: &str) {}
+    /// A phase after the training begins, such as "evaluating pixels".
+    fn on_phase(&mut self, _name: &str) {}
+    /// Whether the run should save and leave; asked after every step.
+    fn should_stop(&self) -> bool {
+        false
+    }
+}
+
+/// Follows nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {}

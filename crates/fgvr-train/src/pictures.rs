@@ -1,0 +1,147 @@
+//! Picture sheets of a step: views, reconstructions, pairs, Grad-CAM.
+
+use candle_core::Tensor;
+use fgvr_data::{Normalisation, encode_png};
+use fgvr_gradcam::{ColourMap, Sign, grad_cam_signed, overlay};
+use fgvr_ssl::Pictures;
+
+use crate::Result;
+use crate::report::{Sheet, SheetRow};
+
+/// The sheets of a step as (name, PNG file), of its first `count` images.
+///
+/// # Errors
+/// A tensor operation that fails.
+pub(crate) fn sheets(
+    views: [&Tensor; 2],
+    pictures: &Pictures,
+    count: usize,
+) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let count = count.min(pictures.x.dim(0)?);
+    let normalisation = Normalisation::imagenet();
+    let shown = |images: &Tensor| -> Result<Vec<Tensor>> {
+        let images = normalisation
+            .undo(&images.narrow(0, 0, count)?)?
+            .clamp(0., 1.)?;
+        (0..count).map(|i| Ok(images.get(i)?)).collect()
+    };
+    let views = [shown(views[0])?, shown(views[1])?];
+    let [lowers, raises] =
+        [Sign::LowersLoss, Sign::RaisesLoss].map(|sign| overlays(&views[0], pictures, sign));
+    let mut sheets = vec![
+        (
+            "views",
+            sheet(&["view 1", "view 2"], &[&views[0], &views[1]])?,
+        ),
+        (
+            "gradcam",
+            sheet(
+                &["view 1", "lowers loss", "raises loss"],
+                &[&views[0], &lowers?, &raises?],
+            )?,
+        ),
+    ];
+    if let Some(reconstructions) = &pictures.reconstruction {
+        let reconstructions = shown(reconstructions)?;
+        sheets.push((
+            "reconstructions",
+            sheet(&["x", "d(h)"], &[&views[0], &reconstructions])?,
+        ));
+        if let Some(perturbed) = &pictures.perturbed {
+            let perturbed = shown(perturbed)?;
+            let difference = reconstructions
+                .iter()
+                .zip(&perturbed)
+                .map(|(a, b)| Ok((((a - b)? * 2.)? + 0.5)?.clamp(0., 1.)?))
+                .collect::<Result<Vec<_>>>()?;
+            let columns = ["x", "d(h)", "perturbed", "2x difference"];
+            sheets.push((
+                "pairs",
+                sheet(
+                    &columns,
+                    &[&views[0], &reconstructions, &perturbed, &difference],
+                )?,
+            ));
+        }
+        if let Some([a, b]) = &pictures.pair {
+            let (a, b) = (shown(a)?, shown(b)?);
+            sheets.push(("pair-views", sheet(&["query", "key"], &[&a, &b])?));
+        }
+    }
+    Ok(sheets)
+}
+
+/// Grad-CAM over the first view: the gradient at the map is that at its mean, spread over places.
+fn overlays(images: &[Tensor], pictures: &Pictures, sign: Sign) -> Result<Vec<Tensor>> {
+    let count = images.len();
+    let map = pictures.map.narrow(0, 0, count)?;
+    let (_, _, h, w) = map.dims4()?;
+    let gradient = pictures
+        .gradient
+        .narrow(0, 0, count)?
+        .unsqueeze(2)?
+        .unsqueeze(3)?; // (n, C, 1, 1)
+    let gradient = (gradient.broadcast_as(map.shape())? / (h * w) as f64)?;
+    let cams = grad_cam_signed(&map, &gradient, sign)?;
+    let drawn = images.iter().enumerate();
+    drawn
+        .map(|(i, image)| Ok(overlay(image, &cams.get(i)?, ColourMap::Turbo)?))
+        .collect()
+}
+
+/// Columns of images as a PNG file.
+fn sheet(captions: &[&str], columns: &[&Vec<Tensor>]) -> Result<Vec<u8>> {
+    let rows = (0..columns[0].len())
+        .map(|i| SheetRow {
+            label: String::new(),
+            images: columns.iter().map(|column| column[i].clone()).collect(),
+        })
+        .collect();
+    let sheet = Sheet {
+        columns: captions.iter().map(|c| (*c).to_owned()).collect(),
+        rows,
+        ..Sheet::default()
+    };
+    Ok(encode_png(&sheet.draw()?.to_tensor()?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    /// A step's pictures whose features, gradient and reconstruction are all `value`.
+    fn pictures(value: f32) -> (Tensor, Pictures) {
+        let full = |shape: &[usize]| Tensor::full(value, shape, &Device::Cpu).unwrap();
+        let x = Tensor::zeros((2, 3, 16, 16), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let pictures = Pictures {
+            x: x.clone(),
+            reconstruction: Some(full(&[2, 3, 16, 16])),
+            perturbed: Some(full(&[2, 3, 16, 16])),
+            pair: Some([full(&[2, 3, 16, 16]), full(&[2, 3, 16, 16])]),
+            map: full(&[2, 4, 2, 2]),
+            gradient: full(&[2, 4]),
+            mask: None,
+        };
+        (x, pictures)
+    }
+
+    #[test]
+    fn every_sheet_of_a_step_is_drawn() {
+        let (x, pictures) = pictures(0.5);
+        let drawn = sheets([&x, &x], &pictures, 8).unwrap();
+        let names: Vec<_> = drawn.iter().map(|(name, _)| *name).collect();
+        let expected = ["views", "gradcam", "reconstructions", "pairs", "pair-views"];
+        assert_eq!(names, expected);
+        assert!(drawn.iter().all(|(_, png)| png.starts_with(b"\x89PNG")));
+    }
+
+    #[test]
+    fn a_map_that_is_not_finite_is_an_error_and_no_panic() {
+        for value in [f32::NAN, f32::INFINITY] {
+            let (x, pictures) = pictures(value);
+            let error = sheets([&x, &x], &pictures, 8).unwrap_err().to_string();
+            assert!(error.contains("finite"), "{error}");
+        }
+    }
+}

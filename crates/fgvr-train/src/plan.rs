@@ -1,0 +1,96 @@
+//! What a run would cost, before it is spent.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::Device;
+use serde::Serialize;
+
+use crate::config::PretrainConfig;
+use crate::environment::peak_memory;
+use crate::pretrain::loader;
+use crate::{Result, Trainer};
+
+/// Steps that are tried: one to warm up, the others are timed.
+const TRIED: u64 = 4;
+
+/// Parameters, memory, steps and time of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// Trained values of encoder, head and decoder.
+    pub parameters: Vec<(&'static str, usize)>,
+    /// Images of the training, validation and test split.
+    pub images: [usize; 3],
+    /// Classes; 0 without labels.
+    pub classes: usize,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Optimiser steps a pass over the training split.
+    pub steps_per_epoch: u64,
+    /// Seconds a step of the base part takes here, measured on the first steps.
+    pub seconds_per_base_step: f64,
+    /// Seconds a step with generated pairs takes here, measured; absent for arms without them.
+    pub seconds_per_pair_step: Option<f64>,
+    /// Seconds of all steps, evaluation apart.
+    pub seconds: f64,
+    /// Peak memory of this process after those steps in bytes, where the system tells.
+    pub memory: Option<u64>,
+}
+
+/// Plans a run by doing its first few steps, with and without generated pairs, and throwing them
+/// away.
+///
+/// # Errors
+/// What would stop the run at its start.
+pub fn plan(config: &PretrainConfig, _device: &Device) -> Result<Plan> {
+    config.validate()?;
+    let splits = fgvr_data::open(&config.source, &config.data)?;
+    let images = splits.train.len();
+    let trainer = Trainer::new(config, images)?;
+    let steps = trainer.total_steps();
+    let parameters = trainer.parameter_counts().to_vec();
+    let with_pairs = trainer.uses_pairs();
+    drop(trainer);
+    // The pair loss starts after a warm-up; for the trial it starts at once, or never.
+    let time = |pairs: bool| -> Result<f64> {
+        let mut trial = config.clone();
+        trial.optimizer.steps = Some(TRIED + 1);
+        trial.synthpair.warm_up = if pairs { 0. } else { 1. };
+        trial.synthpair.ramp = 0.;
+        trial.synthpair.bank_minimum = trial.synthpair.bank_minimum.min(config.loader.batch);
+        let mut trainer = Trainer::new(&trial, images)?;
+        let mut loader = loader(&trial, &splits, 0)?;
+        let mut seconds = Vec::new();
+        for _ in 0..TRIED {
+            let started = Instant::now();
+            let batches = (0..trial.optimizer.accumulate)
+                .map(|_| loader.next())
+                .collect::<std::result::Result<Vec<_>, _>>()?;
+            trainer.step(&batches, false)?;
+            seconds.push(started.elapsed().as_secs_f64());
+        }
+        // The first two warm up: buffers, and a bank that is large enough for a mask.
+        seconds.drain(..2);
+        seconds.sort_by(f64::total_cmp);
+        Ok(seconds[0])
+    };
+    let base = time(false)?;
+    let pair = if with_pairs { Some(time(true)?) } else { None };
+    let warm_up = config.synthpair.warm_up.clamp(0., 1.);
+    let seconds = steps as f64 * pair.map_or(base, |pair| base * warm_up + pair * (1. - warm_up));
+    Ok(Plan {
+        parameters,
+        images: [
+            images,
+            splits.val.len(),
+            splits.test.as_ref().map_or(0, |t: &Arc<_>| t.len()),
+        ],
+        classes: splits.train.classes().len(),
+        steps,
+        steps_per_epoch: config.steps_per_epoch(images),
+        seconds_per_base_step: base,
+        seconds_per_pair_step: pair,
+        seconds,
+        memory: peak_memory(),
+    })
+}

@@ -1,0 +1,147 @@
+//! A run: started, gone on with, judged again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use candle_core::Device;
+use fgvr_data::augment::{ViewKey, augment};
+use fgvr_data::{Image, Loader, LoaderConfig, Normalisation, Position, Splits};
+use serde::Serialize;
+
+use crate::checkpoint;
+use crate::config::PretrainConfig;
+use crate::environment::simd;
+use crate::evaluate::{Evaluation, evaluate};
+use crate::session::Session;
+use crate::{Error, Observer, Place, Result, RunFolder, StepRow, Trainer};
+
+/// What a run came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The run folder.
+    pub run: PathBuf,
+    /// Optimiser steps done, of how many.
+    pub steps: [u64; 2],
+    /// Whether a signal ended the run before its last step; its state is saved.
+    pub interrupted: bool,
+    /// Seconds of training in this process.
+    pub seconds: f64,
+    /// The last step's figures.
+    pub last: Option<StepRow>,
+    /// The evaluation; absent if interrupted.
+    pub evaluation: Option<Evaluation>,
+}
+
+/// Trains from the start into a fresh run folder, evaluates and reports.
+///
+/// # Errors
+/// Data that cannot be read, settings that do not fit it, an alarm whose policy is to stop.
+pub fn pretrain(
+    config: &PretrainConfig,
+    place: &Place,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<Summary> {
+    config.validate()?;
+    place.check()?;
+    let (splits, trainer) = prepare(config)?;
+    // Data and settings fit: only now is anything written.
+    let run = place.create()?;
+    run.write("config.toml", config.to_toml()?.as_bytes())?;
+    Session::new(config, &run, splits, trainer, device)?.run(observer)
+}
+
+fn prepare(config: &PretrainConfig) -> Result<(Splits, Trainer)> {
+    let splits = fgvr_data::open(&config.source, &config.data)?;
+    let trainer = Trainer::new(config, splits.train.len())?;
+    Ok((splits, trainer))
+}
+
+/// Goes on where the last checkpoint of a run stands, with the same bits as if it had never stopped.
+///
+/// # Errors
+/// A checkpoint that is missing, damaged or of another architecture, and as [`pretrain`].
+pub fn resume(run: &RunFolder, device: &Device, observer: &mut dyn Observer) -> Result<Summary> {
+    let config = run.config()?;
+    let (manifest, tensors) = checkpoint::load_last(run)?;
+    let (splits, mut trainer) = prepare(&config)?;
+    // Only a state that fits is gone on with; until then nothing in the folder is touched.
+    trainer.load_state(manifest.step, &tensors).map_err(|e| {
+        // Only its first line: candle's errors bring a backtrace along where one is asked for.
+        let text = e.to_string();
+        let problem = text.lines().next().unwrap_or_default();
+        Error::checkpoint(
+            &run.join("checkpoints"),
+            format!("does not fit the settings in config.toml ({problem}); was the file changed?"),
+        )
+    })?;
+    let mut session = Session::new(&config, run, splits, trainer, device)?;
+    (session.best_val, session.saved) = (manifest.best_val, Some(manifest.step));
+    if manifest.simd != simd() {
+        let line = format!(
+            "this run used {} kernels and goes on with {}: the last bits may differ (FGVR_SIMD chooses)",
+            manifest.simd,
+            simd()
+        );
+        session.say(observer, &line)?;
+    }
+    session.run(observer)
+}
+
+/// Judges the encoder of a run's last checkpoint, on the data it was trained on or on `source`.
+///
+/// # Errors
+/// A run without checkpoint, or data that cannot be read.
+pub fn evaluate_run(
+    run: &RunFolder,
+    source: Option<&str>,
+    observer: &mut dyn Observer,
+) -> Result<Evaluation> {
+    let mut config = run.config()?;
+    let trained_on = fgvr_data::open(&config.source, &config.data)?.train.len();
+    if let Some(source) = source {
+        config.source = source.to_owned();
+    }
+    let splits = fgvr_data::open(&config.source, &config.data)?;
+    let mut trainer = Trainer::new(&config, trained_on)?;
+    let (manifest, tensors) = checkpoint::load_last(run)?;
+    trainer.load_state(manifest.step, &tensors)?;
+    let (evaluation, warnings) = evaluate(&config, &trainer, &splits, observer)?;
+    for warning in &warnings {
+        observer.on_message(warning);
+    }
+    Ok(evaluation)
+}
+
+/// The loader at the position after `steps` optimiser steps.
+pub(crate) fn loader(config: &PretrainConfig, splits: &Splits, steps: u64) -> Result<Loader> {
+    let (size, views, normalisation) = (
+        config.data.size,
+        config.augment.clone(),
+        Normalisation::imagenet(),
+    );
+    let transform =
+        move |image: &Image, key: ViewKey| augment(image, size, &views, &normalisation, key);
+    let batches = (splits.train.len() / config.loader.batch).max(1) as u64;
+    let done = steps * config.optimizer.accumulate as u64;
+    let start = Position {
+        epoch: done / batches,
+        batch: done % batches,
+    };
+    let settings = LoaderConfig {
+        batch: config.loader.batch,
+        views: 2,
+        drop_last: true,
+        seed: config.seed,
+        prefetch_bytes: config.loader.prefetch_mib << 20,
+        size,
+        bad_image_budget: config.loader.bad_image_budget,
+        threads: config.loader.threads,
+    };
+    Ok(Loader::new(
+        Arc::clone(&splits.train),
+        settings,
+        Arc::new(transform),
+        start,
+    )?)
+}

@@ -1,0 +1,285 @@
+//! `report.html` of a run, from its own files.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::config::PretrainConfig;
+use crate::report::{Align, Picture, Plot, Report, Section, Series, Table};
+use crate::{Error, Evaluation, Figures, Result, RunFolder};
+
+/// Points of a curve; more are averaged.
+const POINTS: usize = 400;
+
+/// Tables of an evaluation, each with its title.
+#[must_use]
+pub fn evaluation_tables(evaluation: &Evaluation) -> Vec<(&'static str, Table)> {
+    let mut tables = vec![("Frozen features, in percent", figures_table(evaluation))];
+    if let Some(psnr) = evaluation.psnr {
+        let table = Table::new(&[
+            ("reconstruction of held-out images", Align::Left),
+            ("PSNR in dB", Align::Right),
+        ])
+        .row(["decoder".to_owned(), format!("{:.2}", psnr.held_out)])
+        .row(["mean image".to_owned(), format!("{:.2}", psnr.mean_image)]);
+        tables.push(("Reconstruction", table));
+    }
+    if let Some(parts) = &evaluation.parts {
+        let number = |v: f64| format!("{v:.4}");
+        let row = |name: &str, hit: &fgvr_eval::PartHit| {
+            [
+                name.to_owned(),
+                number(hit.kept),
+                number(hit.masked),
+                number(hit.difference),
+            ]
+        };
+        let table = Table::new(&[
+            ("share of activation on the parts", Align::Left),
+            ("kept", Align::Right),
+            ("masked", Align::Right),
+            ("difference", Align::Right),
+        ])
+        .row(row("the method's mask", &parts.mask))
+        .row(row("random mask of its size", &parts.random_mask));
+        tables.push(("Do masks keep what tells classes apart?", table));
+        let table = Table::new(&[
+            ("share of the map on the parts", Align::Left),
+            ("share", Align::Right),
+        ])
+        .row([
+            "Grad-CAM, lowers the loss".to_owned(),
+            number(parts.grad_cam.kept),
+        ])
+        .row([
+            "Grad-CAM, raises the loss".to_owned(),
+            number(parts.grad_cam.masked),
+        ])
+        .row(["uniform map".to_owned(), number(parts.grad_cam.area)]);
+        tables.push(("Does Grad-CAM look at them?", table));
+    }
+    tables
+}
+
+fn figures_table(evaluation: &Evaluation) -> Table {
+    let names = [
+        "features", "kNN", "linear", "top 5", "rank 1", "rank 5", "mAP",
+    ];
+    let aligned: Vec<_> = names
+        .iter()
+        .map(|name| {
+            (
+                *name,
+                if *name == "features" {
+                    Align::Left
+                } else {
+                    Align::Right
+                },
+            )
+        })
+        .collect();
+    let mut table = Table::new(&aligned);
+    let rows: [(&str, &Figures); 3] = [
+        ("trained", &evaluation.trained),
+        ("untrained", &evaluation.untrained),
+        ("pixels", &evaluation.pixels),
+    ];
+    for (name, figures) in rows {
+        let values = [
+            figures.knn.map(|k| k.top1),
+            figures.linear.map(|l| l.top1),
+            figures.linear.map(|l| l.top5),
+            figures.retrieval.map(|r| r.rank1),
+            figures.retrieval.map(|r| r.rank5),
+            figures.retrieval.map(|r| r.map),
+        ];
+        let cells = values.map(|v| v.map_or("-".to_owned(), |v| format!("{:.1}", 100. * v)));
+        table.push(std::iter::once(name.to_owned()).chain(cells));
+    }
+    table
+}
+
+/// Writes `report.html`: facts, tables, curves and the newest pictures.
+///
+/// # Errors
+/// A file of the run that cannot be read or written.
+pub(crate) fn write_report(
+    run: &RunFolder,
+    config: &PretrainConfig,
+    evaluation: &Evaluation,
+) -> Result<()> {
+    let problem = |e: String| Error::run(run.path(), e);
+    let rows = metrics(&run.join("metrics.jsonl"))?;
+    let name = run
+        .path()
+        .file_name()
+        .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let facts = [
+        ("arm", config.arm.name().to_owned()),
+        ("data", config.source.clone()),
+        ("seed", config.seed.to_string()),
+        ("steps", rows.len().to_string()),
+        ("training images", evaluation.train_images.to_string()),
+        ("test images", evaluation.test_images.to_string()),
+        (
+            "classes",
+            evaluation
+                .classes
+                .map_or("no labels".to_owned(), |c| c.to_string()),
+        ),
+        (
+            "encoder",
+            format!(
+                "ResNet-{}, width {}, {} px",
+                config.encoder.depth, config.encoder.width, config.data.size
+            ),
+        ),
+    ];
+    let figures = Section {
+        title: "What it learned".to_owned(),
+        text: "Frozen features of the last step, judged on test images that neither training nor any choice has seen. Untrained is the same network with its initial weights.".to_owned(),
+        tables: evaluation_tables(evaluation).into_iter().map(|(_, table)| table).collect(),
+        ..Section::default()
+    };
+    let curves = Section {
+        title: "Curves".to_owned(),
+        plots: plots(&rows),
+        ..Section::default()
+    };
+    let pictures = Section {
+        title: "Pictures".to_owned(),
+        text: "Of the last epoch that was drawn. A pair is the reconstruction of the features and that of the perturbed features; their difference is what the encoder learns to ignore.".to_owned(),
+        pictures: newest_pictures(&run.join("samples"))?,
+        ..Section::default()
+    };
+    let report = Report {
+        title: format!("fgvr run {name}"),
+        facts: facts.map(|(k, v)| (k.to_owned(), v)).to_vec(),
+        sections: vec![figures, curves, pictures],
+    };
+    let page = report.to_html().map_err(|e| problem(e.to_string()))?;
+    run.write("report.html", page.as_bytes())
+}
+
+fn metrics(path: &Path) -> Result<Vec<Value>> {
+    let text = fs::read_to_string(path).map_err(Error::io(path))?;
+    text.lines()
+        .enumerate()
+        .map(|(n, line)| {
+            serde_json::from_str(line).map_err(|e| Error::run(path, format!("line {}: {e}", n + 1)))
+        })
+        .collect()
+}
+
+/// Title, unit, and for each curve its name and key in the metrics.
+type Wanted<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
+fn plots(rows: &[Value]) -> Vec<Plot> {
+    let wanted: [Wanted<'_>; 6] = [
+        (
+            "Losses",
+            "loss",
+            &[
+                ("contrastive", "loss_contrastive"),
+                ("reconstruction", "loss_reconstruction"),
+                ("pair", "loss_pair"),
+            ],
+        ),
+        (
+            "kNN on the validation split",
+            "accuracy",
+            &[("kNN", "val_knn")],
+        ),
+        (
+            "Tasks solved",
+            "top-1",
+            &[("real views", "top1"), ("pairs", "pair_top1")],
+        ),
+        (
+            "Health of the embedding",
+            "1 is uniform",
+            &[("embedding s.d.", "embedding_std")],
+        ),
+        (
+            "Masks",
+            "fraction of dimensions",
+            &[
+                ("masked", "masked_fraction"),
+                ("dead", "dead_fraction"),
+                ("named by both", "mask_overlap"),
+            ],
+        ),
+        ("Speed", "images/s", &[("images/s", "images_per_second")]),
+    ];
+    let plot = |(title, unit, lines): Wanted<'_>| {
+        let series: Vec<Series> = lines
+            .iter()
+            .map(|(name, key)| Series {
+                name: (*name).to_owned(),
+                points: thinned(rows, key),
+            })
+            .filter(|series| !series.points.is_empty())
+            .collect();
+        (!series.is_empty()).then(|| Plot {
+            title: title.to_owned(),
+            x_label: "step".to_owned(),
+            y_label: unit.to_owned(),
+            series,
+            ..Plot::default()
+        })
+    };
+    wanted.into_iter().filter_map(plot).collect()
+}
+
+/// (step, value) of the rows that have `key`, averaged over neighbours where there are many.
+fn thinned(rows: &[Value], key: &str) -> Vec<(f64, f64)> {
+    let points: Vec<(f64, f64)> = rows
+        .iter()
+        .filter_map(|row| Some((row["step"].as_f64()?, row[key].as_f64()?)))
+        .collect();
+    let run = points.len().div_ceil(POINTS).max(1);
+    let mean = |chunk: &[(f64, f64)]| {
+        let n = chunk.len() as f64;
+        (
+            chunk.iter().map(|p| p.0).sum::<f64>() / n,
+            chunk.iter().map(|p| p.1).sum::<f64>() / n,
+        )
+    };
+    points.chunks(run).map(mean).collect()
+}
+
+/// The sheets of the newest epoch drawn: their names start with `epoch-NNNN-`.
+fn newest_pictures(samples: &Path) -> Result<Vec<Picture>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(samples).map_err(Error::io(samples))? {
+        let name = entry
+            .map_err(Error::io(samples))?
+            .file_name()
+            .to_string_lossy()
+            .into_owned();
+        if name.ends_with(".png") {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    let Some(newest) = names
+        .last()
+        .and_then(|name| name.get(..11))
+        .map(str::to_owned)
+    else {
+        return Ok(Vec::new());
+    };
+    names
+        .iter()
+        .filter(|name| name.starts_with(&newest))
+        .map(|name| {
+            let path = samples.join(name);
+            Ok(Picture {
+                png: fs::read(&path).map_err(Error::io(&path))?,
+                caption: name.trim_end_matches(".png").replace('-', " "),
+                alt: String::new(),
+            })
+        })
+        .collect()
+}

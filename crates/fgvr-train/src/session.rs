@@ -1,0 +1,324 @@
+//! The steps of a run from where it stands to its report.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use candle_core::{Device, Tensor};
+use fgvr_data::{Loader, Splits};
+use fgvr_ssl::Pictures;
+
+use crate::checkpoint::{self, Manifest};
+use crate::config::PretrainConfig;
+use crate::embed::{Sight, embed};
+use crate::environment::simd;
+use crate::epoch::EpochMeans;
+use crate::evaluate::{Evaluation, all, evaluate};
+use crate::export::export;
+use crate::monitor::{Monitor, Vitals};
+use crate::pictures::sheets;
+use crate::pretrain::loader;
+use crate::record::Recorder;
+use crate::run_report::write_report;
+use crate::trainer::queue_capacity;
+use crate::{
+    Environment, Error, Observer, Result, RunFolder, StepRow, Summary, Trainer, evaluation_tables,
+};
+
+/// A run that is under way in this process.
+pub(crate) struct Session<'a> {
+    config: PretrainConfig,
+    run: &'a RunFolder,
+    splits: Splits,
+    trainer: Trainer,
+    pub(crate) best_val: Option<f64>,
+    /// The step of the newest checkpoint.
+    pub(crate) saved: Option<u64>,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(
+        config: &PretrainConfig,
+        run: &'a RunFolder,
+        splits: Splits,
+        trainer: Trainer,
+        device: &Device,
+    ) -> Result<Self> {
+        let device = if device.is_cpu() { "cpu" } else { "gpu" };
+        let environment = serde_json::to_vec_pretty(&Environment::here(device))
+            .map_err(|e| Error::run(run.path(), e.to_string()))?;
+        run.write("env.json", &environment)?;
+        Ok(Self {
+            config: config.clone(),
+            run,
+            splits,
+            trainer,
+            best_val: None,
+            saved: None,
+        })
+    }
+
+    /// A line for a person to read now, and for the log.
+    pub(crate) fn say(&self, observer: &mut dyn Observer, line: &str) -> Result<()> {
+        observer.on_message(line);
+        self.run.log(line)
+    }
+
+    /// Trains to the last step or a signal, then evaluates and reports.
+    pub(crate) fn run(mut self, observer: &mut dyn Observer) -> Result<Summary> {
+        let started = Instant::now();
+        let (first, total) = (self.trainer.step_count(), self.trainer.total_steps());
+        observer.on_start(Some(self.run.path()), first, total);
+        self.log_start(observer)?;
+        let mut recorder = Recorder::resume(self.run.path(), first)?;
+        let mut monitor = Monitor::new(&self.config.monitor);
+        let mut loader = loader(&self.config, &self.splits, first)?;
+        let mut means = EpochMeans::default();
+        let mut last = None;
+        let mut interrupted = false;
+        while self.trainer.step_count() < total {
+            if observer.should_stop() {
+                interrupted = true;
+                break;
+            }
+            let (row, ended) = self.step(&mut loader, &mut recorder, observer)?;
+            observer.on_step(&row);
+            recorder.row(&row.to_map()?)?;
+            means.push(&row);
+            if ended || row.step == total {
+                self.say(observer, &means.line())?;
+                means = EpochMeans::default();
+            }
+            self.watch(&mut monitor, &row, &mut recorder, observer)?;
+            let is_best = row
+                .val_knn
+                .is_some_and(|v| self.best_val.is_none_or(|best| v > best));
+            if is_best {
+                self.best_val = row.val_knn;
+            }
+            if is_best || row.step % self.config.checkpoint.every == 0 || row.step == total {
+                self.save(&mut recorder, is_best)?;
+            }
+            last = Some(row);
+        }
+        drop(loader);
+        let mut summary = Summary {
+            run: self.run.path().to_owned(),
+            steps: [self.trainer.step_count(), total],
+            interrupted,
+            seconds: started.elapsed().as_secs_f64(),
+            last,
+            evaluation: None,
+        };
+        if interrupted {
+            self.save(&mut recorder, false)?;
+            let line = format!(
+                "saved at step {} of {total}; go on with --resume {}",
+                summary.steps[0],
+                self.run.path().display()
+            );
+            self.say(observer, &line)?;
+            return Ok(summary);
+        }
+        recorder.sync()?;
+        summary.evaluation = Some(self.finish(observer)?);
+        Ok(summary)
+    }
+
+    /// What a reader of the log needs to know of what follows.
+    fn log_start(&self, observer: &mut dyn Observer) -> Result<()> {
+        let (config, images) = (&self.config, self.splits.train.len());
+        let name = if config.name.is_empty() {
+            "-"
+        } else {
+            &config.name
+        };
+        self.run.log(&format!(
+            "fgvr {}: settings {name}, arm {}, seed {}, data {} ({images} training images), steps {} to {}, {} threads, {} kernels",
+            env!("CARGO_PKG_VERSION"),
+            config.arm,
+            config.seed,
+            config.source,
+            self.trainer.step_count() + 1,
+            self.trainer.total_steps(),
+            rayon::current_num_threads(),
+            simd()
+        ))?;
+        let moco = &config.moco;
+        for (key, wanted) in [("queue", moco.queue), ("pair_queue", moco.pair_queue)] {
+            let capacity = queue_capacity(wanted, config, images);
+            if capacity != wanted {
+                let line = format!(
+                    "moco.{key}: {capacity} rather than {wanted}, half of the {images} training images"
+                );
+                self.say(observer, &line)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One optimiser step, and at an epoch's end the online kNN and the pictures; whether the epoch
+    /// ended.
+    fn step(
+        &mut self,
+        loader: &mut Loader,
+        recorder: &mut Recorder,
+        observer: &mut dyn Observer,
+    ) -> Result<(StepRow, bool)> {
+        let started = Instant::now();
+        let known = loader.quarantined().len();
+        let batches = (0..self.config.optimizer.accumulate)
+            .map(|_| loader.next())
+            .collect::<std::result::Result<Vec<_>, _>>();
+        // Also where the loader gives up: then the table says why.
+        if loader.quarantined().len() > known {
+            for bad in &loader.quarantined()[known..] {
+                let line = format!("set aside: {} ({})", bad.path, bad.reason);
+                self.say(observer, &line)?;
+            }
+            loader.write_quarantine(self.run.join("quarantine.csv"))?;
+        }
+        let batches = batches?;
+        let wait: Duration = batches.iter().map(|b| b.wait).sum();
+        let epoch = batches.last().map_or(0, |b| b.epoch);
+        let ended = batches.iter().any(|b| b.last_of_epoch);
+        let is_last = self.trainer.step_count() + 1 == self.trainer.total_steps();
+        let due = |every: u64| every > 0 && (is_last || ended && (epoch + 1).is_multiple_of(every));
+        let with_pictures = due(self.config.monitor.pictures_every);
+        let (mut row, pictures) = self.trainer.step(&batches, with_pictures)?;
+        row.epoch = epoch;
+        row.data_wait = wait.as_secs_f64();
+        let images: usize = batches.iter().map(|b| b.indices.len()).sum();
+        row.images_per_second = images as f64 / started.elapsed().as_secs_f64();
+        if let (Some(pictures), Some(shown)) = (pictures, batches.last()) {
+            // A picture is worth no run.
+            if let Err(problem) = self.draw(recorder, &row, &pictures, &shown.views) {
+                let line = format!("warning: step {}: no pictures: {problem}", row.step);
+                self.say(observer, &line)?;
+            }
+        }
+        if due(self.config.monitor.knn_every) {
+            match self.validate() {
+                Ok(knn) => row.val_knn = knn,
+                Err(problem @ Error::Evaluation(_)) => {
+                    let line = format!("warning: step {}: no validation: {problem}", row.step);
+                    self.say(observer, &line)?;
+                }
+                Err(problem) => return Err(problem),
+            }
+        }
+        Ok((row, ended))
+    }
+
+    fn draw(
+        &self,
+        recorder: &mut Recorder,
+        row: &StepRow,
+        pictures: &Pictures,
+        views: &[Tensor],
+    ) -> Result<()> {
+        let [first, second] = views else {
+            return Err(Error::config("loader", "expected two views of each image"));
+        };
+        for (name, png) in sheets([first, second], pictures, self.config.monitor.pictures)? {
+            let file = format!("samples/epoch-{:04}-{name}.png", row.epoch);
+            self.run.write(file, &png)?;
+            recorder.image(name, row.step, &png)?;
+        }
+        Ok(())
+    }
+
+    /// Passes warnings on; on an alarm that stops the run, the state is saved first.
+    fn watch(
+        &mut self,
+        monitor: &mut Monitor,
+        row: &StepRow,
+        recorder: &mut Recorder,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        match monitor.check(row.step, &vitals(row)) {
+            Ok(warnings) => warnings.iter().try_for_each(|warning| {
+                self.say(observer, &format!("warning: step {}: {warning}", row.step))
+            }),
+            Err(alarm) => {
+                self.save(recorder, false)?;
+                self.run.log(&format!("stopped: {alarm}"))?;
+                Err(alarm)
+            }
+        }
+    }
+
+    /// Evaluation, exported weights and report.
+    fn finish(&self, observer: &mut dyn Observer) -> Result<Evaluation> {
+        export(self.run, &self.config, &self.trainer)?;
+        let (evaluation, warnings) = evaluate(&self.config, &self.trainer, &self.splits, observer)?;
+        for warning in &warnings {
+            self.say(observer, warning)?;
+        }
+        let text = serde_json::to_vec_pretty(&evaluation)
+            .map_err(|e| Error::run(self.run.path(), e.to_string()))?;
+        self.run.write("eval.json", &text)?;
+        for (title, table) in evaluation_tables(&evaluation) {
+            self.run.log(&format!("\n{title}\n\n{table}"))?;
+        }
+        write_report(self.run, &self.config, &evaluation)?;
+        Ok(evaluation)
+    }
+
+    /// kNN from training images to the validation split.
+    fn validate(&self) -> Result<Option<f64>> {
+        let sight = Sight::of(&self.config);
+        let (train, val) = (&self.splits.train, &self.splits.val);
+        if val.is_empty() || val.label(0).is_none() {
+            return Ok(None);
+        }
+        // Evenly spread over the split, so that no class is left out.
+        let wanted = self.config.monitor.knn_images.clamp(1, train.len());
+        let among: Vec<usize> = (0..wanted).map(|i| i * train.len() / wanted).collect();
+        let train = embed(self.trainer.encoder(), train, &among, &sight)?;
+        let val = embed(self.trainer.encoder(), val, &all(val), &sight)?;
+        let (Some(train), Some(val)) = (train, val) else {
+            return Ok(None);
+        };
+        match (train.embeddings()?, val.embeddings()?) {
+            (Some(train), Some(val)) => Ok(Some(
+                fgvr_eval::knn(&train, &val, &self.config.evaluate.knn)?.top1,
+            )),
+            _ => Ok(None),
+        }
+    }
+
+    fn save(&mut self, recorder: &mut Recorder, is_best: bool) -> Result<()> {
+        let step = self.trainer.step_count();
+        recorder.sync()?;
+        if self.saved == Some(step) {
+            return Ok(());
+        }
+        let manifest = Manifest {
+            step,
+            files: BTreeMap::new(),
+            simd: simd(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            best_val: self.best_val,
+        };
+        checkpoint::save(
+            self.run,
+            &self.trainer.state()?,
+            manifest,
+            is_best,
+            self.config.checkpoint.keep,
+        )?;
+        self.saved = Some(step);
+        Ok(())
+    }
+}
+
+fn vitals(row: &StepRow) -> Vitals {
+    Vitals {
+        loss: row.loss,
+        gradient_norm: row.gradient_norm,
+        embedding_std: row.embedding_std,
+        effective_rank: row.effective_rank,
+        pair_top1: row.pair_top1,
+        pair_difference: row.pair_difference,
+    }
+}

@@ -1,0 +1,186 @@
+//! How hard is a labelled set? A supervised network above, pixels and an untrained network below.
+//!
+//! These figures frame what self-supervised features can be expected to reach; the built-in set's
+//! nuisance strength was chosen with them (`docs/lookalikes.md`).
+
+use std::sync::Arc;
+
+use candle_core::backprop::GradStore;
+use candle_core::{D, DType, Device, Tensor};
+use candle_nn::Module;
+use fgvr_data::augment::{AugmentConfig, ViewKey, augment};
+use fgvr_data::{Dataset, Image, Loader, LoaderConfig, Normalisation, Position, load_batch};
+use fgvr_encoder::ResNet;
+use fgvr_nn::optim::{Sgd, SgdConfig};
+use fgvr_nn::{Encoder, NormMode, Parameters};
+use serde::Serialize;
+
+use crate::config::{OptimizerSettings, PretrainConfig};
+use crate::evaluate::{Figures, all, encoder_figures, pixel_figures, untrained_encoder};
+use crate::learning_rate::learning_rate;
+use crate::trainer::enough_images;
+use crate::{Error, Observer, Result, StepRow};
+
+/// Figures that frame a labelled set.
+#[derive(Clone, Debug, Serialize)]
+pub struct Calibration {
+    /// Test accuracy of the network trained with labels.
+    pub supervised_top1: f64,
+    /// Frozen features of the untrained network.
+    pub untrained: Figures,
+    /// Raw pixels.
+    pub pixels: Figures,
+    /// Classes of the set.
+    pub classes: usize,
+}
+
+/// Trains `config.encoder` with labels for `epochs` and measures it beside the untrained network
+/// and raw pixels. Views are lightly cropped and flipped; SGD with a cosine.
+///
+/// # Errors
+/// A set without labels or without a test split.
+pub fn calibrate(
+    config: &PretrainConfig,
+    epochs: u64,
+    observer: &mut dyn Observer,
+) -> Result<Calibration> {
+    config.validate()?;
+    let splits = fgvr_data::open(&config.source, &config.data)?;
+    let problem = |problem: &str| Error::config("source", format!("{} {problem}", config.source));
+    let classes = splits.train.classes().len();
+    if classes == 0 {
+        return Err(problem(
+            "has no labels to calibrate with; put the images of each class into a folder of its own",
+        ));
+    }
+    if classes == 1 {
+        return Err(problem("has one class; to tell apart takes two or more"));
+    }
+    let Some(test) = splits.test.clone().filter(|test| !test.is_empty()) else {
+        return Err(problem(
+            "has no test images; raise data.test_fraction or add a folder test/",
+        ));
+    };
+    enough_images(config, splits.train.len())?;
+    if epochs == 0 {
+        return Err(Error::config(
+            "--supervised-epochs",
+            "expected at least 1, found 0",
+        ));
+    }
+    observer.on_phase("pixels and the untrained network");
+    let untrained = untrained_encoder(config)?;
+    let untrained = encoder_figures(config, &untrained, &splits.train, &test)?;
+    let pixels = pixel_figures(config, &splits.train, &test)?;
+    observer.on_phase("training with labels");
+    let supervised_top1 = train(config, epochs, &splits.train, &test, classes, observer)?;
+    Ok(Calibration {
+        supervised_top1,
+        untrained,
+        pixels,
+        classes,
+    })
+}
+
+fn train(
+    config: &PretrainConfig,
+    epochs: u64,
+    dataset: &Arc<dyn Dataset>,
+    test: &Arc<dyn Dataset>,
+    classes: usize,
+    observer: &mut dyn Observer,
+) -> Result<f64> {
+    let parameters = Parameters::new(config.seed);
+    let vb = parameters.builder(DType::F32, &Device::Cpu);
+    let encoder = ResNet::new(&config.encoder, vb.clone())?;
+    let classifier = candle_nn::linear(encoder.width(), classes, vb.pp("fc"))?;
+    let optimizer = OptimizerSettings {
+        lr: 0.1 * config.loader.batch as f64 / 128.,
+        warm_up: 0.1,
+        ..config.optimizer.clone()
+    };
+    let sgd = SgdConfig {
+        momentum: optimizer.momentum,
+        weight_decay: 5e-4,
+        exclude_norm_and_bias: true,
+        ..SgdConfig::default()
+    };
+    let mut sgd = Sgd::new(parameters.trainable(), &sgd)?;
+    let mut loader = loader(config, dataset)?;
+    let total = epochs * (dataset.len() / config.loader.batch).max(1) as u64;
+    observer.on_start(None, 0, total);
+    for step in 0..total {
+        let started = std::time::Instant::now();
+        let batch = loader.next()?;
+        let labels: Option<Vec<u32>> = batch.labels.iter().copied().collect();
+        let labels = labels.ok_or_else(|| Error::config("source", "an image has no label"))?;
+        let labels = Tensor::new(labels, &Device::Cpu)?;
+        let (features, tape) = encoder.forward_train(&batch.views[0], NormMode::Train)?;
+        let logits = classifier.forward(&features.pooled)?;
+        let loss = candle_nn::loss::cross_entropy(&logits, &labels)?;
+        let mut gradients = loss.backward()?;
+        let mut trunk = GradStore::default();
+        tape.backward(&gradients, &mut trunk)?;
+        gradients.extend(trunk)?;
+        let lr = learning_rate(&optimizer, step, total);
+        sgd.step(&gradients, lr)?;
+        observer.on_step(&StepRow {
+            step: step + 1,
+            epoch: batch.epoch,
+            loss: f64::from(loss.to_scalar::<f32>()?),
+            lr,
+            images_per_second: config.loader.batch as f64 / started.elapsed().as_secs_f64(),
+            ..StepRow::default()
+        });
+    }
+    let mut right = 0;
+    let mut seen = 0;
+    for indices in all(test).chunks(config.evaluate.batch) {
+        let loaded = load_batch(
+            test.as_ref(),
+            indices,
+            config.data.size,
+            config.evaluate.resize_ratio,
+        )?;
+        let Some(images) = loaded.images else {
+            continue;
+        };
+        let logits = classifier.forward(&encoder.features(&images, NormMode::Eval)?.pooled)?;
+        let guesses: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
+        seen += guesses.len();
+        right += loaded
+            .indices
+            .iter()
+            .zip(guesses)
+            .filter(|(index, guess)| test.label(**index) == Some(*guess))
+            .count();
+    }
+    Ok(right as f64 / seen.max(1) as f64)
+}
+
+fn loader(config: &PretrainConfig, dataset: &Arc<dyn Dataset>) -> Result<Loader> {
+    let (size, normalisation) = (config.data.size, Normalisation::imagenet());
+    let light = AugmentConfig {
+        crop_scale: [0.5, 1.],
+        flip: 0.5,
+        ..AugmentConfig::none()
+    };
+    let transform =
+        move |image: &Image, key: ViewKey| augment(image, size, &light, &normalisation, key);
+    let loader = LoaderConfig {
+        batch: config.loader.batch,
+        views: 1,
+        size,
+        seed: config.seed,
+        prefetch_bytes: config.loader.prefetch_mib << 20,
+        bad_image_budget: config.loader.bad_image_budget,
+        threads: config.loader.threads,
+        ..LoaderConfig::default()
+    };
+    Ok(Loader::new(
+        Arc::clone(dataset),
+        loader,
+        Arc::new(transform),
+        Position::default(),
+    )?)
+}

@@ -1,0 +1,389 @@
+//! Networks, objective and optimisers of a run, and one step of them.
+
+use std::collections::HashMap;
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Tensor};
+use fgvr_data::augment::pair_augment;
+use fgvr_data::{Batch, Normalisation};
+use fgvr_decoder::{ConvDecoder, DecoderConfig};
+use fgvr_encoder::ResNet;
+use fgvr_eval::{effective_rank, embedding_std};
+use fgvr_nn::Parameters;
+use fgvr_nn::optim::{Adam, AdamConfig, Sgd, SgdConfig, clip_gradient_norm};
+use fgvr_ssl::{Base, MoCoConfig, MoCoV2, Network, Pictures, StepInput, SynthPair};
+
+use crate::checkpoint::State;
+use crate::config::PretrainConfig;
+use crate::learning_rate::learning_rate;
+use crate::{Error, Result, StepRow};
+
+/// Steps between two effective ranks: an eigenvalue problem each.
+const RANK_EVERY: u64 = 20;
+
+/// Everything a step changes.
+pub struct Trainer {
+    config: PretrainConfig,
+    images: usize,
+    step: u64,
+    total: u64,
+    encoder_parameters: Parameters,
+    decoder_parameters: Parameters,
+    base: MoCoV2<ResNet>,
+    decoder: ConvDecoder,
+    synthpair: SynthPair,
+    sgd: Sgd,
+    adam: Adam,
+}
+
+impl Trainer {
+    /// Fresh networks for a training split of `images` images.
+    ///
+    /// # Errors
+    /// Settings that do not fit together, or fewer images than a batch.
+    pub fn new(config: &PretrainConfig, images: usize) -> Result<Self> {
+        enough_images(config, images)?;
+        let moco = MoCoConfig {
+            queue: queue_capacity(config.moco.queue, config, images),
+            pair_queue: queue_capacity(config.moco.pair_queue, config, images),
+            seed: config.seed,
+            ..config.moco.clone()
+        };
+        let mut synthpair = config.synthpair.clone();
+        config.arm.apply(&mut synthpair);
+        let build = |parameters: &Parameters| {
+            ResNet::new(
+                &config.encoder,
+                parameters.builder(DType::F32, &Device::Cpu),
+            )
+        };
+        let encoder_parameters = Parameters::new(config.seed);
+        let key_parameters = Parameters::new(config.seed);
+        let encoder = build(&encoder_parameters)?;
+        let key_encoder = build(&key_parameters)?;
+        let width = config.encoder.out_channels();
+        let online = Network {
+            encoder,
+            parameters: encoder_parameters.clone(),
+        };
+        let key = Network {
+            encoder: key_encoder,
+            parameters: key_parameters,
+        };
+        let base = MoCoV2::new(online, key, Parameters::new(config.seed), &moco)?;
+        let decoder_parameters = Parameters::new(config.seed);
+        let decoder = ConvDecoder::new(
+            &decoder_config(config),
+            decoder_parameters.builder(DType::F32, &Device::Cpu),
+        )?;
+        let sgd = SgdConfig {
+            momentum: config.optimizer.momentum,
+            weight_decay: config.optimizer.weight_decay,
+            exclude_norm_and_bias: true,
+            ..SgdConfig::default()
+        };
+        Ok(Self {
+            images,
+            step: 0,
+            total: config.total_steps(images),
+            sgd: Sgd::new(base.trainable(), &sgd)?,
+            adam: Adam::new(decoder_parameters.trainable(), &AdamConfig::default())?,
+            synthpair: SynthPair::new(&synthpair, width)?,
+            encoder_parameters,
+            decoder_parameters,
+            base,
+            decoder,
+            config: config.clone(),
+        })
+    }
+
+    /// Optimiser steps done.
+    #[must_use]
+    pub fn step_count(&self) -> u64 {
+        self.step
+    }
+
+    /// Optimiser steps of the whole run.
+    #[must_use]
+    pub fn total_steps(&self) -> u64 {
+        self.total
+    }
+
+    /// Images of the training split.
+    #[must_use]
+    pub fn images(&self) -> usize {
+        self.images
+    }
+
+    /// The online encoder.
+    #[must_use]
+    pub fn encoder(&self) -> &ResNet {
+        &self.base.online().encoder
+    }
+
+    /// The online encoder's variables, with torchvision's names.
+    #[must_use]
+    pub fn encoder_parameters(&self) -> &Parameters {
+        &self.encoder_parameters
+    }
+
+    /// The decoder.
+    #[must_use]
+    pub fn decoder(&self) -> &ConvDecoder {
+        &self.decoder
+    }
+
+    /// The base objective.
+    #[must_use]
+    pub fn base(&self) -> &MoCoV2<ResNet> {
+        &self.base
+    }
+
+    /// The synthesised pairs.
+    #[must_use]
+    pub fn synthpair(&self) -> &SynthPair {
+        &self.synthpair
+    }
+
+    /// Whether this arm has a decoder.
+    #[must_use]
+    pub fn uses_decoder(&self) -> bool {
+        self.synthpair.config().uses_decoder()
+    }
+
+    /// Whether this arm has generated pairs.
+    #[must_use]
+    pub fn uses_pairs(&self) -> bool {
+        self.synthpair.config().nu > 0.
+    }
+
+    /// Variables of encoder, head and decoder that are trained, in values.
+    #[must_use]
+    pub fn parameter_counts(&self) -> [(&'static str, usize); 3] {
+        let count = |vars: std::collections::BTreeMap<String, candle_core::Var>| {
+            vars.values().map(|v| v.elem_count()).sum::<usize>()
+        };
+        let encoder = count(self.encoder_parameters.trainable());
+        [
+            ("encoder", encoder),
+            ("head", count(self.base.trainable()) - encoder),
+            ("decoder", count(self.decoder_parameters.trainable())),
+        ]
+    }
+
+    /// One optimiser step over `batches` (more than one where gradients are accumulated).
+    /// With `pictures`, those of the last batch come back too.
+    ///
+    /// Where the loss or the gradient is not finite, no weight, average or queue is changed; the row
+    /// says so, and what follows is the caller's choice.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    pub fn step(
+        &mut self,
+        batches: &[Batch],
+        pictures: bool,
+    ) -> Result<(StepRow, Option<Pictures>)> {
+        let lr = learning_rate(&self.config.optimizer, self.step, self.total);
+        let mut gradients = GradStore::default();
+        let mut decoder_gradients: Option<GradStore> = None;
+        let mut row = StepRow::default();
+        let mut last = None;
+        let share = 1. / batches.len() as f64;
+        for (i, batch) in batches.iter().enumerate() {
+            let output = self.pass(batch, pictures && i + 1 == batches.len())?;
+            gradients.extend(output.gradients)?;
+            match (&mut decoder_gradients, output.decoder_gradients) {
+                (Some(sum), Some(new)) => sum.extend(new)?,
+                (sum @ None, new) => *sum = new,
+                (Some(_), None) => {}
+            }
+            let (d, pair) = (&output.diagnostics, output.diagnostics.pair.as_ref());
+            let add = |sum: &mut Option<f64>, value: Option<f64>| {
+                if let Some(value) = value {
+                    *sum = Some(sum.unwrap_or(0.) + share * value);
+                }
+            };
+            row.loss += share * output.losses.total;
+            row.loss_contrastive += share * output.losses.contrastive;
+            row.top1 += share * d.top1;
+            row.nu = d.pair_weight;
+            add(&mut row.loss_reconstruction, output.losses.reconstruction);
+            add(&mut row.loss_pair, output.losses.pair);
+            add(&mut row.dead_fraction, d.dead_fraction);
+            // Against an empty queue every pair is found: no figure yet.
+            add(
+                &mut row.pair_top1,
+                pair.filter(|p| p.negative.is_some()).map(|p| p.top1),
+            );
+            add(&mut row.pair_difference, pair.map(|p| p.difference));
+            add(&mut row.pair_same_cosine, pair.map(|p| p.same_cosine));
+            add(
+                &mut row.pair_other_cosine,
+                pair.and_then(|p| p.other_cosine),
+            );
+            add(&mut row.masked_fraction, pair.map(|p| p.mask.fraction));
+            add(&mut row.mask_overlap, pair.map(|p| p.mask.overlap));
+            last = Some((output.query, output.pictures));
+        }
+        let trainable = self.base.trainable();
+        if batches.len() > 1 {
+            scale(trainable.values(), &mut gradients, share)?;
+            if let Some(gradients) = &mut decoder_gradients {
+                scale(
+                    self.decoder_parameters.trainable().values(),
+                    gradients,
+                    share,
+                )?;
+            }
+        }
+        let clip = Some(self.config.optimizer.clip).filter(|c| *c > 0.);
+        row.gradient_norm = clip_gradient_norm(&trainable, &mut gradients, clip)?;
+        let finite = row.loss.is_finite() && row.gradient_norm.is_finite();
+        if finite {
+            self.sgd.step(&gradients, lr)?;
+            if let Some(gradients) = &decoder_gradients {
+                self.adam
+                    .step(gradients, self.config.optimizer.decoder_lr)?;
+            }
+            self.base.after_step()?;
+        } else {
+            self.base.forget_step();
+        }
+        self.step += 1;
+        row.step = self.step;
+        row.lr = lr;
+        let Some((query, pictures)) = last else {
+            return Err(Error::Tensor(candle_core::Error::Msg(
+                "a step needs a batch".into(),
+            )));
+        };
+        if !finite {
+            row.embedding_std = f64::NAN;
+            return Ok((row, pictures));
+        }
+        row.embedding_std = embedding_std(&query)? * (query.dim(1)? as f64).sqrt();
+        if self.step.is_multiple_of(RANK_EVERY) || self.step == self.total {
+            row.effective_rank = Some(effective_rank(&query)?);
+        }
+        Ok((row, pictures))
+    }
+
+    fn pass(&mut self, batch: &Batch, pictures: bool) -> Result<fgvr_ssl::StepOutput> {
+        let normalisation = Normalisation::imagenet();
+        let (seed, step) = (self.config.seed, self.step);
+        let augment = |images: &Tensor, view: u64| {
+            pair_augment(
+                images,
+                &self.config.pair_augment,
+                &normalisation,
+                seed,
+                step,
+                view,
+                &batch.indices,
+            )
+        };
+        let input = StepInput {
+            views: [&batch.views[0], &batch.views[1]],
+            images: &batch.indices,
+            step,
+            total_steps: self.total,
+            seed,
+            augment: &augment,
+            pictures,
+        };
+        Ok(self.synthpair.step(&mut self.base, &self.decoder, input)?)
+    }
+
+    /// All that a resumed run needs to go on with the same bits.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn state(&self) -> Result<State> {
+        let mut state = State::new();
+        let mut add = |prefix: &str, tensors: std::collections::BTreeMap<String, Tensor>| {
+            for (name, tensor) in tensors {
+                state.insert(format!("{prefix}.{name}"), tensor);
+            }
+        };
+        let values = |parameters: &Parameters| {
+            let vars = parameters.all().into_iter();
+            vars.map(|(name, var)| (name, var.as_tensor().clone()))
+                .collect()
+        };
+        add("decoder", values(&self.decoder_parameters));
+        add("objective", self.base.state()?);
+        add("synthpair", self.synthpair.state()?);
+        add("sgd", self.sgd.state()?);
+        add("adam", self.adam.state()?);
+        Ok(state)
+    }
+
+    /// Takes up where `state` was saved, after `step` steps.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape: the state is of another architecture.
+    pub fn load_state(&mut self, step: u64, tensors: &HashMap<String, Tensor>) -> Result<()> {
+        let part = |prefix: &str| -> HashMap<String, Tensor> {
+            let prefix = format!("{prefix}.");
+            let of = |name: &String| name.strip_prefix(&prefix).map(str::to_owned);
+            tensors
+                .iter()
+                .filter_map(|(name, t)| Some((of(name)?, t.clone())))
+                .collect()
+        };
+        self.decoder_parameters.set_all(&part("decoder"))?;
+        self.base.load_state(&part("objective"))?;
+        self.synthpair.load_state(&part("synthpair"))?;
+        self.sgd.load_state(&part("sgd"))?;
+        self.adam.load_state(&part("adam"))?;
+        self.step = step;
+        Ok(())
+    }
+}
+
+/// Whether the training split fills a batch.
+pub(crate) fn enough_images(config: &PretrainConfig, images: usize) -> Result<()> {
+    if images >= config.loader.batch {
+        return Ok(());
+    }
+    Err(Error::config(
+        "loader.batch",
+        format!(
+            "{} has {images} training images, fewer than a batch of {}; lower loader.batch or give more images",
+            config.source, config.loader.batch
+        ),
+    ))
+}
+
+/// The queue's size: at most half the set (`method.md` 2.2 f), since older keys of an image are no
+/// negatives of it.
+pub(crate) fn queue_capacity(wanted: usize, config: &PretrainConfig, images: usize) -> usize {
+    wanted.min(images / 2).max(config.loader.batch)
+}
+
+/// The decoder that fits the encoder and the image size.
+pub(crate) fn decoder_config(config: &PretrainConfig) -> DecoderConfig {
+    DecoderConfig {
+        hidden: config.decoder.hidden,
+        ..DecoderConfig::for_size(
+            config.encoder.out_channels(),
+            config.data.size,
+            config.encoder.stride(),
+            config.decoder.channels,
+        )
+    }
+}
+
+fn scale<'a>(
+    vars: impl Iterator<Item = &'a candle_core::Var>,
+    gradients: &mut GradStore,
+    factor: f64,
+) -> Result<()> {
+    for var in vars {
+        if let Some(gradient) = gradients.remove(var) {
+            gradients.insert(var, (gradient * factor)?);
+        }
+    }
+    Ok(())
+}

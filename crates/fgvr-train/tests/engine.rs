@@ -1,0 +1,368 @@
+//! Whole runs of a few steps through the library: what they leave, and that arms nest.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Tensor};
+use common::{Place as Folder, last_checkpoint, photos};
+use fgvr_data::Batch;
+use fgvr_encoder::ResNet;
+use fgvr_nn::Parameters;
+use fgvr_nn::optim::{Sgd, SgdConfig};
+use fgvr_ssl::{Base, MoCoConfig, MoCoV2, Network};
+use fgvr_train::{
+    Observer, Place, PretrainConfig, RunFolder, Silent, Trainer, evaluate_run, learning_rate,
+    pretrain,
+};
+use serde_json::Value;
+
+/// Three steps; pairs from the second one on, as soon as the bank holds a batch.
+const SHORT: [&str; 3] = [
+    "optimizer.steps=3",
+    "synthpair.warm_up=0",
+    "synthpair.ramp=0",
+];
+
+fn run(folder: &Folder, name: &str, config: &PretrainConfig) -> PathBuf {
+    let place = Place::Folder(folder.join(name));
+    let summary = pretrain(config, &place, &Device::Cpu, &mut Silent).expect("a run");
+    assert_eq!(summary.steps, [3, 3]);
+    summary.run
+}
+
+fn short(folder: &Folder, settings: &[&str]) -> PretrainConfig {
+    folder.config(&[&SHORT, settings].concat())
+}
+
+fn rows(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("a row"))
+        .collect()
+}
+
+#[test]
+fn every_row_has_every_figure_and_null_where_an_arm_has_no_such_term() {
+    let folder = Folder::new();
+    for arm in ["base", "full"] {
+        let mut config = short(&folder, &[&format!("arm={arm}")]);
+        config.name = "tiny".to_owned();
+        let run = run(&folder, arm, &config);
+        let rows = rows(&run);
+        assert_eq!(rows.len(), 3);
+        for row in &rows {
+            for key in [
+                "step",
+                "epoch",
+                "loss",
+                "loss_contrastive",
+                "lr",
+                "images_per_second",
+                "data_wait",
+                "embedding_std",
+            ] {
+                assert!(row[key].is_number(), "{arm}: {key} in {row}");
+            }
+            for key in [
+                "loss_reconstruction",
+                "loss_pair",
+                "masked_fraction",
+                "dead_fraction",
+            ] {
+                assert!(row.get(key).is_some(), "{arm}: {key} in {row}");
+            }
+        }
+        let last = &rows[2];
+        for key in ["loss_reconstruction", "loss_pair", "masked_fraction"] {
+            assert_eq!(
+                last[key].is_number(),
+                arm == "full",
+                "{arm}: {key} in {last}"
+            );
+        }
+        let log = fs::read_to_string(run.join("train.log")).expect("train.log");
+        let first = log.lines().next().expect("a line");
+        assert!(
+            first.contains(&format!("settings tiny, arm {arm}, seed 0")),
+            "{first}"
+        );
+        for words in [
+            "epoch 0: loss ",
+            "contrastive ",
+            "Frozen features",
+            "untrained",
+        ] {
+            assert!(log.contains(words), "{words:?} in {log}");
+        }
+        assert!(run.join("report.html").is_file());
+    }
+}
+
+#[test]
+fn figures_of_a_labelled_set_are_all_there() {
+    let folder = Folder::new();
+    let config = short(&folder, &[]);
+    let run = run(&folder, "run", &config);
+    let eval = folder.json("run/eval.json");
+    for features in ["trained", "untrained", "pixels"] {
+        for figure in [
+            "knn/top1",
+            "linear/top1",
+            "linear/top5",
+            "retrieval/rank1",
+            "retrieval/rank5",
+            "retrieval/map",
+        ] {
+            let value = eval
+                .pointer(&format!("/{features}/{figure}"))
+                .and_then(Value::as_f64);
+            assert!(
+                value.is_some_and(|v| (0. ..=1.).contains(&v)),
+                "{features} {figure}: {eval}"
+            );
+        }
+    }
+    for key in ["held_out", "mean_image"] {
+        assert!(eval["psnr"][key].is_number(), "{eval}");
+    }
+    let counts = ["classes", "train_images", "test_images"].map(|key| eval[key].as_u64());
+    assert_eq!(counts, [Some(4), Some(96), Some(32)]);
+
+    // Judged again from the checkpoint, the figures are the same.
+    let opened = RunFolder::open(&run).unwrap();
+    let again = evaluate_run(&opened, None, &mut Silent).unwrap();
+    let text = fs::read_to_string(run.join("eval.json")).unwrap();
+    assert_eq!(serde_json::to_string_pretty(&again).unwrap(), text);
+}
+
+/// Puts a folder where a picture should go, and takes it away before the report looks for pictures.
+struct InTheWay(Vec<String>);
+
+const IN_THE_WAY: &str = "samples/epoch-0000-views.png";
+
+impl Observer for InTheWay {
+    fn on_start(&mut self, run: Option<&Path>, _: u64, _: u64) {
+        let place = run.expect("a run folder").join(IN_THE_WAY);
+        fs::create_dir(&place).expect("a folder");
+        self.0.push(place.to_string_lossy().into_owned());
+    }
+
+    fn on_message(&mut self, line: &str) {
+        self.0.push(line.to_owned());
+    }
+
+    fn on_phase(&mut self, _: &str) {
+        // Gone after the first phase.
+        let _ = fs::remove_dir(&self.0[0]);
+    }
+}
+
+#[test]
+fn a_picture_that_cannot_be_made_is_a_warning_and_the_run_goes_on() {
+    let folder = Folder::new();
+    let config = short(&folder, &["arm=base"]);
+    let place = Place::Folder(folder.join("run"));
+    let mut observer = InTheWay(Vec::new());
+    let summary = pretrain(&config, &place, &Device::Cpu, &mut observer).unwrap();
+    assert!(summary.evaluation.is_some());
+    let warned = |line: &String| line.starts_with("warning: step 3: no pictures: ");
+    assert!(observer.0.iter().any(warned), "{:?}", observer.0);
+    let log = fs::read_to_string(summary.run.join("train.log")).unwrap();
+    assert!(log.contains("warning: step 3: no pictures: "), "{log}");
+}
+
+#[test]
+fn exported_weights_are_those_of_the_checkpoint_and_say_how_to_use_them() {
+    let folder = Folder::new();
+    let config = short(&folder, &["arm=base"]);
+    let run = run(&folder, "run", &config);
+    let file = run.join("export/model.safetensors");
+    let parameters = Parameters::new(9);
+    ResNet::new(
+        &config.encoder,
+        parameters.builder(DType::F32, &Device::Cpu),
+    )
+    .unwrap();
+    fgvr_encoder::load(&parameters, &file)
+        .unwrap()
+        .strict()
+        .unwrap();
+    let last = run.join("checkpoints/step-00000003/objective.safetensors");
+    let saved = candle_core::safetensors::load(last, &Device::Cpu).unwrap();
+    for (name, var) in parameters.all() {
+        let saved = &saved[&format!("objective.encoder.{name}")];
+        assert_eq!(values(saved), values(&var), "{name}");
+    }
+    let bytes = fs::read(&file).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let metadata = header.metadata().as_ref().expect("metadata");
+    for (key, expected) in [
+        ("architecture", "resnet10"),
+        ("image_size", "32"),
+        ("mean", "0.485,0.456,0.406"),
+        ("std", "0.229,0.224,0.225"),
+        ("stem", "small"),
+        ("width", "4"),
+    ] {
+        assert_eq!(metadata[key], expected, "{key}");
+    }
+}
+
+#[test]
+fn without_labels_the_figures_are_null_and_nothing_fails() {
+    let folder = Folder::new();
+    photos(&folder.join("photos"), 40);
+    let mut config = short(&folder, &[]);
+    config.source = folder.join("photos").to_string_lossy().into_owned();
+    run(&folder, "run", &config);
+    let eval = folder.json("run/eval.json");
+    for features in ["trained", "untrained", "pixels"] {
+        for figure in ["knn", "linear", "retrieval"] {
+            assert!(eval[features][figure].is_null(), "{eval}");
+        }
+    }
+    assert!(eval["classes"].is_null() && eval["parts"].is_null());
+    assert!(eval["psnr"]["held_out"].is_number());
+}
+
+#[test]
+fn without_reconstruction_and_pairs_the_full_arm_is_the_base_bit_for_bit() {
+    let folder = Folder::new();
+    let base = run(&folder, "base", &short(&folder, &["arm=base"]));
+    let zero = ["arm=full", "synthpair.alpha=0", "synthpair.nu=0"];
+    let full = run(&folder, "full", &short(&folder, &zero));
+    assert!(last_checkpoint(&base) == last_checkpoint(&full));
+}
+
+#[test]
+fn the_base_arm_is_moco_alone_bit_for_bit() {
+    let folder = Folder::new();
+    let config = short(&folder, &["arm=base"]);
+    let mut trainer = Trainer::new(&config, 96).unwrap();
+
+    let network = || {
+        let parameters = Parameters::new(config.seed);
+        let vb = parameters.builder(DType::F32, &Device::Cpu);
+        let encoder = ResNet::new(&config.encoder, vb).unwrap();
+        Network {
+            encoder,
+            parameters,
+        }
+    };
+    let cfg = MoCoConfig {
+        seed: config.seed,
+        ..config.moco.clone()
+    };
+    let mut moco = MoCoV2::new(network(), network(), Parameters::new(config.seed), &cfg).unwrap();
+    let sgd = SgdConfig {
+        momentum: config.optimizer.momentum,
+        weight_decay: config.optimizer.weight_decay,
+        exclude_norm_and_bias: true,
+        ..SgdConfig::default()
+    };
+    let mut sgd = Sgd::new(moco.trainable(), &sgd).unwrap();
+    for step in 0..3 {
+        let batch = batch(step, 16);
+        let (row, _) = trainer.step(std::slice::from_ref(&batch), false).unwrap();
+        let pass = moco
+            .real([&batch.views[0], &batch.views[1]], &batch.indices)
+            .unwrap();
+        assert_eq!(row.loss, f64::from(pass.loss.to_scalar::<f32>().unwrap()));
+        let leaves = pass.loss.backward().unwrap();
+        let mut gradients = GradStore::default();
+        pass.backward(leaves, &moco.trainable(), &mut gradients)
+            .unwrap();
+        sgd.step(&gradients, learning_rate(&config.optimizer, step, 3))
+            .unwrap();
+        moco.after_step().unwrap();
+    }
+    assert_eq!(bits(trainer.base()), bits(&moco));
+}
+
+#[test]
+fn accumulated_batches_are_one_step_and_all_their_keys_are_kept() {
+    let folder = Folder::new();
+    let config = short(&folder, &["arm=full"]);
+    let batches = [batch(1, 16), batch(2, 16)];
+    let mut trainer = Trainer::new(&config, 96).unwrap();
+    let (row, _) = trainer.step(&batches, false).unwrap();
+    assert_eq!((row.step, trainer.step_count()), (1, 1));
+    assert_eq!(trainer.base().queues()[0].len(), 32);
+    // Twice the same batch has the mean gradient of that batch, but for its batch statistics' second
+    // update: the trained variables agree.
+    let mut once = Trainer::new(&config, 96).unwrap();
+    let mut twice = Trainer::new(&config, 96).unwrap();
+    // Pairs apart, as the queue differs; the first step has none.
+    once.step(&[batch(3, 16)], false).unwrap();
+    twice.step(&[batch(3, 16), batch(3, 16)], false).unwrap();
+    for (name, var) in once.encoder_parameters().trainable() {
+        let other = &twice.encoder_parameters().trainable()[&name];
+        let (a, b) = (values(&var), values(other));
+        let difference = a.iter().zip(&b).map(|(a, b)| (a - b).abs());
+        let largest = difference.fold(0f32, f32::max);
+        assert!(largest < 1e-5, "{name}: {largest}");
+    }
+}
+
+#[test]
+fn a_step_that_is_not_finite_changes_no_weight() {
+    let folder = Folder::new();
+    let config = short(&folder, &["arm=recon-only"]);
+    let mut trainer = Trainer::new(&config, 96).unwrap();
+    trainer.step(&[batch(1, 16)], false).unwrap();
+    let weights = |trainer: &Trainer| -> Vec<Vec<f32>> {
+        trainer
+            .base()
+            .trainable()
+            .values()
+            .map(|var| values(var))
+            .collect()
+    };
+    let before = (weights(&trainer), trainer.base().queues()[0].len());
+    // Large enough that the reconstruction's squared error overflows.
+    let mut sick = batch(2, 16);
+    sick.views = sick.views.iter().map(|v| (v * 1e30).unwrap()).collect();
+    let (row, _) = trainer.step(&[sick], true).unwrap();
+    assert!(!row.loss.is_finite());
+    assert!(row.to_map().unwrap()["loss"].is_null());
+    assert_eq!(
+        (weights(&trainer), trainer.base().queues()[0].len()),
+        before
+    );
+}
+
+/// Two views of noise.
+fn batch(seed: u64, n: usize) -> Batch {
+    let view = |v: u64| fgvr_testkit::normal(10 * seed + v, (n, 3, 32, 32));
+    Batch {
+        views: vec![view(0), view(1)],
+        indices: (0..n as u32).collect(),
+        labels: vec![None; n],
+        epoch: 0,
+        batch: seed,
+        last_of_epoch: false,
+        wait: Duration::ZERO,
+    }
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    let flat = tensor.flatten_all().expect("a tensor");
+    flat.to_vec1().expect("f32 values")
+}
+
+fn bits(base: &dyn Base) -> BTreeMap<String, Vec<u64>> {
+    let state = base.state().expect("a state");
+    state
+        .into_iter()
+        .map(|(name, tensor)| {
+            let flat = tensor.flatten_all().and_then(|t| t.to_dtype(DType::F64));
+            let values: Vec<f64> = flat.and_then(|t| t.to_vec1()).expect("values");
+            (name, values.into_iter().map(f64::to_bits).collect())
+        })
+        .collect()
+}
