@@ -98,6 +98,24 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    /// Mean and variance (over N) of each column, in f64 and in the order of the rows.
+    pub(crate) fn moments(&self) -> (Vec<f64>, Vec<f64>) {
+        let n = self.n as f64;
+        let mut mean = vec![0.; self.d];
+        for row in self.values.chunks_exact(self.d) {
+            mean.iter_mut()
+                .zip(row)
+                .for_each(|(m, v)| *m += f64::from(*v) / n);
+        }
+        let mut variance = vec![0.; self.d];
+        for row in self.values.chunks_exact(self.d) {
+            for ((sum, value), mean) in variance.iter_mut().zip(row).zip(&mean) {
+                *sum += (f64::from(*value) - mean).powi(2) / n;
+            }
+        }
+        (mean, variance)
+    }
+
     pub(crate) fn of(op: &'static str, name: &'static str, tensor: &Tensor) -> Result<Self, Error> {
         let &[n, d] = tensor.dims() else {
             return Err(shape(op, name, tensor, "(N, D)"));

@@ -13,19 +13,7 @@ use crate::ranking::for_each_query;
 /// A tensor that is not (N, D), empty ones, and values that are not finite.
 pub fn embedding_std(embeddings: &Tensor) -> Result<f64, Error> {
     let rows = normalised("embedding_std", "embeddings", embeddings)?;
-    let n = rows.n as f64;
-    let mut mean = vec![0.; rows.d];
-    for row in rows.values.chunks_exact(rows.d) {
-        mean.iter_mut()
-            .zip(row)
-            .for_each(|(m, v)| *m += f64::from(*v) / n);
-    }
-    let mut variance = vec![0.; rows.d];
-    for row in rows.values.chunks_exact(rows.d) {
-        for ((sum, value), mean) in variance.iter_mut().zip(row).zip(&mean) {
-            *sum += (f64::from(*value) - mean).powi(2) / n;
-        }
-    }
+    let (_, variance) = rows.moments();
     Ok(variance.iter().map(|v| v.sqrt()).sum::<f64>() / rows.d as f64)
 }
 

@@ -40,19 +40,7 @@ impl Scaling {
             Self::L2Normalise => Scaler::L2Normalise,
             Self::None => Scaler::None,
             Self::Standardise => {
-                let n = rows.n as f64;
-                let mut mean = vec![0.; rows.d];
-                for row in rows.values.chunks_exact(rows.d) {
-                    mean.iter_mut()
-                        .zip(row)
-                        .for_each(|(m, v)| *m += f64::from(*v) / n);
-                }
-                let mut variance = vec![0.; rows.d];
-                for row in rows.values.chunks_exact(rows.d) {
-                    for ((sum, value), mean) in variance.iter_mut().zip(row).zip(&mean) {
-                        *sum += (f64::from(*value) - mean).powi(2) / n;
-                    }
-                }
+                let (mean, variance) = rows.moments();
                 let inverse = |(mean, variance): (f64, f64)| {
                     let std = variance.sqrt();
                     let varies = std > ROUNDING * mean.abs() && std > 0.;

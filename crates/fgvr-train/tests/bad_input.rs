@@ -48,6 +48,11 @@ fn images_that_cannot_be_read_stop_the_run_past_the_budget() {
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
     }
+    for i in 0..20 {
+        // A JPEG that ends within its header.
+        let header = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01";
+        fs::write(cut.join(format!("j{i}.jpg")), header).unwrap();
+    }
     place.refused(
         &place.pretrain(&["--data", "cut", "--out", "b"]),
         &["unreadable", "loader.bad_image_budget"],
