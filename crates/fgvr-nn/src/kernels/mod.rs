@@ -1,9 +1,17 @@
 //! Kernels over channels-last f32 slices.
 
+pub mod attention;
 pub mod conv;
+pub mod gelu;
+pub mod l2_normalise;
+pub mod layer_norm;
 pub mod matmul;
 pub mod norm;
 pub mod pool;
 pub mod resize;
 pub mod rows;
 pub mod simd;
+pub mod softmax;
+
+mod exp;
+mod sums;

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::simd::{self, simd_fn};
 
 /// Floats in one piece of parallel work.
-const CHUNK: usize = 1 << 16;
+pub(crate) const CHUNK: usize = 1 << 16;
 
 /// Rows that are summed in f32 before the sum goes to f64.
 pub(crate) const BLOCK_ROWS: usize = 64;

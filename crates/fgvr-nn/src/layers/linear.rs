@@ -46,6 +46,17 @@ impl Linear {
         })
     }
 
+    /// A layer over variables that have names of their own: `weight` (O, I) and `bias` (O).
+    pub(super) fn from_tensors(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
+        let (c_out, c_in) = weight.dims2()?;
+        Ok(Self {
+            weight,
+            bias,
+            c_in,
+            c_out,
+        })
+    }
+
     /// The weight (O, I).
     #[must_use]
     pub fn weight(&self) -> &Tensor {

@@ -7,19 +7,29 @@
 use candle_core::{CpuStorage, Layout, Result, bail};
 
 mod activation;
+mod attention;
 mod batch_norm;
 mod conv2d;
+mod gelu;
+mod l2_normalise;
+mod layer_norm;
 mod linear;
 mod normalisation;
 mod pool;
 mod resize;
+mod softmax;
 
 pub use activation::{relu, unflatten};
+pub use attention::{AttentionConfig, MultiHeadAttention};
 pub use batch_norm::{After, BatchNorm, BatchNormConfig};
 pub use conv2d::{Conv2d, ConvConfig};
+pub use gelu::Gelu;
+pub use l2_normalise::L2Normalise;
+pub use layer_norm::{LayerNorm, LayerNormConfig};
 pub use linear::Linear;
 pub use pool::{PoolConfig, avg_pool, global_mean, max_pool};
 pub use resize::{resize_bilinear, upsample_nearest};
+pub use softmax::Softmax;
 
 /// The values of a contiguous operand.
 fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {

@@ -1,0 +1,61 @@
+//! GELU (arXiv:1606.08415).
+
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Module, Result, Shape, Tensor};
+
+use super::contiguous;
+use crate::kernels::gelu;
+use crate::tape::with_values;
+use crate::{Buffer, Map, Tape};
+
+/// x Φ(x) with the normal distribution's Φ itself, not the tanh approximation: PyTorch's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gelu;
+
+impl Gelu {
+    /// GELU on the tape.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
+        let mut y = Buffer::scratch(x.data.len());
+        gelu::forward(&x.data, &mut y);
+        let y = tape.map(x.shape, y);
+        let (id, input) = (x.id, Arc::clone(&x.data));
+        tape.push(&y, move |mut dy, gradients| {
+            gelu::backward(&mut dy, &input);
+            gradients.add(id, dy);
+            Ok(())
+        });
+        Ok(y)
+    }
+}
+
+impl Module for Gelu {
+    /// GELU on candle's autograd, of any shape.
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        xs.contiguous()?.apply_op1(GeluOp)
+    }
+}
+
+struct GeluOp;
+
+impl CustomOp1 for GeluOp {
+    fn name(&self) -> &'static str {
+        "gelu"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = contiguous(x, layout)?;
+        let mut y = vec![0.; x.len()];
+        gelu::forward(x, &mut y);
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let mut dx = with_values(dy, <[f32]>::to_vec)?;
+        with_values(x, |x| gelu::backward(&mut dx, x))?;
+        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    }
+}
