@@ -21,8 +21,8 @@ simd_fn! {
     fn backward_rows(dy: &mut [f32], x: &[f32], c: usize, eps: f64) {
         for (dy, x) in dy.chunks_mut(c).zip(x.chunks(c)) {
             let norm = dot(x, x).sqrt();
-            // A norm below eps is a constant: nothing travels through it.
-            let (scale, along) = if norm < eps {
+            // A norm that eps replaces is a constant, also at eps itself, as PyTorch 2.15.
+            let (scale, along) = if norm <= eps {
                 (1. / eps, 0.)
             } else {
                 (1. / norm, dot(dy, x) / (norm * norm))
@@ -42,7 +42,7 @@ pub fn forward(x: &[f32], c: usize, eps: f64, y: &mut [f32]) {
         .for_each(|(y, x)| forward_rows(level, x, c, eps, y));
 }
 
-/// Turns `dy` into the gradient of x: (dy - y (y · dy)) / |x|, or dy / eps where |x| < eps.
+/// Turns `dy` into the gradient of x: (dy - y (y · dy)) / |x|, or dy / eps where |x| <= eps.
 pub fn backward(dy: &mut [f32], x: &[f32], c: usize, eps: f64) {
     let (level, c) = (simd::level(), c.max(1));
     dy.par_chunks_mut(chunk_len(c))

@@ -10,7 +10,7 @@ use crate::tape::{to_channels_first, to_channels_last, with_values};
 use crate::{Buffer, Map, Tape};
 
 /// y = x / max(|x|, eps) over the channels: PyTorch's `F.normalize`, and its gradient. A vector
-/// shorter than eps, the zero vector too, is divided by the constant eps: its gradient is dy / eps.
+/// no longer than eps, the zero vector too, is divided by the constant eps: its gradient is dy / eps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]

@@ -120,6 +120,9 @@ impl Linear {
 
 impl ModuleT for Linear {
     fn forward_t(&self, xs: &Tensor, _train: bool) -> Result<Tensor> {
-        candle_nn::Linear::new(self.weight.clone(), self.bias.clone()).forward_t(xs, false)
+        // candle 0.11.1 multiplies a batch of strided matrices by a broadcast weight wrongly; of a
+        // contiguous input it makes one matrix.
+        let linear = candle_nn::Linear::new(self.weight.clone(), self.bias.clone());
+        linear.forward_t(&xs.contiguous()?, false)
     }
 }

@@ -7,6 +7,7 @@
 use candle_core::{CpuStorage, Layout, Result, bail};
 
 mod activation;
+mod add;
 mod attention;
 mod batch_norm;
 mod conv2d;
@@ -20,6 +21,7 @@ mod resize;
 mod softmax;
 
 pub use activation::{relu, unflatten};
+pub use add::add;
 pub use attention::{AttentionConfig, MultiHeadAttention};
 pub use batch_norm::{After, BatchNorm, BatchNormConfig};
 pub use conv2d::{Conv2d, ConvConfig};

@@ -1,6 +1,7 @@
 //! The fully connected layer.
 
 use candle_core::{DType, Device};
+use candle_nn::ModuleT;
 use fgvr_nn::layers::Linear;
 use fgvr_nn::{Parameters, Tape};
 use fgvr_testkit::{assert_close, golden, normal};
@@ -67,6 +68,16 @@ fn bits_do_not_depend_on_the_number_of_threads() {
         })
     });
     assert_eq!(one, two);
+}
+
+#[test]
+fn linear_as_a_module_takes_transposed_tokens() {
+    let vb = Parameters::new(1).builder(DType::F32, &Device::Cpu);
+    let linear = Linear::new(6, 18, true, vb).unwrap();
+    let tokens = normal(2, (2, 6, 3)).transpose(1, 2).unwrap();
+    let expected = linear.forward_t(&tokens.reshape((6, 6)).unwrap(), true);
+    let y = linear.forward_t(&tokens, true).unwrap();
+    assert_close("y", &y.reshape((6, 18)).unwrap(), &expected.unwrap(), 1e-6);
 }
 
 #[test]

@@ -3,9 +3,11 @@
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 
+mod attention;
 mod autograd;
 mod conv;
 mod linear;
 mod norm;
 mod places;
 mod support;
+mod tokens;
