@@ -50,6 +50,31 @@ run("sgd_plain", lambda groups: torch.optim.SGD(groups, lr=0.1), 1e-2, False)
 run("adamw", lambda groups: torch.optim.AdamW(groups, lr=0.1, betas=(0.9, 0.99), eps=1e-8), 5e-2, True)
 run("adamw_all", lambda groups: torch.optim.AdamW(groups, lr=0.1, betas=(0.9, 0.999), eps=1e-6), 5e-2, False)
 
+
+
+class Lars(torch.optim.Optimizer):
+    """d = g + decay p; v = momentum v + trust |p| / |d| d; p = p - lr v; plain SGD up to one dimension."""
+
+    def __init__(self, groups, lr, momentum, trust, all_adapt):
+        super().__init__(groups, dict(lr=lr, momentum=momentum, trust=trust, all_adapt=all_adapt))
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                d, velocity = p.grad, self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+                if p.dim() > 1 or group["all_adapt"]:
+                    d = d + group["weight_decay"] * p
+                    rate = group["trust"] * p.double().norm() / d.double().norm()
+                    d = d * rate.float()
+                velocity.copy_(group["momentum"] * velocity + d)
+                p.sub_(group["lr"] * velocity)
+
+
+# A trust of 0.1, so that what it does can be seen in five steps.
+run("lars", lambda groups: Lars(groups, 0.1, 0.9, 0.1, False), 1e-2, True)
+run("lars_all", lambda groups: Lars(groups, 0.1, 0.5, 0.1, True), 5e-1, False)
+
 # Clipping to a norm of 1.5 with PyTorch's clip_grad_norm_.
 parameters = [torch.nn.Parameter(value.clone()) for value in START.values()]
 for p, gradient in zip(parameters, GRADIENTS[0].values()):

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
-use fgvr_nn::optim::{Adam, AdamConfig, MissingGradient, Sgd, SgdConfig, clip_gradient_norm};
+use fgvr_nn::optim::{
+    Adam, AdamConfig, Lars, LarsConfig, MissingGradient, Sgd, SgdConfig, clip_gradient_norm,
+};
 use fgvr_testkit::{Golden, assert_close, golden, normal};
 
 const NAMES: [&str; 3] = ["conv.weight", "norm.weight", "norm.bias"];
@@ -103,6 +105,152 @@ fn adam_steps_as_pytorchs_adamw() {
 }
 
 #[test]
+fn lars_steps_as_its_formula_in_pytorch() {
+    let golden = golden("nn_optim.safetensors");
+    for (case, momentum, weight_decay, exclude_norm_and_bias) in
+        [("lars", 0.9, 1e-2, true), ("lars_all", 0.5, 0.5, false)]
+    {
+        let vars = start(&golden);
+        let cfg = LarsConfig {
+            trust: 0.1,
+            momentum,
+            weight_decay,
+            exclude_norm_and_bias,
+            ..LarsConfig::default()
+        };
+        let mut lars = Lars::new(vars.clone(), &cfg).unwrap();
+        check_steps(case, &vars, |gradients, lr| lars.step(gradients, lr));
+        assert_eq!(lars.steps(), STEPS as u64);
+        let state = lars.state().unwrap();
+        for name in NAMES {
+            let golden = golden.get(&format!("{case}.momentum_buffer.{name}"));
+            assert_close(name, &state[&format!("{name}.momentum")], &golden, 2e-6);
+        }
+    }
+}
+
+/// One step of LARS from `value` with `gradient`, without momentum, at lr 0.5.
+fn lars_step(value: &Tensor, gradient: &Tensor, weight_decay: f64) -> Tensor {
+    let cfg = LarsConfig {
+        momentum: 0.,
+        weight_decay,
+        ..LarsConfig::default()
+    };
+    let var = Var::from_tensor(&value.copy().unwrap()).unwrap();
+    let mut lars = Lars::new([("a".to_owned(), var.clone())].into(), &cfg).unwrap();
+    let mut gradients = GradStore::default();
+    gradients.insert(&var, gradient.clone());
+    lars.step(&gradients, 0.5).unwrap();
+    var.as_detached_tensor()
+}
+
+#[test]
+fn lars_steps_a_share_of_the_variables_length_whatever_that_of_the_gradient() {
+    let value = normal(1, (30, 700)); // more than one piece
+    let gradient = normal(2, (30, 700));
+    let length = |t: &Tensor| -> f64 {
+        let squares = t.sqr().unwrap().to_dtype(DType::F64).unwrap();
+        squares
+            .sum_all()
+            .unwrap()
+            .to_scalar::<f64>()
+            .unwrap()
+            .sqrt()
+    };
+    let share = 1e-3 * length(&value) / length(&gradient);
+    let expected = (&value - (&gradient * (0.5 * share)).unwrap()).unwrap();
+    // The squares of the smallest gradients are no floats.
+    for scale in [1., 1e-25, 1e20] {
+        let after = lars_step(&value, &(&gradient * scale).unwrap(), 0.);
+        assert_close("a", &after, &expected, 1e-6);
+    }
+}
+
+#[test]
+fn lars_takes_a_plain_step_where_a_length_is_zero() {
+    let (some, zeros) = (normal(1, (2, 3)), normal(1, (2, 3)).zeros_like().unwrap());
+    assert_close(
+        "from zero",
+        &lars_step(&zeros, &some, 1e-3),
+        &(&some * -0.5).unwrap(),
+        0.,
+    );
+    assert_close("by zero", &lars_step(&some, &zeros, 0.), &some, 0.);
+    assert_close("zeros", &lars_step(&zeros, &zeros, 1e-3), &zeros, 0.);
+}
+
+#[test]
+fn a_nan_in_the_gradient_is_not_hidden_by_the_adapted_rate() {
+    let mut gradient = normal(2, 6).to_vec1::<f32>().unwrap();
+    gradient[4] = f32::NAN;
+    let gradient = Tensor::from_vec(gradient, (2, 3), &Device::Cpu).unwrap();
+    let after = lars_step(&normal(1, (2, 3)), &gradient, 0.);
+    let after: Vec<f32> = after.flatten_all().unwrap().to_vec1().unwrap();
+    assert!(after.iter().all(|v| v.is_nan()), "{after:?}");
+}
+
+#[test]
+fn every_optimiser_steps_with_the_same_bits_for_any_number_of_threads_and_in_place() {
+    let steps = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.unwrap().install(|| {
+            let mut all = Vec::new();
+            for which in 0..3 {
+                let vars: BTreeMap<_, _> = [("a", 50_021), ("b", 7), ("c", 33_000)]
+                    .map(|(name, len)| {
+                        let var = Var::from_tensor(&normal(len as u64, (1, len))).unwrap();
+                        (name.to_owned(), var)
+                    })
+                    .into();
+                let mut gradients = GradStore::default();
+                for (i, var) in vars.values().enumerate() {
+                    gradients.insert(var, normal(i as u64, var.dims()));
+                }
+                // A view taken before the steps sees them: the memory stays.
+                let views: Vec<Tensor> = vars.values().map(|v| v.as_tensor().clone()).collect();
+                let clone = || vars.clone();
+                for _ in 0..2 {
+                    match which {
+                        0 => Sgd::new(clone(), &SgdConfig::default())
+                            .unwrap()
+                            .step(&gradients, 0.1),
+                        1 => Adam::new(clone(), &AdamConfig::default())
+                            .unwrap()
+                            .step(&gradients, 0.1),
+                        _ => Lars::new(clone(), &LarsConfig::default())
+                            .unwrap()
+                            .step(&gradients, 0.1),
+                    }
+                    .unwrap();
+                }
+                for (view, var) in views.iter().zip(vars.values()) {
+                    assert_close("view", view, var, 0.);
+                }
+                all.push(bits(&vars));
+            }
+            all
+        })
+    };
+    let one = steps(1);
+    assert_eq!(one, steps(2));
+    assert_eq!(one, steps(5));
+}
+
+#[test]
+fn one_variable_under_two_names_is_an_error() {
+    let var = Var::from_tensor(&normal(0, 2)).unwrap();
+    let twice = [("a".to_owned(), var.clone()), ("b".to_owned(), var)].into();
+    let complaint = Sgd::new(twice, &SgdConfig::default())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        complaint.contains("sgd: a and b are one variable"),
+        "{complaint}"
+    );
+}
+
+#[test]
 fn a_variable_larger_than_a_piece_steps_whole() {
     let var = Var::from_tensor(&normal(1, (3, 20_000))).unwrap();
     let gradient = normal(2, (3, 20_000));
@@ -188,6 +336,12 @@ fn a_restored_state_continues_bit_for_bit_and_a_wrong_one_changes_nothing() {
         |adam| adam.state().unwrap(),
         Adam::load_state,
     );
+    check_resume(
+        |vars| Lars::new(vars, &LarsConfig::default()).unwrap(),
+        Lars::step,
+        |lars| lars.state().unwrap(),
+        Lars::load_state,
+    );
 }
 
 #[test]
@@ -249,6 +403,20 @@ fn constants_that_make_no_sense_are_errors() {
         ..AdamConfig::default()
     };
     assert!(Adam::new(vars(), &adam).is_err_and(|e| e.to_string().contains("eps NaN")));
+    for (trust, momentum, weight_decay) in [
+        (0., 0.9, 0.),
+        (f64::INFINITY, 0.9, 0.),
+        (1e-3, -0.1, 0.),
+        (1e-3, 0.9, f64::NAN),
+    ] {
+        let cfg = LarsConfig {
+            trust,
+            momentum,
+            weight_decay,
+            ..LarsConfig::default()
+        };
+        assert!(Lars::new(vars(), &cfg).is_err_and(|e| e.to_string().contains("lars: trust")));
+    }
     let mut sgd = Sgd::new(vars(), &SgdConfig::default()).unwrap();
     let error = sgd
         .step(&GradStore::default(), f64::NAN)

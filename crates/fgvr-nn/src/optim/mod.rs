@@ -1,14 +1,16 @@
 //! Optimisers over named variables, whose state can be saved and restored.
 //!
 //! candle's own SGD has no momentum, and its AdamW hides its moments. These step PyTorch's way, in
-//! one pass over each variable, and hand out all they carry from step to step as named tensors.
+//! place and in one pass over each variable (LARS: one more for the lengths), and hand out all they carry from step to step as named tensors.
 
 mod adam;
 mod clip;
+mod lars;
 mod sgd;
 mod variables;
 
 pub use adam::{Adam, AdamConfig};
 pub use clip::clip_gradient_norm;
+pub use lars::{Lars, LarsConfig};
 pub use sgd::{Sgd, SgdConfig};
 pub use variables::MissingGradient;

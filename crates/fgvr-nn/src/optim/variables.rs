@@ -45,6 +45,16 @@ pub(super) struct Piece<'a, const M: usize> {
     pub(super) gradient: &'a [f32],
 }
 
+/// What the pieces of one variable share.
+#[derive(Clone, Copy)]
+pub(super) struct Whole<const S: usize> {
+    /// Steps the variable took, with this one.
+    pub(super) steps: u64,
+    pub(super) decays: bool,
+    /// Sums over the variable and its gradient.
+    pub(super) sums: [f64; S],
+}
+
 /// Variables by name, with `M` moments each.
 pub(super) struct Variables<const M: usize> {
     op: &'static str,
@@ -65,7 +75,11 @@ impl<const M: usize> Variables<M> {
         missing: MissingGradient,
     ) -> Result<Self> {
         let mut slots = BTreeMap::new();
+        let mut seen = HashMap::new();
         for (name, var) in vars {
+            if let Some(first) = seen.insert(var.id(), name.clone()) {
+                bail!("{op}: {first} and {name} are one variable, which would step twice");
+            }
             if var.dtype() != DType::F32 || !var.device().is_cpu() || !var.is_contiguous() {
                 bail!(
                     "{op}: {name} is {:?} on {:?}, expected f32 on the CPU",
@@ -107,6 +121,19 @@ impl<const M: usize> Variables<M> {
         lr: f64,
         update: impl Fn(Piece<'_, M>, u64, bool) + Sync,
     ) -> Result<()> {
+        let update = |piece: Piece<'_, M>, of: Whole<0>| update(piece, of.steps, of.decays);
+        self.step_measured(gradients, lr, |_, _, _| [], update)
+    }
+
+    /// As [`Variables::step`], with sums over each whole variable, of
+    /// `measure(values, gradient, whether it decays)` of its pieces in their order.
+    pub(super) fn step_measured<const S: usize>(
+        &mut self,
+        gradients: &GradStore,
+        lr: f64,
+        measure: impl Fn(&[f32], &[f32], bool) -> [f64; S] + Sync,
+        update: impl Fn(Piece<'_, M>, Whole<S>) + Sync,
+    ) -> Result<()> {
         let op = self.op;
         if !(lr.is_finite() && lr >= 0.) {
             bail!("{op}: expected a learning rate of 0 or more, found {lr}");
@@ -135,10 +162,17 @@ impl<const M: usize> Variables<M> {
             let moments = slot.moments.each_mut().map(|m| &mut **m);
             with_values(gradient, |gradient| {
                 with_values_mut(&slot.var, |values| {
+                    let sums = match S {
+                        0 => [0.; S],
+                        _ => sums(values, gradient, |v, g| measure(v, g, decays)),
+                    };
+                    let of = Whole {
+                        steps,
+                        decays,
+                        sums,
+                    };
                     let pieces = pieces(values, moments, gradient);
-                    pieces
-                        .into_par_iter()
-                        .for_each(|piece| update(piece, steps, decays));
+                    pieces.into_par_iter().for_each(|piece| update(piece, of));
                 })
             })?
         })?;
@@ -212,6 +246,21 @@ impl<const M: usize> Variables<M> {
 
 fn counter(value: u64) -> Result<Tensor> {
     Tensor::new(value as i64, &Device::Cpu)
+}
+
+/// Sums of `measure` over the pieces of a variable and its gradient, added in their order.
+fn sums<const S: usize>(
+    values: &[f32],
+    gradient: &[f32],
+    measure: impl Fn(&[f32], &[f32]) -> [f64; S] + Sync,
+) -> [f64; S] {
+    let parts: Vec<[f64; S]> = values
+        .par_chunks(CHUNK)
+        .zip(gradient.par_chunks(CHUNK))
+        .map(|(values, gradient)| measure(values, gradient))
+        .collect();
+    let add = |total: [f64; S], part: [f64; S]| std::array::from_fn(|i| total[i] + part[i]);
+    parts.into_iter().fold([0.; S], add)
 }
 
 /// Cuts a variable, its moments and its gradient into pieces of one length.
