@@ -9,5 +9,6 @@ mod conv;
 mod linear;
 mod norm;
 mod places;
+mod shapes;
 mod support;
 mod tokens;

@@ -113,6 +113,27 @@ fn batch_norm_is_pytorchs_and_updates_running_statistics() {
 }
 
 #[test]
+fn batch_norm_is_pytorchs_for_one_image_and_for_one_channel() {
+    let golden = golden("nn_places.safetensors");
+    for (case, relu) in [
+        ("norm.batch_of_one", false),
+        ("norm.batch_of_one_relu", true),
+        ("norm.one_channel", false),
+        ("norm.one_channel_of_one_image", true),
+        ("norm.many_channels", false),
+        ("norm.column", true),
+    ] {
+        let parameters = check_norm(&golden, case, NormMode::Train, relu, REL);
+        for name in ["running_mean", "running_var"] {
+            let name_of_case = format!("{case}.{name}");
+            let golden = golden.get(&name_of_case);
+            assert_close(&name_of_case, &parameters.all()[name], &golden, 1e-6);
+        }
+    }
+    check_norm(&golden, "norm.one_value", NormMode::Eval, true, REL);
+}
+
+#[test]
 fn split_takes_statistics_per_group_and_updates_with_their_mean() {
     let golden = golden(FILE);
     let mode = NormMode::Split {
