@@ -1,7 +1,7 @@
 //! Softmax attention of several heads (arXiv:1706.03762, eq. 1), and its gradient.
 //!
-//! Work is cut into (image, head). Queries are taken [`QUERIES`] at a time, so that no more than that
-//! many rows of scores exist per task; backward computes the scores again instead of keeping them.
+//! Work is cut into (image, head). Queries are taken 256 at a time, so that no more rows of
+//! scores than that exist per task; backward computes the scores again instead of keeping them.
 
 use rayon::prelude::*;
 

@@ -16,17 +16,39 @@ pub(super) fn exp(x: f32) -> f32 {
     let rounded = x * std::f32::consts::LOG2_E + ROUNDER;
     let n = rounded - ROUNDER;
     let r = (x - n * LN_2[0]) - n * LN_2[1];
-    let mut series = 1. / 5040.;
-    for inverse in [1. / 720., 1. / 120., 1. / 24., 1. / 6., 0.5, 1., 1.] {
-        series = series * r + inverse;
-    }
-    // In two factors, each a normal float: the result may be a subnormal one, or infinite.
+    let series = horner(
+        r,
+        &[
+            1.,
+            1.,
+            0.5,
+            1. / 6.,
+            1. / 24.,
+            1. / 120.,
+            1. / 720.,
+            1. / 5040.,
+        ],
+    );
+    // In two factors, each a normal float: the result may be a subnormal one, or infinite. Wrapping,
+    // since a check for overflow would keep the loop from being vectorised.
     let n = rounded
         .to_bits()
         .wrapping_sub(ROUNDER.to_bits())
         .cast_signed();
     let half = n >> 1;
-    series * power_of_2(half) * power_of_2(n - half)
+    series * power_of_2(half) * power_of_2(n.wrapping_sub(half))
+}
+
+/// A polynomial from its coefficients, lowest power first.
+#[inline(always)]
+pub(super) fn horner<const N: usize>(x: f32, coefficients: &[f32; N]) -> f32 {
+    let mut sum = coefficients[N - 1];
+    let mut i = N - 1;
+    while i > 0 {
+        i -= 1;
+        sum = sum * x + coefficients[i];
+    }
+    sum
 }
 
 /// 2^n for -126 <= n <= 127.

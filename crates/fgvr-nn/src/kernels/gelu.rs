@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::exp::exp;
+use super::exp::{exp, horner};
 use super::rows::CHUNK;
 use super::simd::{self, simd_fn};
 
@@ -34,11 +34,7 @@ fn distribution(x: f32) -> (f32, f32) {
     let density = exp(-0.5 * t * t);
     let inverse = 1. / (t + CENTRE);
     let u = (t - CENTRE) * inverse;
-    let mut polynomial = 0.;
-    for coefficient in TAIL.iter().rev() {
-        polynomial = polynomial * u + coefficient;
-    }
-    let tail = polynomial * inverse * density;
+    let tail = horner(u, &TAIL) * inverse * density;
     (if x < 0. { tail } else { 1. - tail }, density)
 }
 

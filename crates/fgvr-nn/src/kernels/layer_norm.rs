@@ -155,3 +155,35 @@ pub fn backward(
     let bias = weight.split_off(c);
     ParameterGradients { weight, bias }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::simd::Level;
+
+    #[test]
+    fn rows_have_the_same_bits_at_every_level() {
+        let c = 1037;
+        let x: Vec<f32> = (0..3 * c).map(|i| (i as f32 * 0.37).sin() + 5.).collect();
+        let (weight, bias) = (&x[7..7 + c], &x[9..9 + c]);
+        let run = |level| {
+            let mut rows = vec![RowStatistics::default(); 3];
+            let (mut y, mut dy) = (x.clone(), x.clone());
+            let (mut of_weight, mut of_bias) = (vec![0.; c], vec![0.; c]);
+            forward_rows(level, &x, weight, bias, 1e-6, &mut rows, &mut y);
+            backward_rows(
+                level,
+                &mut dy,
+                &x,
+                weight,
+                &rows,
+                &mut of_weight,
+                &mut of_bias,
+            );
+            [y, dy, of_weight, of_bias].map(|v| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>())
+        };
+        for level in Level::available() {
+            assert_eq!(run(level), run(Level::Portable), "{level:?}");
+        }
+    }
+}

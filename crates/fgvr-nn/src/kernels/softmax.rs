@@ -48,3 +48,25 @@ pub fn backward(dy: &mut [f32], y: &[f32], c: usize) {
         .zip(y.par_chunks(chunk_len(c)))
         .for_each(|(dy, y)| backward_rows(level, dy, y, c));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::simd::Level;
+
+    #[test]
+    fn rows_have_the_same_bits_at_every_level() {
+        let x: Vec<f32> = (0..3 * 1037)
+            .map(|i| (i as f32 * 0.37).sin() * 9.)
+            .collect();
+        let run = |level| {
+            let (mut y, mut dy) = (x.clone(), x.clone());
+            forward_rows(level, &mut y, 1037);
+            backward_rows(level, &mut dy, &y, 1037);
+            [y, dy].map(|v| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>())
+        };
+        for level in Level::available() {
+            assert_eq!(run(level), run(Level::Portable), "{level:?}");
+        }
+    }
+}

@@ -98,10 +98,10 @@ impl Lars {
             weight_decay,
             ..
         } = *cfg;
-        if !(trust.is_finite() && trust > 0.)
-            || !(0. ..1.).contains(&momentum)
-            || !(weight_decay.is_finite() && weight_decay >= 0.)
-        {
+        let valid = (trust.is_finite() && trust > 0.)
+            && (0. ..1.).contains(&momentum)
+            && (weight_decay.is_finite() && weight_decay >= 0.);
+        if !valid {
             bail!(
                 "lars: trust {trust} (more than 0), momentum {momentum} (0 to 1), weight decay {weight_decay} (0 or more)"
             );
