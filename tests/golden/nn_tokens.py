@@ -145,4 +145,7 @@ attention("long", 1, 17, 16, 6, 2)
 # Tokens that are all alike get equal shares.
 attention("equal", 1, 2, 3, 8, 2, x=normal(1, 8, 1, 1).expand(1, 8, 2, 3).contiguous())
 
+# f32 holds these to 1/128, and their mean no better.
+layer_norm("very_far_mean", normal(2, 37, 1, 2) + 1e5)
+
 save_file({k: v.contiguous().clone() for k, v in OUT.items()}, sys.argv[1])

@@ -66,6 +66,7 @@ fn layer_norm_is_pytorchs() {
         "wide",
         "other_eps",
         "far_mean",
+        "very_far_mean",
         "equal",
         "ties",
     ] {
