@@ -60,7 +60,7 @@ layer_norm("one_token", normal(1, 17, 1, 1))
 layer_norm("two_channels", normal(1, 2, 3, 3), eps=0.1)
 layer_norm("whole_lanes", normal(3, 64, 2, 2))
 layer_norm("odd", normal(66, 19, 1, 1))
-layer_norm("wide", normal(2, 1100, 1, 1))
+layer_norm("wide", normal(1, 1100, 1, 1))
 layer_norm("other_eps", normal(2, 6, 2, 2) * 0.01, eps=1e-3)
 # Means of 1000 standard deviations, as f32 holds them, and equal values, whose variance is 0.
 layer_norm("far_mean", normal(2, 40, 2, 1) + 1000)
