@@ -13,26 +13,27 @@ use fgvr_nn::kernels::conv::{ConvShape, forward, grad_input, grad_weight};
 use fgvr_nn::kernels::simd;
 
 /// Time spent on each figure.
-const BUDGET: Duration = Duration::from_millis(60);
+const BUDGET: Duration = Duration::from_millis(200);
 
 /// (images, side, channels in, channels out, kernel, stride)
-const LAYERS: [(usize, usize, usize, usize, usize, usize); 16] = [
-    (32, 64, 3, 16, 3, 2),
-    (32, 32, 16, 16, 3, 1),
-    (32, 32, 16, 32, 3, 2),
-    (32, 16, 32, 32, 3, 1),
-    (32, 16, 32, 64, 3, 2),
-    (32, 32, 64, 64, 3, 1),
-    (32, 16, 64, 64, 3, 1),
-    (32, 8, 64, 64, 3, 1),
-    (32, 16, 64, 128, 3, 2),
-    (32, 16, 64, 128, 1, 2),
-    (32, 8, 128, 128, 3, 1),
-    (64, 64, 3, 64, 7, 2),
-    (64, 4, 256, 256, 3, 1),
-    (64, 4, 256, 512, 3, 2),
-    (64, 2, 512, 512, 3, 1),
-    (16, 14, 1024, 256, 1, 1),
+const LAYERS: [(usize, usize, usize, usize, usize, usize); 17] = [
+    (1, 56, 64, 64, 1, 1),
+    (1, 56, 64, 256, 1, 1),
+    (1, 56, 256, 64, 1, 1),
+    (1, 56, 256, 128, 1, 1),
+    (3, 28, 128, 512, 1, 1),
+    (3, 28, 512, 128, 1, 1),
+    (6, 14, 1024, 256, 1, 1),
+    (6, 14, 256, 1024, 1, 1),
+    (12, 7, 2048, 512, 1, 1),
+    (12, 7, 512, 2048, 1, 1),
+    (2, 224, 3, 64, 7, 2),
+    (2, 56, 128, 128, 3, 2),
+    (2, 56, 64, 64, 3, 1),
+    (8, 28, 128, 128, 3, 1),
+    (16, 14, 256, 256, 3, 1),
+    (16, 7, 512, 512, 3, 1),
+    (1, 56, 256, 512, 1, 2),
 ];
 
 fn main() -> Result<(), rayon::ThreadPoolBuildError> {
@@ -78,6 +79,10 @@ fn measure(shape: &ConvShape) -> String {
     let dy = values(shape.output_len());
     let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
     let flops = 2. * shape.multiplications() as f64;
+    if std::env::var_os("GW").is_some() {
+        let f = fastest(|| grad_weight(shape, &x, &dy, &mut dw));
+        return format!("{:>8.0}", flops / f / 1e9);
+    }
     [
         fastest(|| forward(shape, &x, &w, &mut y)),
         fastest(|| grad_input(shape, &dy, &w, &mut dx)),

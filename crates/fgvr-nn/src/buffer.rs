@@ -5,12 +5,23 @@ use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-/// One cache line, and one AVX-512 register, of floats.
+/// What memory is asked for in: one cache line, and one AVX-512 register, of floats.
+#[cfg(not(feature = "exact-buffers"))]
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([f32; LINE]);
 
+#[cfg(not(feature = "exact-buffers"))]
 const LINE: usize = 16;
+
+/// Single floats, so that a sanitizer sees an access beyond the last one.
+#[cfg(feature = "exact-buffers")]
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Line([f32; LINE]);
+
+#[cfg(feature = "exact-buffers")]
+const LINE: usize = 1;
 
 type Pool = Mutex<HashMap<usize, Vec<Vec<Line>>>>;
 
@@ -62,8 +73,8 @@ impl Deref for Buffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: `Line` is `repr(C)` over [f32; 16] without padding (64 bytes, aligned to 64), and
-        // `len <= lines.len() * 16` by construction.
+        // SAFETY: `Line` is `repr(C)` over [f32; LINE] without padding (64 bytes, aligned to 64, or a
+        // single float), and `len <= lines.len() * LINE` by construction.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
@@ -75,10 +86,17 @@ impl DerefMut for Buffer {
     }
 }
 
+impl Clone for Buffer {
+    fn clone(&self) -> Self {
+        Self::from_slice(self)
+    }
+}
+
 impl Drop for Buffer {
     fn drop(&mut self) {
         let lines = std::mem::take(&mut self.lines);
-        if !lines.is_empty() {
+        // Memory that is used again is never out of bounds.
+        if !lines.is_empty() && !cfg!(feature = "exact-buffers") {
             let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
             pool.entry(lines.len()).or_default().push(lines);
         }
@@ -91,7 +109,7 @@ impl std::fmt::Debug for Buffer {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "exact-buffers")))]
 mod tests {
     use super::*;
 

@@ -3,6 +3,8 @@
 use gemm::Parallelism;
 use rayon::prelude::*;
 
+use super::target::Target;
+
 /// Rows and columns of the result's tiles: the unit of parallel work, fixed by the shape.
 const TILE: usize = 256;
 
@@ -46,22 +48,6 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Where the tiles of the result are written.
-#[derive(Clone, Copy)]
-struct Target(*mut f32);
-
-// SAFETY: the tasks of `matmul` write disjoint tiles through this pointer, and the exclusive borrow
-// it comes from outlives them.
-unsafe impl Send for Target {}
-// SAFETY: as above.
-unsafe impl Sync for Target {}
-
-impl Target {
-    fn at(self, offset: usize) -> *mut f32 {
-        self.0.wrapping_add(offset)
-    }
-}
-
 /// `c = a b`, row-major, overwritten.
 ///
 /// # Panics
@@ -78,7 +64,7 @@ pub fn matmul(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
         return c.fill(0.);
     }
     let (down, across) = (m.div_ceil(TILE), n.div_ceil(TILE));
-    let target = Target(c.as_mut_ptr());
+    let target = Target::new(c);
     (0..down * across).into_par_iter().for_each(|tile| {
         let (row, column) = (tile / across * TILE, tile % across * TILE);
         let (rows, columns) = (TILE.min(m - row), TILE.min(n - column));
@@ -90,7 +76,7 @@ pub fn matmul(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
                 rows,
                 columns,
                 k,
-                target.at(row * n + column),
+                target.at(row * n + column, (rows - 1) * n + columns),
                 1,
                 n as isize,
                 false,

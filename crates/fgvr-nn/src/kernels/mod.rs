@@ -3,6 +3,7 @@
 pub mod attention;
 pub mod conv;
 pub mod gelu;
+pub mod heap;
 pub mod l2_normalise;
 pub mod layer_norm;
 pub mod matmul;
@@ -15,3 +16,4 @@ pub mod softmax;
 
 mod exp;
 mod sums;
+mod target;

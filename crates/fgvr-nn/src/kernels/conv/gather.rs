@@ -9,11 +9,13 @@ const CONFLICT: usize = 512;
 /// What is added to the distance then: a line.
 const LINE: usize = 16;
 
-/// Contiguous floats of a window that a place reads, from `offset` of the place's base.
+/// Contiguous floats of a window that a place reads, from `offset` of the place's base, and the first
+/// of the packed weights' rows that they meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) offset: usize,
     pub(super) len: usize,
+    pub(super) row: usize,
 }
 
 /// One axis of a gather: place `i` of the output is `to_first + to_step * i` of the target and reads
@@ -70,6 +72,22 @@ impl Axis {
         self.taps.first().map_or(0, |tap| tap.1)
     }
 
+    /// The taps, by their number, that place `i` reads inside the source, and where.
+    pub(super) fn inside_taps(&self, i: usize) -> impl Iterator<Item = (usize, usize)> {
+        let base = (self.from_step * i) as isize;
+        let sources = self.taps.iter().map(move |(_, offset)| base + offset);
+        let size = self.from_size as isize;
+        let inside = sources
+            .enumerate()
+            .filter(move |(_, at)| (0..size).contains(at));
+        inside.map(|(tap, at)| (tap, at as usize))
+    }
+
+    /// Number of taps.
+    pub(super) fn len(&self) -> usize {
+        self.taps.len()
+    }
+
     /// Source indices that `count` places in a row span.
     pub(super) fn span(&self, count: usize) -> usize {
         let high = self.taps.last().map_or(0, |tap| tap.1);
@@ -89,7 +107,7 @@ pub(super) struct Gather {
     pub(super) n: usize,
     pub(super) rows: Axis,
     pub(super) columns: Axis,
-    groups: usize,
+    pub(super) groups: usize,
     /// Channels of the source and of the target.
     pub(super) from_channels: usize,
     pub(super) to_channels: usize,
@@ -136,6 +154,11 @@ impl Gather {
         self.from_channels / self.groups
     }
 
+    /// Places of one image of the source.
+    pub(super) fn source_places(&self) -> usize {
+        self.rows.from_size * self.columns.from_size
+    }
+
     /// Floats from one column of a window to the next.
     pub(super) fn pitch(&self) -> usize {
         let channels = self.channels();
@@ -179,6 +202,7 @@ impl Gather {
                     _ => runs.push(Run {
                         offset,
                         len: self.channels(),
+                        row: runs.iter().map(|run| run.len).sum(),
                     }),
                 }
             }

@@ -24,13 +24,16 @@ pub(super) trait Lanes {
     /// a * b + sum.
     unsafe fn multiply_add(a: Self::Vector, b: Self::Vector, sum: Self::Vector) -> Self::Vector;
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn subtract(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// COUNT copies of `value`.
+    unsafe fn splat(value: f32) -> Self::Vector;
 }
 
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::{
         __m512, _mm_load_ss, _mm512_add_ps, _mm512_broadcastss_ps, _mm512_fmadd_ps,
-        _mm512_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+        _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
     };
 
     /// See `Level::Avx512`.
@@ -75,6 +78,18 @@ mod avx512 {
             // SAFETY: as above.
             unsafe { _mm512_add_ps(a, b) }
         }
+
+        #[inline(always)]
+        unsafe fn subtract(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: as above.
+            unsafe { _mm512_sub_ps(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> __m512 {
+            // SAFETY: as above.
+            unsafe { _mm512_set1_ps(value) }
+        }
     }
 }
 
@@ -82,7 +97,7 @@ mod avx512 {
 mod avx2 {
     use std::arch::x86_64::{
         __m256, _mm_load_ss, _mm256_add_ps, _mm256_broadcastss_ps, _mm256_fmadd_ps,
-        _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+        _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm256_sub_ps,
     };
 
     /// See `Level::Avx2`.
@@ -127,6 +142,18 @@ mod avx2 {
             // SAFETY: as above.
             unsafe { _mm256_add_ps(a, b) }
         }
+
+        #[inline(always)]
+        unsafe fn subtract(a: __m256, b: __m256) -> __m256 {
+            // SAFETY: as above.
+            unsafe { _mm256_sub_ps(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> __m256 {
+            // SAFETY: as above.
+            unsafe { _mm256_set1_ps(value) }
+        }
     }
 }
 
@@ -169,6 +196,16 @@ mod portable {
         #[inline(always)]
         unsafe fn add(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
             std::array::from_fn(|i| a[i] + b[i])
+        }
+
+        #[inline(always)]
+        unsafe fn subtract(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+            std::array::from_fn(|i| a[i] - b[i])
+        }
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> [f32; 4] {
+            [value; 4]
         }
     }
 }

@@ -128,16 +128,23 @@ impl ConvShape {
         self.c_in / self.groups * self.kernel * self.kernel
     }
 
-    /// Panics unless `pass` can run this shape on slices of these lengths.
-    pub(super) fn assert(&self, pass: &str, input: usize, weight: usize, output: usize) {
+    /// Panics unless the shape can be run and has weights of this length.
+    pub(super) fn assert_weight(&self, weight: usize) {
         if let Err(error) = self.check() {
-            panic!("{pass}: {error}");
+            panic!("{error}");
         }
-        let expected = (self.input_len(), self.weight_len(), self.output_len());
+        assert_eq!(weight, self.weight_len(), "length of weights for {self:?}");
+    }
+
+    /// How many images an input and an output of these lengths are.
+    pub(super) fn images(&self, input: usize, output: usize) -> usize {
+        let [of_input, of_output] = [self.input_len(), self.output_len()].map(|len| len / self.n);
+        let n = input / of_input;
         assert_eq!(
-            (input, weight, output),
-            expected,
-            "{pass}: lengths of input, weights and output for {self:?}"
+            (input, output),
+            (n * of_input, n * of_output),
+            "lengths of input and output for {self:?}"
         );
+        n
     }
 }

@@ -78,9 +78,11 @@ impl Case {
         let mut y = vec![f32::NAN; self.dy.len()];
         let mut dx = vec![f32::NAN; self.x.len()];
         let mut dw = vec![f32::NAN; self.w.len()];
-        forward_at(level, s, &self.x, &self.w, &mut y);
-        grad_input_at(level, s, &self.dy, &self.w, &mut dx);
-        grad_weight_at(level, s, &self.x, &self.dy, &mut dw);
+        Packed::forward_at(level, s, &self.w).run(&self.x, &mut y);
+        Packed::grad_input_at(level, s, &self.w).run(&self.dy, &mut dx);
+        let mut gradient = WeightGradient::at(level, s);
+        gradient.add(&self.x, &self.dy);
+        gradient.finish(&mut dw);
         [y, dx, dw]
     }
 }
@@ -245,9 +247,117 @@ fn layers_of_a_resnet_are_right() {
 }
 
 #[test]
+fn winograd_is_right_at_every_border() {
+    for (side, padding) in [(3, 1), (4, 1), (5, 1), (8, 1), (9, 0), (7, 2), (13, 1)] {
+        let s = ConvShape {
+            padding,
+            ..shape(2, side, side + 2, 16, 33, 3)
+        };
+        assert!(winograd::suits(&s));
+        check(&s);
+    }
+    for s in [
+        shape(1, 6, 3, 40, 32, 3),
+        shape(3, 12, 8, 35, 70, 3),
+        shape(40, 4, 4, 32, 33, 3), // many blocks of tiles
+        shape(2, 10, 7, 48, 48, 3),
+    ] {
+        assert!(winograd::suits_grad_weight(&s));
+        check(&s);
+    }
+    check(&shape(3, 12, 8, 19, 70, 3));
+    check(&shape(1, 21, 90, 24, 24, 3));
+    check(&shape(1, 9, 9, 32, 100, 3)); // fewer tiles than channels
+    check(&shape(2, 8, 8, 512, 48, 3)); // channels a multiple of 2 KiB
+}
+
+#[test]
+fn winograd_rounds_about_as_a_direct_sum() {
+    for channels in [16, 64, 256] {
+        let s = shape(1, 16, 16, channels, 16, 3);
+        let case = Case::new(&s);
+        let [expected, _, _] = case.expected(&s);
+        let of = |method| {
+            let mut y = vec![f32::NAN; case.dy.len()];
+            Packed::forward_by(method, &s, &case.w).run(&case.x, &mut y);
+            let square = |(y, e): (&f32, &f64)| (f64::from(*y) - e).powi(2);
+            (y.iter().zip(&expected).map(square).sum::<f64>() / y.len() as f64).sqrt()
+        };
+        let [direct, kept, few] = [Method::Direct, Method::Winograd, Method::WinogradFew].map(of);
+        eprintln!("{channels} channels: {direct:.2e} direct, {kept:.2e} by Winograd");
+        assert_eq!(kept, few);
+        assert!(kept < 3. * direct, "{channels}: {kept} against {direct}");
+    }
+}
+
+#[test]
+fn a_map_that_would_not_fill_a_tile_is_summed_directly() {
+    for (h, w) in [(1, 1), (2, 2), (2, 3), (1, 9)] {
+        let s = shape(2, h, w, 16, 16, 3);
+        assert!(!winograd::suits(&s), "{s:?}");
+        check(&s);
+    }
+}
+
+#[test]
+fn maps_of_few_places_are_right() {
+    let strided = |h, stride, padding| ConvShape {
+        stride,
+        padding,
+        ..shape(19, h, h, 20, 40, 3)
+    };
+    for s in [
+        shape(8, 2, 2, 33, 17, 3),
+        shape(130, 1, 1, 16, 16, 3),
+        shape(9, 1, 7, 5, 3, 3),
+        strided(4, 2, 1),
+        strided(3, 2, 1),
+        strided(5, 3, 2),
+        strided(7, 2, 1),
+        ConvShape {
+            dilation: 2,
+            padding: 2,
+            ..shape(15, 3, 4, 24, 48, 3)
+        },
+        ConvShape {
+            padding: 3,
+            ..shape(11, 2, 1, 4, 70, 7)
+        },
+    ] {
+        assert!(small::suits(&s), "{s:?}");
+        check(&s);
+    }
+}
+
+#[test]
+fn parts_of_a_batch_add_up_to_the_whole() {
+    for s in [shape(5, 9, 8, 32, 33, 3), shape(5, 6, 7, 20, 33, 1)] {
+        let case = Case::new(&s);
+        let expected = case.expected(&s);
+        let mut y = vec![f32::NAN; case.dy.len()];
+        let mut gradient = WeightGradient::new(&s);
+        let packed = Packed::forward(&s, &case.w);
+        let (of_x, of_y) = (case.x.len() / s.n, case.dy.len() / s.n);
+        for images in [0..2, 2..3, 3..5] {
+            let x = &case.x[images.start * of_x..images.end * of_x];
+            let place = images.start * of_y..images.end * of_y;
+            packed.run(x, &mut y[place.clone()]);
+            gradient.add(x, &case.dy[place]);
+        }
+        let mut dw = vec![f32::NAN; case.w.len()];
+        gradient.finish(&mut dw);
+        assert!(error(&y, &expected[0]) < 1e-5);
+        assert!(error(&dw, &expected[2]) < 1e-5);
+    }
+}
+
+#[test]
 fn the_number_of_threads_changes_no_bit() {
     let shapes = [
         shape(9, 12, 11, 16, 40, 3),
+        shape(3, 5, 6, 64, 130, 3),
+        shape(7, 12, 11, 32, 40, 3),
+        shape(17, 7, 3, 70, 50, 1),
         ConvShape {
             stride: 2,
             ..shape(33, 9, 9, 5, 17, 3)
@@ -345,7 +455,7 @@ fn impossible_shapes_are_errors_that_say_why() {
 }
 
 #[test]
-#[should_panic(expected = "forward: lengths of input, weights and output")]
+#[should_panic(expected = "lengths of input and output")]
 fn slices_of_other_lengths_are_refused() {
     let s = shape(1, 2, 2, 1, 1, 1);
     forward(&s, &[0.; 4], &[0.; 1], &mut [0.; 3]);

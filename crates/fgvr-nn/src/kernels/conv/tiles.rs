@@ -8,6 +8,7 @@
 use super::gather::Run;
 use super::lanes::Lanes;
 use super::pack::Panel;
+use super::winograd;
 use crate::kernels::simd::Level;
 
 /// Registers of one row of a tile, at most.
@@ -54,6 +55,16 @@ pub(super) struct Tiles {
     /// By vectors - 1, then by rows - 1.
     gather: [&'static [GatherFn]; MAX_VECTORS],
     outer: [&'static [OuterFn]; MAX_VECTORS],
+    pub(super) winograd: Transforms,
+}
+
+/// Winograd's transforms, see the module. By group of rows where only some rows are made.
+pub(super) struct Transforms {
+    pub(super) input: [unsafe fn(&winograd::InputTile); 4],
+    pub(super) gradient: [unsafe fn(&winograd::Tile); 4],
+    pub(super) output: unsafe fn(&winograd::Tile),
+    pub(super) weight: unsafe fn(&winograd::Tile),
+    pub(super) weight_gradient: [unsafe fn(&winograd::Tile); 4],
 }
 
 impl Tiles {
@@ -74,7 +85,7 @@ impl Tiles {
     }
 
     /// For each place r, `target[to[r]..][..columns]` = the sum over `runs` of
-    /// `window[from[r] + offset + k]` x the next row of `weights` (depth, width).
+    /// `window[from[r] + offset + k]` x the run's row + k of `weights` (depth, width).
     ///
     /// # Safety
     /// - `from` and `to` must have the same length.
@@ -95,9 +106,8 @@ impl Tiles {
             let end = run.offset + run.len;
             from.iter().all(|from| from + end <= window.len())
         }));
-        debug_assert_eq!(
-            weights.len(),
-            runs.iter().map(|run| run.len).sum::<usize>() * panel.width(self.lanes)
+        debug_assert!(
+            (runs.iter()).all(|run| (run.row + run.len) * panel.width(self.lanes) <= weights.len())
         );
         let tile = GatherTile {
             window: window.as_ptr(),
@@ -211,8 +221,8 @@ unsafe fn gather<L: Lanes, const ROWS: usize, const VECTORS: usize>(tile: &Gathe
     // `wrapping_add` is `add` without a check in debug builds, which train networks too.
     unsafe {
         let mut sums = [[L::zero(); VECTORS]; ROWS];
-        let mut weights = tile.weights;
         for run in tile.runs {
+            let mut weights = tile.weights.wrapping_add(run.row * VECTORS * L::COUNT);
             let mut places = [std::ptr::null::<f32>(); ROWS];
             each_row!(ROWS, |r| {
                 places[r] = tile.window.add(*tile.from.add(r) + run.offset);
@@ -269,8 +279,8 @@ unsafe fn outer<L: Lanes, const ROWS: usize, const VECTORS: usize>(tile: &OuterT
 /// The tables of one level: its functions for each number of rows and vectors.
 macro_rules! tiles {
     ($lanes:ty, features: [$($feature:literal)?], rows: [$($rows:literal)*]) => {
-        use super::{GatherTile, Lanes as _, OuterTile, Tiles};
-        use crate::kernels::conv::lanes;
+        use super::{GatherTile, Lanes as _, OuterTile, Tiles, Transforms};
+        use crate::kernels::conv::{lanes, winograd};
 
         $(#[target_feature(enable = $feature)])?
         unsafe fn gather<const ROWS: usize, const VECTORS: usize>(tile: &GatherTile<'_>) {
@@ -284,11 +294,53 @@ macro_rules! tiles {
             unsafe { super::outer::<$lanes, ROWS, VECTORS>(tile) }
         }
 
+        $(#[target_feature(enable = $feature)])?
+        unsafe fn input<const GROUP: usize>(tile: &winograd::InputTile) {
+            // SAFETY: the caller's promise.
+            unsafe { winograd::input::<$lanes, GROUP>(tile) }
+        }
+
+        $(#[target_feature(enable = $feature)])?
+        unsafe fn gradient<const GROUP: usize>(tile: &winograd::Tile) {
+            // SAFETY: the caller's promise.
+            unsafe { winograd::gradient::<$lanes, GROUP>(tile) }
+        }
+
+        $(#[target_feature(enable = $feature)])?
+        unsafe fn output(tile: &winograd::Tile) {
+            // SAFETY: the caller's promise.
+            unsafe { winograd::output::<$lanes>(tile) }
+        }
+
+        $(#[target_feature(enable = $feature)])?
+        unsafe fn weight(tile: &winograd::Tile) {
+            // SAFETY: the caller's promise.
+            unsafe { winograd::weight::<$lanes>(tile) }
+        }
+
+        $(#[target_feature(enable = $feature)])?
+        unsafe fn weight_gradient<const GROUP: usize>(tile: &winograd::Tile) {
+            // SAFETY: the caller's promise.
+            unsafe { winograd::weight_gradient::<$lanes, GROUP>(tile) }
+        }
+
         pub(super) static TILES: Tiles = Tiles {
             lanes: <$lanes>::COUNT,
             rows: [$($rows),*].len(),
             gather: [&[$(gather::<$rows, 1>),*], &[$(gather::<$rows, 2>),*]],
             outer: [&[$(outer::<$rows, 1>),*], &[$(outer::<$rows, 2>),*]],
+            winograd: Transforms {
+                input: [input::<0>, input::<1>, input::<2>, input::<3>],
+                gradient: [gradient::<0>, gradient::<1>, gradient::<2>, gradient::<3>],
+                output,
+                weight,
+                weight_gradient: [
+                    weight_gradient::<0>,
+                    weight_gradient::<1>,
+                    weight_gradient::<2>,
+                    weight_gradient::<3>,
+                ],
+            },
         };
     };
 }
