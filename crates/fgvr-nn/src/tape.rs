@@ -12,6 +12,7 @@ use candle_core::{Device, Result, Storage, Tensor, Var, bail};
 use rayon::prelude::*;
 
 use crate::Buffer;
+use crate::kernels::norm::GradSums;
 use crate::kernels::rows;
 
 /// A channels-last activation (N, H, W, C) on a tape.
@@ -47,10 +48,27 @@ impl Map {
 }
 
 type Backward = Box<dyn FnOnce(Buffer, &mut Gradients<'_>) -> Result<()> + Send>;
+type NormedBackward = Box<dyn FnOnce(NormedGradient, &mut Gradients<'_>) -> Result<()> + Send>;
 
 struct Node {
     output: usize,
-    backward: Backward,
+    step: Step,
+}
+
+enum Step {
+    Map(Backward),
+    /// The output is a map whose norm is applied by whoever reads it.
+    Normed(NormedBackward),
+}
+
+/// The gradient of a map that was normalised, and perhaps rectified, by its only reader.
+pub(crate) struct NormedGradient {
+    /// Of the values after the norm and the ReLU.
+    pub(crate) values: Arc<Buffer>,
+    /// Whether a ReLU followed whose mask is not in `values` yet.
+    pub(crate) relu: bool,
+    /// For each group of images, the sums that the norm's backward needs, masked.
+    pub(crate) sums: Vec<GradSums>,
 }
 
 /// A leaf variable that left the tape, and the map whose values it has.
@@ -75,19 +93,38 @@ pub struct Tape {
 
 /// Gradients on their way back: of maps by id, and of parameters by variable.
 pub struct Gradients<'a> {
-    maps: HashMap<usize, Buffer>,
+    maps: HashMap<usize, Arc<Buffer>>,
+    normed: HashMap<usize, NormedGradient>,
     parameters: &'a mut GradStore,
 }
 
 impl Gradients<'_> {
     /// Adds `gradient` to that of `map`; the first arrival is moved in.
     pub fn add(&mut self, map: usize, gradient: Buffer) {
+        self.add_shared(map, Arc::new(gradient));
+    }
+
+    /// As [`Gradients::add`], for a gradient that somebody else still reads.
+    pub(crate) fn add_shared(&mut self, map: usize, gradient: Arc<Buffer>) {
         match self.maps.get_mut(&map) {
             None => {
                 self.maps.insert(map, gradient);
             }
-            Some(sum) => rows::add(sum, &gradient),
+            Some(sum) => {
+                let sum: &mut Buffer = Arc::make_mut(sum);
+                rows::add(sum, &gradient);
+            }
         }
+    }
+
+    /// The gradient of `map` so far, to be given back with more in it.
+    pub(crate) fn take(&mut self, map: usize) -> Option<Buffer> {
+        self.maps.remove(&map).map(Arc::unwrap_or_clone)
+    }
+
+    /// Hands the gradient of a normed map to whoever made it.
+    pub(crate) fn add_normed(&mut self, map: usize, gradient: NormedGradient) {
+        self.normed.insert(map, gradient);
     }
 
     /// Adds `gradient`, laid out like `parameter`, to that of `parameter`.
@@ -160,9 +197,8 @@ impl Tape {
     /// A new map on this tape.
     pub fn map(&mut self, shape: [usize; 4], data: Buffer) -> Map {
         debug_assert_eq!(shape.iter().product::<usize>(), data.len());
-        self.maps += 1;
         Map {
-            id: self.maps,
+            id: self.id(),
             shape,
             data: Arc::new(data),
         }
@@ -177,7 +213,27 @@ impl Tape {
         if self.recording {
             self.nodes.push(Node {
                 output: output.id,
-                backward: Box::new(backward),
+                step: Step::Map(Box::new(backward)),
+            });
+        }
+    }
+
+    /// A number for a map that is kept elsewhere.
+    pub(crate) fn id(&mut self) -> usize {
+        self.maps += 1;
+        self.maps
+    }
+
+    /// As [`Tape::push`], for a map whose norm is applied by whoever reads it.
+    pub(crate) fn push_normed(
+        &mut self,
+        output: usize,
+        backward: impl FnOnce(NormedGradient, &mut Gradients<'_>) -> Result<()> + Send + 'static,
+    ) {
+        if self.recording {
+            self.nodes.push(Node {
+                output,
+                step: Step::Normed(Box::new(backward)),
             });
         }
     }
@@ -230,6 +286,7 @@ impl Tape {
         }
         let mut gradients = Gradients {
             maps: HashMap::new(),
+            normed: HashMap::new(),
             parameters,
         };
         for leaf in &self.leaves {
@@ -246,8 +303,17 @@ impl Tape {
             );
         }
         for node in self.nodes.into_iter().rev() {
-            if let Some(gradient) = gradients.maps.remove(&node.output) {
-                (node.backward)(gradient, &mut gradients)?;
+            match node.step {
+                Step::Map(backward) => {
+                    if let Some(gradient) = gradients.maps.remove(&node.output) {
+                        backward(Arc::unwrap_or_clone(gradient), &mut gradients)?;
+                    }
+                }
+                Step::Normed(backward) => {
+                    if let Some(gradient) = gradients.normed.remove(&node.output) {
+                        backward(gradient, &mut gradients)?;
+                    }
+                }
             }
         }
         let Some((id, shape, dims)) = self.input else {

@@ -113,6 +113,19 @@ simd_fn! {
         }
     }
 
+    fn apply_two_relu_chunk(x: &[f32], r: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], r_mean: &[f32], r_scale: &[f32], r_shift: &[f32], y: &mut [f32]) {
+        let w = mean.len();
+        let (scale, shift, r_mean, r_scale, r_shift) = (&scale[..w], &shift[..w], &r_mean[..w], &r_scale[..w], &r_shift[..w]);
+        for ((x, r), y) in x.chunks(w).zip(r.chunks(w)).zip(y.chunks_mut(w)) {
+            let lanes = x.len().min(r.len()).min(y.len()).min(w);
+            let (x, r, y) = (&x[..lanes], &r[..lanes], &mut y[..lanes]);
+            for j in 0..lanes {
+                let v = (x[j] - mean[j]) * scale[j] + shift[j] + ((r[j] - r_mean[j]) * r_scale[j] + r_shift[j]);
+                y[j] = if v < 0. { 0. } else { v };
+            }
+        }
+    }
+
     fn sums_block(dy: &[f32], x: &[f32], mean: &[f32], sum: &mut [f32], product: &mut [f32]) {
         let w = mean.len();
         for (dy, x) in dy.chunks(w).zip(x.chunks(w)) {
@@ -183,49 +196,102 @@ simd_fn! {
             }
         }
     }
+
+    fn grad_relu_into_chunk(dy: &[f32], x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], g_mean: &[f32], slope: &[f32], dx: &mut [f32]) {
+        let w = mean.len();
+        let (scale, shift, g_mean, slope) = (&scale[..w], &shift[..w], &g_mean[..w], &slope[..w]);
+        for ((dy, x), dx) in dy.chunks(w).zip(x.chunks(w)).zip(dx.chunks_mut(w)) {
+            let lanes = dy.len().min(x.len()).min(dx.len()).min(w);
+            let (dy, x, dx) = (&dy[..lanes], &x[..lanes], &mut dx[..lanes]);
+            for j in 0..lanes {
+                let d = x[j] - mean[j];
+                let g = if d * scale[j] + shift[j] <= 0. { 0. } else { dy[j] };
+                dx[j] = (g - g_mean[j]) * scale[j] - d * slope[j];
+            }
+        }
+    }
 }
 
-/// Statistics of the rows of `x` with `c` channels.
+/// Sums that the statistics of some rows are made from, so that rows may come in parts.
 ///
 /// Within 64 rows, f32 sums of the difference from the first of them; beyond, f64 in fixed order.
 /// So a mean far from zero costs no accuracy.
+#[derive(Clone, Debug)]
+pub struct MomentSums {
+    /// Sums of x, then of its square (2 C).
+    totals: Vec<f64>,
+    rows: usize,
+    channels: usize,
+}
+
+impl MomentSums {
+    /// The sums of no rows of `c` channels.
+    #[must_use]
+    pub fn new(c: usize) -> Self {
+        Self {
+            totals: vec![0.; 2 * c],
+            rows: 0,
+            channels: c,
+        }
+    }
+
+    /// Adds the rows of `x`.
+    pub fn add(&mut self, x: &[f32]) {
+        let c = self.channels;
+        let (level, width) = (simd::level(), width(c));
+        let parts = x
+            .par_chunks(chunk_len(width))
+            .map(|chunk| {
+                let (mut sum, mut square) = (vec![0f32; width], vec![0f32; width]);
+                let mut totals = vec![0f64; 2 * width];
+                for x in chunk.chunks(BLOCK_ROWS * width) {
+                    moments_block(level, x, &mut sum, &mut square);
+                    let (rows, more) = (x.len() / width, x.len() % width);
+                    let (first, second) = totals.split_at_mut(width);
+                    // sum of x = m p + s, sum of x² = m p² + 2 p s + q, with the pivot p
+                    for (j, pivot) in x.iter().take(width).enumerate() {
+                        let m = (rows + usize::from(j < more)) as f64;
+                        let (p, s, q) =
+                            (f64::from(*pivot), f64::from(sum[j]), f64::from(square[j]));
+                        first[j] += m * p + s;
+                        second[j] += m * p * p + 2. * p * s + q;
+                    }
+                }
+                totals
+            })
+            .collect();
+        let lanes = reduce(parts, 2 * width);
+        let (first, second) = (fold(&lanes[..width], c), fold(&lanes[width..], c));
+        let sums = first.iter().chain(&second);
+        self.totals.iter_mut().zip(sums).for_each(|(t, s)| *t += s);
+        self.rows += x.len() / c.max(1);
+    }
+
+    /// The statistics of all rows.
+    #[must_use]
+    pub fn finish(self) -> Moments {
+        let count = self.rows as f64;
+        let (first, second) = self.totals.split_at(self.channels);
+        let mean: Vec<f64> = first.iter().map(|s| s / count).collect();
+        let variance = second
+            .iter()
+            .zip(&mean)
+            .map(|(q, m)| {
+                let v = q / count - m * m;
+                // Rounding may leave a negative zero variance; NaN must stay.
+                if v < 0. { 0. } else { v }
+            })
+            .collect();
+        Moments { mean, variance }
+    }
+}
+
+/// Statistics of the rows of `x` with `c` channels.
 #[must_use]
 pub fn moments(x: &[f32], c: usize) -> Moments {
-    let (level, width) = (simd::level(), width(c));
-    let parts = x
-        .par_chunks(chunk_len(width))
-        .map(|chunk| {
-            let (mut sum, mut square) = (vec![0f32; width], vec![0f32; width]);
-            let mut totals = vec![0f64; 2 * width];
-            for x in chunk.chunks(BLOCK_ROWS * width) {
-                moments_block(level, x, &mut sum, &mut square);
-                let (rows, more) = (x.len() / width, x.len() % width);
-                let (first, second) = totals.split_at_mut(width);
-                // sum of x = m p + s, sum of x² = m p² + 2 p s + q, with the pivot p
-                for (j, pivot) in x.iter().take(width).enumerate() {
-                    let m = (rows + usize::from(j < more)) as f64;
-                    let (p, s, q) = (f64::from(*pivot), f64::from(sum[j]), f64::from(square[j]));
-                    first[j] += m * p + s;
-                    second[j] += m * p * p + 2. * p * s + q;
-                }
-            }
-            totals
-        })
-        .collect();
-    let totals = reduce(parts, 2 * width);
-    let (first, second) = (fold(&totals[..width], c), fold(&totals[width..], c));
-    let count = (x.len() / c.max(1)) as f64;
-    let mean: Vec<f64> = first.iter().map(|s| s / count).collect();
-    let variance = second
-        .iter()
-        .zip(&mean)
-        .map(|(q, m)| {
-            let v = q / count - m * m;
-            // Rounding may leave a negative zero variance; NaN must stay.
-            if v < 0. { 0. } else { v }
-        })
-        .collect();
-    Moments { mean, variance }
+    let mut sums = MomentSums::new(c);
+    sums.add(x);
+    sums.finish()
 }
 
 /// y = (x - mean) * scale + shift (+ residual) (then ReLU).
@@ -249,15 +315,17 @@ pub fn apply(x: &[f32], affine: &Affine, residual: Option<&[f32]>, relu: bool, y
     }
 }
 
-/// How the ReLU that follows the norm masks the gradient.
-#[derive(Clone, Copy, Debug)]
-pub enum Mask<'a> {
-    /// There is no ReLU, or the gradient is masked already.
-    None,
-    /// By the sign of the norm's output, recomputed from `x`: no residual was added.
-    Recompute,
-    /// By the output `y`; the gradient is masked in place by [`grad_sums`].
-    Output(&'a [f32]),
+/// y = relu(norm(x) + norm(r)), each by its own affine.
+pub fn apply_two_relu(x: &[f32], affine: &Affine, r: &[f32], of_r: &Affine, y: &mut [f32]) {
+    let (level, len) = (simd::level(), chunk_len(affine.width()));
+    y.par_chunks_mut(len)
+        .zip(x.par_chunks(len))
+        .zip(r.par_chunks(len))
+        .for_each(|((y, x), r)| {
+            let (mean, scale, shift) = (&affine.mean, &affine.scale, &affine.shift);
+            let (r_mean, r_scale, r_shift) = (&of_r.mean, &of_r.scale, &of_r.shift);
+            apply_two_relu_chunk(level, x, r, mean, scale, shift, r_mean, r_scale, r_shift, y);
+        });
 }
 
 /// Sums per channel that batch norm's backward needs: of g, and of g * (x - mean).
@@ -269,87 +337,142 @@ pub struct GradSums {
     pub product: Vec<f64>,
 }
 
-/// The two sums over the rows of one group. [`Mask::Output`] masks `dy` on the way.
-pub fn grad_sums(dy: &mut [f32], x: &[f32], affine: &Affine, mask: Mask<'_>) -> GradSums {
-    let (level, width) = (simd::level(), affine.width());
-    let (len, block) = (chunk_len(width), BLOCK_ROWS * width);
-    let Affine {
-        mean,
-        scale,
-        shift,
-        channels,
-    } = affine;
-    let piece = |index: usize, dy: &mut [f32], x: &[f32]| {
-        let (mut sum, mut product) = (vec![0f32; width], vec![0f32; width]);
-        let mut totals = vec![0f64; 2 * width];
-        for (i, (dy, x)) in dy.chunks_mut(block).zip(x.chunks(block)).enumerate() {
-            sum.fill(0.);
-            product.fill(0.);
-            match mask {
-                Mask::None => sums_block(level, dy, x, mean, &mut sum, &mut product),
-                Mask::Recompute => {
-                    sums_relu_block(level, dy, x, mean, scale, shift, &mut sum, &mut product);
-                }
-                Mask::Output(y) => {
-                    let y = &y[index * len + i * block..][..dy.len()];
-                    sums_masking_block(level, dy, x, y, mean, &mut sum, &mut product);
-                }
-            }
-            let lanes = sum.iter().chain(&product);
-            totals
-                .iter_mut()
-                .zip(lanes)
-                .for_each(|(t, v)| *t += f64::from(*v));
+impl GradSums {
+    /// The sums of no rows of `c` channels.
+    #[must_use]
+    pub fn zero(c: usize) -> Self {
+        Self {
+            sum: vec![0.; c],
+            product: vec![0.; c],
         }
-        totals
-    };
-    let parts = dy
-        .par_chunks_mut(len)
-        .zip(x.par_chunks(len))
-        .enumerate()
-        .map(|(index, (dy, x))| piece(index, dy, x))
-        .collect();
-    let totals = reduce(parts, 2 * width);
-    GradSums {
-        sum: fold(&totals[..width], *channels),
-        product: fold(&totals[width..], *channels),
+    }
+
+    fn reduce(affine: &Affine, parts: Vec<Vec<f64>>) -> Self {
+        let width = affine.width();
+        let totals = reduce(parts, 2 * width);
+        Self {
+            sum: fold(&totals[..width], affine.channels),
+            product: fold(&totals[width..], affine.channels),
+        }
+    }
+
+    /// Adds the sums of more rows.
+    pub fn add(&mut self, rows: &Self) {
+        let add = |to: &mut [f64], from: &[f64]| to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
+        add(&mut self.sum, &rows.sum);
+        add(&mut self.product, &rows.product);
     }
 }
 
-/// The gradient of `x`, (g - g_mean) * scale - (x - mean) * slope, in place of `dy`, or into `dx`
-/// where `dy` is still needed. `recompute` masks by the sign of the norm's output.
-pub fn grad_input(
-    dy: &mut [f32],
-    x: &[f32],
-    affine: &Affine,
-    g_mean: &[f64],
-    slope: &[f64],
-    recompute: bool,
-    dx: Option<&mut [f32]>,
-) {
-    let (level, width) = (simd::level(), affine.width());
-    let len = chunk_len(width);
+/// The two sums over the rows of one group. With `relu`, dy counts as 0 where the forward's ReLU gave
+/// 0, recomputed from `x`: no residual was added before it.
+#[must_use]
+pub fn grad_sums(dy: &[f32], x: &[f32], affine: &Affine, relu: bool) -> GradSums {
+    let level = simd::level();
+    let (len, block) = (chunk_len(affine.width()), BLOCK_ROWS * affine.width());
     let Affine {
         mean, scale, shift, ..
     } = affine;
-    let lanes = |values: &[f64]| repeat(values.iter().map(|v| *v as f32), width);
-    let (g_mean, slope) = (lanes(g_mean), lanes(slope));
-    match dx {
-        None => dy
-            .par_chunks_mut(len)
-            .zip(x.par_chunks(len))
-            .for_each(|(dy, x)| match recompute {
-                false => grad_chunk(level, dy, x, mean, scale, &g_mean, &slope),
-                true => grad_relu_chunk(level, dy, x, mean, scale, shift, &g_mean, &slope),
-            }),
-        Some(dx) => {
-            debug_assert!(!recompute, "a gradient that is kept has been masked");
-            dx.par_chunks_mut(len)
-                .zip(dy.par_chunks(len))
-                .zip(x.par_chunks(len))
-                .for_each(|((dx, dy), x)| {
-                    grad_into_chunk(level, dy, x, mean, scale, &g_mean, &slope, dx)
-                });
+    let parts = dy.par_chunks(len).zip(x.par_chunks(len)).map(|(dy, x)| {
+        let blocks = dy.chunks(block).zip(x.chunks(block));
+        sum_blocks(affine, blocks, |(dy, x), sum, product| match relu {
+            false => sums_block(level, dy, x, mean, sum, product),
+            true => sums_relu_block(level, dy, x, mean, scale, shift, sum, product),
+        })
+    });
+    GradSums::reduce(affine, parts.collect())
+}
+
+/// As [`grad_sums`], and sets `dy` to 0 where the output `y`, after a residual and a ReLU, is 0.
+pub fn grad_sums_masking(dy: &mut [f32], x: &[f32], affine: &Affine, y: &[f32]) -> GradSums {
+    let level = simd::level();
+    let (len, block) = (chunk_len(affine.width()), BLOCK_ROWS * affine.width());
+    let pieces = dy.par_chunks_mut(len).zip(x.par_chunks(len));
+    let parts = pieces.zip(y.par_chunks(len)).map(|((dy, x), y)| {
+        let blocks = dy
+            .chunks_mut(block)
+            .zip(x.chunks(block))
+            .zip(y.chunks(block));
+        sum_blocks(affine, blocks, |((dy, x), y), sum, product| {
+            sums_masking_block(level, dy, x, y, &affine.mean, sum, product);
+        })
+    });
+    GradSums::reduce(affine, parts.collect())
+}
+
+/// f64 totals, per lane, of the f32 sums and products that `add` makes of each block.
+fn sum_blocks<T>(
+    affine: &Affine,
+    blocks: impl Iterator<Item = T>,
+    mut add: impl FnMut(T, &mut [f32], &mut [f32]),
+) -> Vec<f64> {
+    let width = affine.width();
+    let (mut sum, mut product) = (vec![0f32; width], vec![0f32; width]);
+    let mut totals = vec![0f64; 2 * width];
+    for block in blocks {
+        sum.fill(0.);
+        product.fill(0.);
+        add(block, &mut sum, &mut product);
+        let lanes = sum.iter().chain(&product);
+        let pairs = totals.iter_mut().zip(lanes);
+        pairs.for_each(|(t, v)| *t += f64::from(*v));
+    }
+    totals
+}
+
+/// What turns a gradient g into that of `x`: dx = (g - g_mean) * scale - (x - mean) * slope.
+#[derive(Clone, Debug)]
+pub struct Slope {
+    g_mean: Vec<f32>,
+    slope: Vec<f32>,
+}
+
+impl Slope {
+    /// From one mean and slope per channel (C).
+    #[must_use]
+    pub fn new(affine: &Affine, g_mean: &[f64], slope: &[f64]) -> Self {
+        let lanes = |values: &[f64]| repeat(values.iter().map(|v| *v as f32), affine.width());
+        Self {
+            g_mean: lanes(g_mean),
+            slope: lanes(slope),
         }
     }
+}
+
+/// The gradient of `x` in place of `dy`. `recompute` masks by the sign of the norm's output.
+pub fn grad_input(dy: &mut [f32], x: &[f32], affine: &Affine, slope: &Slope, recompute: bool) {
+    let (level, len) = (simd::level(), chunk_len(affine.width()));
+    let Affine {
+        mean, scale, shift, ..
+    } = affine;
+    let Slope { g_mean, slope } = slope;
+    dy.par_chunks_mut(len)
+        .zip(x.par_chunks(len))
+        .for_each(|(dy, x)| match recompute {
+            false => grad_chunk(level, dy, x, mean, scale, g_mean, slope),
+            true => grad_relu_chunk(level, dy, x, mean, scale, shift, g_mean, slope),
+        });
+}
+
+/// As [`grad_input`], into `dx`, where `dy` is still needed.
+pub fn grad_input_into(
+    dy: &[f32],
+    x: &[f32],
+    affine: &Affine,
+    slope: &Slope,
+    recompute: bool,
+    dx: &mut [f32],
+) {
+    let (level, len) = (simd::level(), chunk_len(affine.width()));
+    let Affine {
+        mean, scale, shift, ..
+    } = affine;
+    let Slope { g_mean, slope } = slope;
+    dx.par_chunks_mut(len)
+        .zip(dy.par_chunks(len))
+        .zip(x.par_chunks(len))
+        .for_each(|((dx, dy), x)| match recompute {
+            false => grad_into_chunk(level, dy, x, mean, scale, g_mean, slope, dx),
+            true => grad_relu_into_chunk(level, dy, x, mean, scale, shift, g_mean, slope, dx),
+        });
 }

@@ -53,6 +53,24 @@ simd_fn! {
         }
     }
 
+    fn add_row_relu(y: &mut [f32], row: &[f32]) {
+        for y in y.chunks_mut(row.len()) {
+            for (y, b) in y.iter_mut().zip(row) {
+                let v = *y + b;
+                *y = if v < 0. { 0. } else { v };
+            }
+        }
+    }
+
+    fn add_row_add_relu(y: &mut [f32], row: &[f32], x: &[f32]) {
+        for (y, x) in y.chunks_mut(row.len()).zip(x.chunks(row.len())) {
+            for ((y, b), x) in y.iter_mut().zip(row).zip(x) {
+                let v = *y + b + x;
+                *y = if v < 0. { 0. } else { v };
+            }
+        }
+    }
+
     fn sum_block(x: &[f32], sums: &mut [f32]) {
         sums.fill(0.);
         for x in x.chunks(sums.len()) {
@@ -88,6 +106,20 @@ pub fn add_bias(y: &mut [f32], bias: &[f32]) {
     let row = repeat(bias.iter().copied(), width);
     y.par_chunks_mut(chunk_len(width))
         .for_each(|y| add_row(level, y, &row));
+}
+
+/// y = max(y + bias (+ residual), 0), `bias` (C) for each row; NaN stays NaN.
+pub fn add_bias_relu(y: &mut [f32], bias: &[f32], residual: Option<&[f32]>) {
+    let (level, width) = (simd::level(), width(bias.len()));
+    let row = repeat(bias.iter().copied(), width);
+    let len = chunk_len(width);
+    let pieces = y.par_chunks_mut(len);
+    match residual {
+        None => pieces.for_each(|y| add_row_relu(level, y, &row)),
+        Some(residual) => pieces
+            .zip(residual.par_chunks(len))
+            .for_each(|(y, x)| add_row_add_relu(level, y, &row, x)),
+    }
 }
 
 /// The sum of all rows of `c` channels: f32 within 64 rows, f64 beyond, in fixed order.
@@ -132,4 +164,31 @@ pub fn add(sum: &mut [f32], x: &[f32]) {
     sum.par_chunks_mut(CHUNK)
         .zip(x.par_chunks(CHUNK))
         .for_each(|(sum, x)| add_chunk(level, sum, x));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bias_residual_and_relu_are_added_in_one_pass_and_nan_stays() {
+        // Rows of an odd number of channels, more than one chunk of them.
+        let (c, rows) = (5, 30_011);
+        let value = |i: usize| (i as f32 * 0.7).sin();
+        let x: Vec<f32> = (0..rows * c).map(value).collect();
+        let residual: Vec<f32> = (0..rows * c).map(|i| value(i + 3)).collect();
+        let bias: Vec<f32> = (0..c).map(|i| value(i + 11)).collect();
+        for residual in [None, Some(&residual[..])] {
+            let mut y = x.clone();
+            y[7] = f32::NAN;
+            add_bias_relu(&mut y, &bias, residual);
+            for (i, found) in y.iter().enumerate() {
+                let sum = x[i] + bias[i % c] + residual.map_or(0., |r| r[i]);
+                match i {
+                    7 => assert!(found.is_nan()),
+                    _ => assert_eq!(*found, sum.max(0.), "{i}"),
+                }
+            }
+        }
+    }
 }

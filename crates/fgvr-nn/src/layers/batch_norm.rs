@@ -6,8 +6,8 @@ use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, 
 use candle_nn::{Init, ModuleT, VarBuilder};
 
 use super::contiguous;
-use super::normalisation::Normalisation;
-use crate::kernels::norm::{self, Mask, Moments};
+use super::normalisation::{Mask, Normalisation};
+use crate::kernels::norm::{self, Moments};
 use crate::tape::{to_channels_first, to_channels_last, with_values};
 use crate::{Buffer, Map, NormMode, Tape};
 
@@ -85,6 +85,16 @@ pub struct BatchNorm {
     cfg: BatchNormConfig,
 }
 
+/// Which statistics of a batch a norm takes.
+pub(super) struct Statistics {
+    /// Groups of images with statistics of their own.
+    pub(super) groups: usize,
+    /// Values per channel of a group.
+    pub(super) count: usize,
+    /// Whether the running statistics follow.
+    update: bool,
+}
+
 impl BatchNorm {
     /// A norm over `channels` with PyTorch's constants.
     ///
@@ -156,10 +166,7 @@ impl BatchNorm {
 
         let (id, input, output) = (x.id, Arc::clone(&x.data), Arc::clone(&y.data));
         let residual = residual.map(|r| r.id);
-        let parameters = self
-            .cfg
-            .affine
-            .then(|| (self.weight.clone(), self.bias.clone()));
+        let parameters = self.parameters();
         tape.push(&y, move |mut dy, gradients| {
             let mask = match (relu, residual) {
                 (false, _) => Mask::None,
@@ -210,6 +217,21 @@ impl BatchNorm {
 
     /// The statistics that `mode` asks for, the running ones updated if it says so.
     fn normalisation(&self, x: &[f32], shape: [usize; 4], mode: NormMode) -> Result<Normalisation> {
+        let c = shape[3];
+        let Some(statistics) = self.statistics(shape, mode)? else {
+            return self.eval();
+        };
+        let groups = x.chunks(statistics.count * c);
+        let moments: Vec<Moments> = groups.map(|x| norm::moments(x, c)).collect();
+        self.with_statistics(&statistics, &moments)
+    }
+
+    /// Which statistics `mode` asks for over a map of `shape`; none if the running ones do.
+    pub(super) fn statistics(
+        &self,
+        shape: [usize; 4],
+        mode: NormMode,
+    ) -> Result<Option<Statistics>> {
         let [n, h, w, c] = shape;
         if c != self.channels {
             bail!("batch_norm: expected {} channels, found {c}", self.channels);
@@ -218,7 +240,7 @@ impl BatchNorm {
             NormMode::Train => (1, true),
             NormMode::NoUpdate => (1, false),
             NormMode::Split { groups, update } => (split(n, groups)?, update),
-            NormMode::Eval => return self.with_parameters(&[self.running()?], false),
+            NormMode::Eval => return Ok(None),
         };
         let count = n / groups * h * w;
         if count < 2 {
@@ -226,11 +248,51 @@ impl BatchNorm {
                 "batch_norm: batch statistics need 2 or more values per channel, found {count} in {n} x {h} x {w}"
             );
         }
-        let moments: Vec<Moments> = x.chunks(count * c).map(|x| norm::moments(x, c)).collect();
-        if update {
-            self.update_running(&moments, count)?;
+        Ok(Some(Statistics {
+            groups,
+            count,
+            update,
+        }))
+    }
+
+    /// The norm by the statistics of each group; updates the running ones if asked to.
+    pub(super) fn with_statistics(
+        &self,
+        statistics: &Statistics,
+        moments: &[Moments],
+    ) -> Result<Normalisation> {
+        if statistics.update {
+            self.update_running(moments, statistics.count)?;
         }
-        self.with_parameters(&moments, true)
+        self.with_parameters(moments, true)
+    }
+
+    /// The norm by the running statistics.
+    pub(super) fn eval(&self) -> Result<Normalisation> {
+        self.with_parameters(&[self.running()?], false)
+    }
+
+    /// The norm by the running statistics as y = x * scale + shift: scale and shift (C).
+    pub(super) fn scale_and_shift(&self) -> Result<(Vec<f64>, Vec<f64>)> {
+        let Moments { mean, variance } = self.running()?;
+        let wide = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
+        let (weight, bias) = (
+            with_values(&self.weight, wide)?,
+            with_values(&self.bias, wide)?,
+        );
+        let std = variance.iter().map(|v| (v + self.cfg.eps).sqrt());
+        let scale: Vec<f64> = weight.iter().zip(std).map(|(w, std)| w / std).collect();
+        let shift = (bias.iter().zip(&mean).zip(&scale))
+            .map(|((bias, mean), scale)| bias - mean * scale)
+            .collect();
+        Ok((scale, shift))
+    }
+
+    /// Weight and bias, if they are variables.
+    pub(super) fn parameters(&self) -> Option<(Tensor, Tensor)> {
+        self.cfg
+            .affine
+            .then(|| (self.weight.clone(), self.bias.clone()))
     }
 
     fn with_parameters(&self, moments: &[Moments], of_batch: bool) -> Result<Normalisation> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
 use candle_nn::init::{FanInOut, NonLinearity, NormalOrUniform};
 use candle_nn::{Init, ModuleT, VarBuilder};
 
@@ -157,7 +157,20 @@ impl Conv2d {
         Ok(y)
     }
 
-    fn shape(&self, [n, h, w, c]: [usize; 4]) -> Result<ConvShape> {
+    /// This convolution with another weight of the same shape, and without bias.
+    pub(super) fn with_weight(&self, weight: Vec<f32>) -> Result<Self> {
+        Ok(Self {
+            weight: Tensor::from_vec(weight, self.weight.shape(), &Device::Cpu)?,
+            bias: None,
+            cfg: ConvConfig {
+                bias: false,
+                ..self.cfg.clone()
+            },
+            ..*self
+        })
+    }
+
+    pub(super) fn shape(&self, [n, h, w, c]: [usize; 4]) -> Result<ConvShape> {
         let ConvConfig {
             stride,
             padding,

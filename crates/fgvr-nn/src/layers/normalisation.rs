@@ -1,6 +1,10 @@
 //! What batch norm computes, given its statistics: shared by the tape and candle's autograd.
 
-use crate::kernels::norm::{self, Affine, Mask, Moments};
+use std::ops::Range;
+
+use candle_core::{Result, bail};
+
+use crate::kernels::norm::{self, Affine, GradSums, Moments, Slope};
 
 /// One application of batch norm: what each group of rows is shifted and scaled by.
 #[derive(Clone, Debug)]
@@ -16,6 +20,17 @@ struct Group {
     affine: Affine,
     inverse_std: Vec<f64>,
     scale: Vec<f64>,
+}
+
+/// How the ReLU that follows the norm masks the gradient.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mask<'a> {
+    /// There is no ReLU.
+    None,
+    /// By the sign of the norm's output, recomputed from its input: no residual was added.
+    Recompute,
+    /// By the output after a residual; the gradient is masked in place.
+    Output(&'a [f32]),
 }
 
 /// Gradients of weight and bias.
@@ -73,6 +88,32 @@ impl Normalisation {
         }
     }
 
+    /// y = relu(norm(x) + other(r)).
+    ///
+    /// # Errors
+    /// Norms over different groups of images.
+    pub(super) fn forward_two_relu(
+        &self,
+        x: &[f32],
+        other: &Self,
+        r: &[f32],
+        y: &mut [f32],
+    ) -> Result<()> {
+        let groups = self.groups.len();
+        if groups != other.groups.len() {
+            bail!(
+                "add_relu: norms over {groups} and {} groups of images",
+                other.groups.len()
+            );
+        }
+        for (i, (group, of_r)) in self.groups.iter().zip(&other.groups).enumerate() {
+            let range = self.range(i, x.len());
+            let (x, r) = (&x[range.clone()], &r[range.clone()]);
+            norm::apply_two_relu(x, &group.affine, r, &of_r.affine, &mut y[range]);
+        }
+        Ok(())
+    }
+
     /// Turns `dy` into the gradient of x, in place. With `dx`, that goes there instead, and `dy`
     /// becomes the gradient of the residual. [`Mask::Output`] takes the whole output.
     pub(super) fn backward(
@@ -82,34 +123,62 @@ impl Normalisation {
         mask: Mask<'_>,
         mut dx: Option<&mut [f32]>,
     ) -> ParameterGradients {
-        let (mut weight, mut bias) = (vec![0f64; self.channels], vec![0f64; self.channels]);
+        let mut sums = Vec::with_capacity(self.groups.len());
         for (i, group) in self.groups.iter().enumerate() {
             let range = self.range(i, x.len());
             let (dy, x) = (&mut dy[range.clone()], &x[range.clone()]);
-            let mask = match mask {
-                Mask::Output(y) => Mask::Output(&y[range.clone()]),
-                mask => mask,
-            };
-            let sums = norm::grad_sums(dy, x, &group.affine, mask);
-            let count = (x.len() / self.channels) as f64;
-            let of_batch = if self.of_batch { 1. / count } else { 0. };
-            // With x^ = (x - mean) / std:
-            // dx = scale (g - mean(g) - x^ mean(g x^)), the means left out for constant statistics
-            let g_mean: Vec<f64> = sums.sum.iter().map(|s| s * of_batch).collect();
-            let slope: Vec<f64> = (group
-                .scale
-                .iter()
-                .zip(&group.inverse_std)
-                .zip(&sums.product))
-            .map(|((scale, inverse), product)| scale * inverse * inverse * product * of_batch)
-            .collect();
+            let recompute = matches!(mask, Mask::Recompute);
+            sums.push(match mask {
+                Mask::Output(y) => norm::grad_sums_masking(dy, x, &group.affine, &y[range.clone()]),
+                _ => norm::grad_sums(dy, x, &group.affine, recompute),
+            });
+            let slope = self.slope(i, &sums[i], x.len() / self.channels);
+            match &mut dx {
+                None => norm::grad_input(dy, x, &group.affine, &slope, recompute),
+                Some(dx) => {
+                    let dx = &mut dx[range];
+                    norm::grad_input_into(dy, x, &group.affine, &slope, recompute, dx);
+                }
+            }
+        }
+        self.parameter_gradients(&sums)
+    }
+
+    /// How many groups of images have statistics of their own.
+    pub(super) fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// What is done to the channels of group `i`.
+    pub(super) fn affine(&self, i: usize) -> &Affine {
+        &self.groups[i].affine
+    }
+
+    /// What turns the gradient of group `i`, of `count` values per channel, into that of x.
+    pub(super) fn slope(&self, i: usize, sums: &GradSums, count: usize) -> Slope {
+        let group = &self.groups[i];
+        let of_batch = if self.of_batch { 1. / count as f64 } else { 0. };
+        // With x^ = (x - mean) / std:
+        // dx = scale (g - mean(g) - x^ mean(g x^)), the means left out for constant statistics
+        let g_mean: Vec<f64> = sums.sum.iter().map(|s| s * of_batch).collect();
+        let slope: Vec<f64> = (group
+            .scale
+            .iter()
+            .zip(&group.inverse_std)
+            .zip(&sums.product))
+        .map(|((scale, inverse), product)| scale * inverse * inverse * product * of_batch)
+        .collect();
+        Slope::new(&group.affine, &g_mean, &slope)
+    }
+
+    /// The gradients of weight and bias, from the sums of each group.
+    pub(super) fn parameter_gradients(&self, sums: &[GradSums]) -> ParameterGradients {
+        let (mut weight, mut bias) = (vec![0f64; self.channels], vec![0f64; self.channels]);
+        for (group, sums) in self.groups.iter().zip(sums) {
             for (c, (product, sum)) in sums.product.iter().zip(&sums.sum).enumerate() {
                 weight[c] += product * group.inverse_std[c];
                 bias[c] += sum;
             }
-            let recompute = matches!(mask, Mask::Recompute);
-            let dx = dx.as_mut().map(|dx| &mut dx[range]);
-            norm::grad_input(dy, x, &group.affine, &g_mean, &slope, recompute, dx);
         }
         let narrow = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect();
         ParameterGradients {
@@ -118,8 +187,25 @@ impl Normalisation {
         }
     }
 
+    /// `f` of each group that `range`, of `len` values in all, has a part in: the group, the part,
+    /// and the part relative to the range's start.
+    pub(super) fn each_part(
+        &self,
+        range: &Range<usize>,
+        len: usize,
+        mut f: impl FnMut(usize, Range<usize>, Range<usize>),
+    ) {
+        for i in 0..self.groups.len() {
+            let group = self.range(i, len);
+            let (start, end) = (group.start.max(range.start), group.end.min(range.end));
+            if start < end {
+                f(i, start..end, start - range.start..end - range.start);
+            }
+        }
+    }
+
     /// Values of group `i` in a slice of `len`.
-    fn range(&self, i: usize, len: usize) -> std::ops::Range<usize> {
+    pub(super) fn range(&self, i: usize, len: usize) -> Range<usize> {
         let each = len / self.groups.len();
         i * each..(i + 1) * each
     }

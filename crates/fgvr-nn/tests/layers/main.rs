@@ -6,6 +6,8 @@
 mod attention;
 mod autograd;
 mod conv;
+mod conv_norm;
+mod frozen;
 mod linear;
 mod norm;
 mod places;

@@ -1,0 +1,146 @@
+//! A map whose norm has not been applied yet: what reads it applies it on the way, so that the
+//! normalised values need not be written and read again.
+
+use std::sync::Arc;
+
+use candle_core::{Result, bail};
+
+use super::normalisation::Normalisation;
+use crate::kernels::norm::{self, GradSums};
+use crate::tape::NormedGradient;
+use crate::{Buffer, Map, Tape};
+
+/// The output of a [`ConvNorm`](super::ConvNorm), (N, H, W, C): the convolution's values, and the norm
+/// that is still to be applied. Whoever takes it does that; there is one such reader.
+#[derive(Debug)]
+#[must_use = "nothing is normalised until something reads it"]
+pub struct Normed {
+    pub(super) id: usize,
+    pub(super) shape: [usize; 4],
+    pub(super) values: Arc<Buffer>,
+    pub(super) norm: Arc<Normalisation>,
+}
+
+/// What a [`ConvNorm`](super::ConvNorm) reads.
+#[derive(Debug)]
+pub enum ConvInput<'a> {
+    /// A map as it is.
+    Map(&'a Map),
+    /// A normed map, rectified.
+    Relu(Normed),
+}
+
+impl<'a> From<&'a Map> for ConvInput<'a> {
+    fn from(map: &'a Map) -> Self {
+        Self::Map(map)
+    }
+}
+
+/// What is added at the end of a residual block.
+#[derive(Debug)]
+pub enum Shortcut<'a> {
+    /// The block's input.
+    Identity(&'a Map),
+    /// The block's input through a convolution and a norm.
+    Projection(Normed),
+}
+
+impl Normed {
+    /// (N, H, W, C).
+    #[must_use]
+    pub fn shape(&self) -> [usize; 4] {
+        self.shape
+    }
+
+    /// y = norm(x), then ReLU if `relu`.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn activate(self, tape: &mut Tape, relu: bool) -> Result<Map> {
+        let mut y = Buffer::scratch(self.values.len());
+        self.norm.forward(&self.values, None, relu, &mut y);
+        let y = tape.map(self.shape, y);
+        tape.push(&y, move |dy, gradients| {
+            let gradient = self.gradient(Arc::new(dy), relu);
+            gradients.add_normed(self.id, gradient);
+            Ok(())
+        });
+        Ok(y)
+    }
+
+    /// y = relu(norm(x) + shortcut): the end of a residual block.
+    ///
+    /// # Errors
+    /// A shortcut of another shape.
+    pub fn add_relu(self, tape: &mut Tape, shortcut: Shortcut<'_>) -> Result<Map> {
+        let (shape, values) = match &shortcut {
+            Shortcut::Identity(map) => (map.shape, &map.data),
+            Shortcut::Projection(normed) => (normed.shape, &normed.values),
+        };
+        if shape != self.shape {
+            bail!(
+                "add_relu: shortcut is {shape:?}, expected {:?} (N, H, W, C)",
+                self.shape
+            );
+        }
+        let mut y = Buffer::scratch(self.values.len());
+        match &shortcut {
+            Shortcut::Identity(_) => self.norm.forward(&self.values, Some(values), true, &mut y),
+            Shortcut::Projection(other) => {
+                self.norm
+                    .forward_two_relu(&self.values, &other.norm, values, &mut y)?;
+            }
+        }
+        let y = tape.map(self.shape, y);
+        let output = Arc::clone(&y.data);
+        let shortcut = match shortcut {
+            Shortcut::Identity(map) => Err(tape.needs_gradient(map).then_some(map.id)),
+            Shortcut::Projection(normed) => Ok(normed),
+        };
+        tape.push(&y, move |mut dy, gradients| {
+            let sums = self.mask(&mut dy, &output);
+            let dy = Arc::new(dy);
+            gradients.add_normed(
+                self.id,
+                NormedGradient {
+                    values: Arc::clone(&dy),
+                    relu: false,
+                    sums,
+                },
+            );
+            match shortcut {
+                Err(None) => {}
+                Err(Some(id)) => gradients.add_shared(id, dy),
+                Ok(normed) => {
+                    let gradient = normed.gradient(dy, false);
+                    gradients.add_normed(normed.id, gradient);
+                }
+            }
+            Ok(())
+        });
+        Ok(y)
+    }
+
+    /// The gradient of the values after the norm (and the ReLU), with its sums.
+    fn gradient(&self, values: Arc<Buffer>, relu: bool) -> NormedGradient {
+        let sums = (0..self.norm.groups())
+            .map(|i| {
+                let range = self.norm.range(i, values.len());
+                let x = &self.values[range.clone()];
+                norm::grad_sums(&values[range], x, self.norm.affine(i), relu)
+            })
+            .collect();
+        NormedGradient { values, relu, sums }
+    }
+
+    /// Masks `dy` where the output `y` is 0; the sums of what is left.
+    fn mask(&self, dy: &mut [f32], y: &[f32]) -> Vec<GradSums> {
+        (0..self.norm.groups())
+            .map(|i| {
+                let range = self.norm.range(i, y.len());
+                let (x, y) = (&self.values[range.clone()], &y[range.clone()]);
+                norm::grad_sums_masking(&mut dy[range], x, self.norm.affine(i), y)
+            })
+            .collect()
+    }
+}
