@@ -2,16 +2,10 @@
 
 use candle_core::{Result, Tensor, Var, bail};
 use candle_nn::{Init, VarBuilder};
-use fgvr_nn::layers::{self, After, BatchNorm, Conv2d, ConvConfig, Linear};
+use fgvr_nn::layers::{self, BatchNormConfig, Conv2d, ConvConfig, ConvNorm, Linear};
 use fgvr_nn::{Decoder, Map, NormMode, Tape};
 
 use crate::DecoderConfig;
-
-/// Nearest x2, 3x3 convolution, norm, ReLU.
-struct Block {
-    conv: Conv2d,
-    norm: BatchNorm,
-}
 
 /// Pooled features (N, C) to images (N, 3, size, size) in the units of the encoder's input
 /// (normalised by the data's mean and deviation): there is no output activation.
@@ -28,7 +22,8 @@ pub struct ConvDecoder {
     config: DecoderConfig,
     fc1: Linear,
     fc2: Linear,
-    blocks: Vec<Block>,
+    /// Nearest x2, then 3x3 convolution and norm, then ReLU.
+    blocks: Vec<ConvNorm>,
     image: Conv2d,
 }
 
@@ -46,10 +41,14 @@ impl ConvDecoder {
         let mut blocks = Vec::with_capacity(config.channels.len());
         for (i, &c_out) in config.channels.iter().enumerate() {
             let vb = vb.pp("blocks").pp(i.to_string());
-            blocks.push(Block {
-                conv: Conv2d::new(c_in, c_out, 3, &conv3x3(false), vb.pp("conv"))?,
-                norm: BatchNorm::new(c_out, vb.pp("bn"))?,
-            });
+            blocks.push(ConvNorm::new(
+                [c_in, c_out],
+                3,
+                &conv3x3(false),
+                vb.pp("conv"),
+                &BatchNormConfig::default(),
+                vb.pp("bn"),
+            )?);
             c_in = c_out;
         }
         let vb = vb.pp("image");
@@ -95,8 +94,7 @@ impl ConvDecoder {
         let mut x = layers::unflatten(tape, &x, (hidden, start, start))?;
         for block in &self.blocks {
             x = layers::upsample_nearest(tape, &x, 2)?;
-            x = block.conv.apply(tape, &x)?;
-            x = block.norm.apply(tape, &x, norm, After::RELU)?;
+            x = block.apply(tape, &x, norm)?.activate(tape, true)?;
         }
         let image = self.image.apply(tape, &x)?;
         let [_, h, w, _] = image.shape();

@@ -1,49 +1,28 @@
 //! A residual block: basic or bottleneck.
 
-use candle_core::Result;
+use candle_core::{Result, bail};
 use candle_nn::VarBuilder;
-use fgvr_nn::layers::{After, BatchNorm, BatchNormConfig, Conv2d, ConvConfig};
+use fgvr_nn::layers::{BatchNormConfig, ConvConfig, ConvInput, ConvNorm, Shortcut};
 use fgvr_nn::{Map, NormMode, Tape};
 
 use crate::config::BlockKind;
+use crate::frozen::FrozenBlock;
 
-/// A convolution without bias and the norm after it.
-pub(crate) struct ConvNorm {
-    conv: Conv2d,
-    norm: BatchNorm,
-}
-
-impl ConvNorm {
-    pub(crate) fn new(
-        [c_in, c_out]: [usize; 2],
-        kernel: usize,
-        stride: usize,
-        conv: VarBuilder,
-        norm: VarBuilder,
-        norm_config: &BatchNormConfig,
-    ) -> Result<Self> {
-        let config = ConvConfig {
-            stride,
-            padding: kernel / 2,
-            bias: false,
-            ..ConvConfig::default()
-        };
-        Ok(Self {
-            conv: Conv2d::new(c_in, c_out, kernel, &config, conv)?,
-            norm: BatchNorm::with_config(c_out, norm_config, norm)?,
-        })
-    }
-
-    pub(crate) fn apply(
-        &self,
-        tape: &mut Tape,
-        x: &Map,
-        mode: NormMode,
-        after: After<'_>,
-    ) -> Result<Map> {
-        let x = self.conv.apply(tape, x)?;
-        self.norm.apply(tape, &x, mode, after)
-    }
+/// A convolution of odd `kernel` that keeps the side (or divides it by `stride`), and its norm.
+pub(crate) fn conv_norm(
+    channels: [usize; 2],
+    kernel: usize,
+    stride: usize,
+    conv: VarBuilder,
+    norm: VarBuilder,
+    norm_config: &BatchNormConfig,
+) -> Result<ConvNorm> {
+    let config = ConvConfig {
+        stride,
+        padding: kernel / 2,
+        ..ConvConfig::default()
+    };
+    ConvNorm::new(channels, kernel, &config, conv, norm_config, norm)
 }
 
 /// y = relu(branch(x) + shortcut(x)); arXiv:1512.03385, figure 5.
@@ -52,8 +31,9 @@ impl ConvNorm {
 /// The bottleneck's stride is on its 3x3 convolution, as in torchvision ("v1.5"), where the paper
 /// has it on the first 1x1.
 pub(crate) struct Block {
-    /// conv1-bn1, conv2-bn2 (and conv3-bn3 in a bottleneck); all but the last end in a ReLU.
-    branch: Vec<ConvNorm>,
+    /// conv1-bn1 (and conv2-bn2 in a bottleneck), each with a ReLU after it.
+    inner: Vec<ConvNorm>,
+    last: ConvNorm,
     /// 1x1 convolution and norm, where the branch changes the shape.
     downsample: Option<ConvNorm>,
 }
@@ -84,7 +64,7 @@ impl Block {
             ..BatchNormConfig::default()
         };
         let count = layers.len();
-        let branch = layers
+        let mut inner = layers
             .into_iter()
             .enumerate()
             .map(|(i, (channels, kernel, stride))| {
@@ -93,12 +73,15 @@ impl Block {
                     vb.pp(format!("conv{}", i + 1)),
                     vb.pp(format!("bn{}", i + 1)),
                 );
-                ConvNorm::new(channels, kernel, stride, conv, norm, config)
+                conv_norm(channels, kernel, stride, conv, norm, config)
             })
             .collect::<Result<Vec<_>>>()?;
+        let Some(last) = inner.pop() else {
+            bail!("block: expected two or three layers, found none");
+        };
         let downsample = if stride != 1 || c_in != c_out {
             let vb = vb.pp("downsample");
-            Some(ConvNorm::new(
+            Some(conv_norm(
                 [c_in, c_out],
                 1,
                 stride,
@@ -109,23 +92,34 @@ impl Block {
         } else {
             None
         };
-        Ok(Self { branch, downsample })
+        Ok(Self {
+            inner,
+            last,
+            downsample,
+        })
+    }
+
+    pub(crate) fn freeze(&self) -> Result<FrozenBlock> {
+        Ok(FrozenBlock {
+            inner: self
+                .inner
+                .iter()
+                .map(ConvNorm::freeze)
+                .collect::<Result<_>>()?,
+            last: self.last.freeze()?,
+            downsample: self.downsample.as_ref().map(ConvNorm::freeze).transpose()?,
+        })
     }
 
     pub(crate) fn apply(&self, tape: &mut Tape, x: &Map, mode: NormMode) -> Result<Map> {
         let shortcut = match &self.downsample {
-            Some(downsample) => downsample.apply(tape, x, mode, After::NOTHING)?,
-            None => x.clone(),
+            Some(downsample) => Shortcut::Projection(downsample.apply(tape, x, mode)?),
+            None => Shortcut::Identity(x),
         };
-        let mut y = x.clone();
-        for (i, layer) in self.branch.iter().enumerate() {
-            let after = if i + 1 == self.branch.len() {
-                After::add_relu(&shortcut)
-            } else {
-                After::RELU
-            };
-            y = layer.apply(tape, &y, mode, after)?;
+        let mut y = ConvInput::Map(x);
+        for layer in &self.inner {
+            y = ConvInput::Relu(layer.apply(tape, y, mode)?);
         }
-        Ok(y)
+        self.last.apply(tape, y, mode)?.add_relu(tape, shortcut)
     }
 }

@@ -2,11 +2,11 @@
 
 use candle_core::{Error as CandleError, Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use fgvr_nn::layers::{self, After, BatchNormConfig, PoolConfig};
+use fgvr_nn::layers::{self, BatchNormConfig, ConvNorm, PoolConfig};
 use fgvr_nn::{Encoder, Features, Map, NormMode, Tape};
 
-use crate::block::{Block, ConvNorm};
-use crate::{ResNetConfig, Stem};
+use crate::block::{Block, conv_norm};
+use crate::{FrozenResNet, ResNetConfig, Stem};
 
 /// A residual network (arXiv:1512.03385) without its classifier, under torchvision's parameter
 /// names: `conv1.weight`, `bn1.weight`, `layer1.0.conv1.weight`, `layer2.0.downsample.0.weight`, ...
@@ -41,7 +41,7 @@ impl ResNet {
             ),
             Stem::Small => (3, None),
         };
-        let stem = ConvNorm::new(
+        let stem = conv_norm(
             [3, config.width],
             kernel,
             2,
@@ -82,6 +82,20 @@ impl ResNet {
     #[must_use]
     pub fn config(&self) -> &ResNetConfig {
         &self.config
+    }
+
+    /// The network as it is now, made ready to embed many images: see [`FrozenResNet`].
+    ///
+    /// # Errors
+    /// Variables that are not f32 on the CPU.
+    pub fn freeze(&self) -> Result<FrozenResNet> {
+        let stages = self.stages.iter().flatten();
+        Ok(FrozenResNet {
+            stem: self.stem.freeze()?,
+            pool: self.pool.clone(),
+            blocks: stages.map(Block::freeze).collect::<Result<_>>()?,
+            width: self.config.out_channels(),
+        })
     }
 
     /// The maps of the four stages, each (N, C_s, H_s, W_s), without a way back; the last one is
@@ -137,7 +151,7 @@ impl ResNet {
         norm: NormMode,
         mut each_stage: impl FnMut(&Map) -> Result<()>,
     ) -> Result<(Map, Map)> {
-        let mut x = self.stem.apply(tape, images, norm, After::RELU)?;
+        let mut x = self.stem.apply(tape, images, norm)?.activate(tape, true)?;
         if let Some(pool) = &self.pool {
             x = layers::max_pool(tape, &x, pool)?;
         }
@@ -177,8 +191,14 @@ impl Encoder for ResNet {
 
 /// Puts a non-empty batch of images on the tape.
 fn input(tape: &mut Tape, images: &Tensor, wants_gradient: bool) -> Result<Map> {
+    image_shape(images)?;
+    tape.input(images, wants_gradient)
+}
+
+/// (N, H, W, 3) of a non-empty batch of images (N, 3, H, W).
+pub(crate) fn image_shape(images: &Tensor) -> Result<[usize; 4]> {
     match *images.dims() {
-        [n, 3, h, w] if n > 0 && h > 0 && w > 0 => tape.input(images, wants_gradient),
+        [n, 3, h, w] if n > 0 && h > 0 && w > 0 => Ok([n, h, w, 3]),
         _ => bail!(
             "resnet: images are {:?}, expected (N, 3, H, W), none of them 0",
             images.dims()

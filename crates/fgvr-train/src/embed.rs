@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use fgvr_data::{Dataset, Normalisation, load_batch};
+use fgvr_encoder::FrozenResNet;
 use fgvr_eval::Embeddings;
-use fgvr_nn::{Encoder, NormMode};
 
 use crate::Result;
 use crate::config::PretrainConfig;
@@ -64,14 +64,12 @@ impl Sight {
 /// # Errors
 /// An encoder that does not take the size.
 pub(crate) fn embed(
-    encoder: &dyn Encoder,
+    encoder: &FrozenResNet,
     dataset: &Arc<dyn Dataset>,
     indices: &[usize],
     how: &Sight,
 ) -> Result<Option<Embedded>> {
-    map_images(dataset, indices, how, |images| {
-        Ok(encoder.features(images, NormMode::Eval)?.pooled)
-    })
+    map_images(dataset, indices, how, |images| Ok(encoder.embed(images)?))
 }
 
 /// The pixels themselves as features: (N, 3·side·side), in [0, 1]; `None` where no image is readable.

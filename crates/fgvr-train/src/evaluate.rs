@@ -6,7 +6,7 @@ use candle_core::{DType, Device};
 use fgvr_data::{Dataset, Splits};
 use fgvr_encoder::ResNet;
 use fgvr_eval::{RetrievalConfig, knn, linear_probe, retrieval};
-use fgvr_nn::{Encoder, Parameters};
+use fgvr_nn::Parameters;
 use serde::Serialize;
 
 use crate::config::PretrainConfig;
@@ -128,13 +128,13 @@ pub(crate) fn figures(
 /// As [`figures`] and [`embed`].
 pub(crate) fn encoder_figures(
     config: &PretrainConfig,
-    encoder: &dyn Encoder,
+    encoder: &ResNet,
     train: &Arc<dyn Dataset>,
     test: &Arc<dyn Dataset>,
 ) -> Result<Figures> {
-    let sight = Sight::of(config);
-    let train = embed(encoder, train, &all(train), &sight)?;
-    let test = embed(encoder, test, &all(test), &sight)?;
+    let (sight, encoder) = (Sight::of(config), encoder.freeze()?);
+    let train = embed(&encoder, train, &all(train), &sight)?;
+    let test = embed(&encoder, test, &all(test), &sight)?;
     Ok(figures(config, train.as_ref(), test.as_ref())?.0)
 }
 
@@ -182,9 +182,9 @@ pub(crate) fn evaluate(
 ) -> Result<(Evaluation, Vec<String>)> {
     let (train, test) = (&splits.train, splits.test.as_ref().unwrap_or(&splits.val));
     observer.on_phase("evaluating the trained encoder");
-    let sight = Sight::of(config);
-    let train_features = embed(trainer.encoder(), train, &all(train), &sight)?;
-    let test_features = embed(trainer.encoder(), test, &all(test), &sight)?;
+    let (sight, encoder) = (Sight::of(config), trainer.encoder().freeze()?);
+    let train_features = embed(&encoder, train, &all(train), &sight)?;
+    let test_features = embed(&encoder, test, &all(test), &sight)?;
     let (trained, single_image_queries) =
         figures(config, train_features.as_ref(), test_features.as_ref())?;
     let warnings = warnings(&train_features, &test_features, single_image_queries);
@@ -199,7 +199,7 @@ pub(crate) fn evaluate(
     let mut psnr = None;
     if trainer.uses_decoder() {
         observer.on_phase("reconstructing held-out images");
-        psnr = reconstruction_psnr(config, trainer.encoder(), trainer.decoder(), train, test)?;
+        psnr = reconstruction_psnr(config, &encoder, trainer.decoder(), train, test)?;
     }
     let evaluation = Evaluation {
         trained,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use fgvr_data::{Dataset, Normalisation};
 use fgvr_decoder::MeanImage;
-use fgvr_nn::{Decoder, Encoder, NormMode};
+use fgvr_encoder::FrozenResNet;
+use fgvr_nn::{Decoder, NormMode};
 use serde::Serialize;
 
 use crate::Result;
@@ -30,7 +31,7 @@ pub struct Psnr {
 /// Networks that do not fit the image size.
 pub(crate) fn reconstruction_psnr(
     config: &PretrainConfig,
-    encoder: &dyn Encoder,
+    encoder: &FrozenResNet,
     decoder: &dyn Decoder,
     train: &Arc<dyn Dataset>,
     held_out: &Arc<dyn Dataset>,
@@ -48,7 +49,7 @@ pub(crate) fn reconstruction_psnr(
     let mean = mean.image()?.unsqueeze(0)?; // (1, 3, H, W)
     // One row an image: squared error of the reconstruction, and of the mean image.
     let errors = map_images(held_out, &all(held_out), &sight, |x| {
-        let pooled = encoder.features(x, NormMode::Eval)?.pooled;
+        let pooled = encoder.embed(x)?;
         let reconstruction = decoder.generate(&pooled, NormMode::Eval)?;
         let x = normalisation.undo(x)?;
         let reconstruction = normalisation.undo(&reconstruction)?.clamp(0., 1.)?;

@@ -274,8 +274,9 @@ impl<'a> Session<'a> {
         // Evenly spread over the split, so that no class is left out.
         let wanted = self.config.monitor.knn_images.clamp(1, train.len());
         let among: Vec<usize> = (0..wanted).map(|i| i * train.len() / wanted).collect();
-        let train = embed(self.trainer.encoder(), train, &among, &sight)?;
-        let val = embed(self.trainer.encoder(), val, &all(val), &sight)?;
+        let encoder = self.trainer.encoder().freeze()?;
+        let train = embed(&encoder, train, &among, &sight)?;
+        let val = embed(&encoder, val, &all(val), &sight)?;
         let (Some(train), Some(val)) = (train, val) else {
             return Ok(None);
         };

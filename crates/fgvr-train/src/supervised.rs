@@ -133,6 +133,7 @@ fn train(
             ..StepRow::default()
         });
     }
+    let encoder = encoder.freeze()?;
     let mut right = 0;
     let mut seen = 0;
     for indices in all(test).chunks(config.evaluate.batch) {
@@ -145,7 +146,7 @@ fn train(
         let Some(images) = loaded.images else {
             continue;
         };
-        let logits = classifier.forward(&encoder.features(&images, NormMode::Eval)?.pooled)?;
+        let logits = classifier.forward(&encoder.embed(&images)?)?;
         let guesses: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
         seen += guesses.len();
         right += loaded

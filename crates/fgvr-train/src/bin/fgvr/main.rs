@@ -13,6 +13,7 @@ use clap::Parser;
 const BAD_INPUT: u8 = 2;
 
 fn main() -> ExitCode {
+    fgvr_nn::kernels::heap::keep_freed_memory();
     let cli = args::Cli::parse();
     match commands::run(cli.command) {
         Ok(code) => code,
