@@ -2,13 +2,14 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
 use crate::command::Cargo;
 use crate::nearest::nearest;
-use crate::{tidy, workspace};
+use crate::summary::{End, shown, summary};
+use crate::{cross, tidy, workspace};
 
 /// One stage of the checks.
 struct Stage {
@@ -22,6 +23,8 @@ enum Work {
     Tidy,
     /// Calls of cargo, one after another.
     Cargo(Vec<Cargo>),
+    /// What to say instead of running it.
+    Skip(String),
 }
 
 /// Runs the stages named in `chosen`, or all; stops at the first that fails.
@@ -39,17 +42,23 @@ pub(crate) fn run(chosen: &[String]) -> Result<ExitCode> {
             stage.about
         );
         let begun = Instant::now();
+        if let Work::Skip(reason) = &stage.work {
+            eprintln!("    SKIPPED: {reason}");
+            times.push((stage.name.as_str(), begun.elapsed(), End::Skipped));
+            continue;
+        }
         let repeat = stage.run(&root)?;
         let took = begun.elapsed();
-        times.push((stage.name.as_str(), took));
         if let Some(repeat) = repeat {
-            eprintln!("\n{}", summary(&times, false, start.elapsed()));
+            times.push((stage.name.as_str(), took, End::Failed));
+            eprintln!("\n{}", summary(&times, start.elapsed()));
             eprintln!("{} failed; to repeat it: {repeat}", stage.name);
             return Ok(ExitCode::FAILURE);
         }
+        times.push((stage.name.as_str(), took, End::Passed));
         eprintln!("    {} passed in {}", stage.name, shown(took));
     }
-    eprintln!("\n{}", summary(&times, true, start.elapsed()));
+    eprintln!("\n{}", summary(&times, start.elapsed()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -81,6 +90,7 @@ impl Stage {
                 }
                 Ok(None)
             }
+            Work::Skip(_) => Ok(None),
         }
     }
 }
@@ -118,6 +128,11 @@ fn stages(root: &Path) -> Result<Vec<Stage>> {
             "documentation without warnings",
             vec![doc(&["--workspace"])],
         ),
+        Stage {
+            name: "cross".to_string(),
+            about: "the kernels compile for another architecture",
+            work: cross::check().map_or_else(Work::Skip, |call| Work::Cargo(vec![call])),
+        },
     ];
     for member in workspace::members(root)? {
         if !member.starts_with("crates") {
@@ -203,28 +218,6 @@ fn choose(stages: Vec<Stage>, names: &[String]) -> Result<Vec<Stage>> {
     Ok(stages.into_iter().filter(kept).collect())
 }
 
-/// Time per stage; where not all `passed`, the last one failed.
-fn summary(times: &[(&str, Duration)], passed: bool, total: Duration) -> String {
-    let mut text = String::new();
-    for (index, (name, took)) in times.iter().enumerate() {
-        let failed = !passed && index + 1 == times.len();
-        let word = if failed { "FAILED" } else { "passed" };
-        text.push_str(&format!("{word}  {name:<14} {:>12}\n", shown(*took)));
-    }
-    text.push_str(&format!("{:<22} {:>12}", "in all", shown(total)));
-    text
-}
-
-fn shown(time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    if seconds < 60.0 {
-        format!("{seconds:.1} s")
-    } else {
-        let seconds = seconds.round() as u64;
-        format!("{} min {:02} s", seconds / 60, seconds % 60)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,7 +230,8 @@ mod tests {
     fn the_stages_cover_the_workspace_and_each_crate_alone() {
         let stages = stages(&workspace::root().unwrap()).unwrap();
         let names = names(&stages);
-        assert_eq!(names[..5], ["format", "tidy", "clippy", "test", "doc"]);
+        let first = ["format", "tidy", "clippy", "test", "doc", "cross"];
+        assert_eq!(names[..6], first);
         for name in ["fgvr-nn", "fgvr-gradcam", "fgvr-train", "fgvr-testkit"] {
             assert!(names.contains(&name), "{names:?}");
         }
@@ -279,21 +273,5 @@ mod tests {
             .unwrap()
             .to_string();
         assert!(error.contains("did you mean `clippy`?"), "{error}");
-    }
-
-    #[test]
-    fn the_summary_marks_the_stage_that_failed() {
-        let times = [
-            ("format", Duration::from_millis(1500)),
-            ("clippy", Duration::from_secs(125)),
-        ];
-        let text = summary(&times, false, Duration::from_secs(126));
-        assert_eq!(
-            text,
-            "passed  format                1.5 s\n\
-             FAILED  clippy           2 min 05 s\n\
-             in all                   2 min 06 s"
-        );
-        assert!(!summary(&times, true, Duration::ZERO).contains("FAILED"));
     }
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 pub(crate) struct Cargo {
     args: Vec<String>,
     env: Vec<(&'static str, &'static str)>,
+    nightly: bool,
 }
 
 impl Cargo {
@@ -19,6 +20,7 @@ impl Cargo {
         Self {
             args: args.into_iter().map(Into::into).collect(),
             env: Vec::new(),
+            nightly: false,
         }
     }
 
@@ -34,11 +36,24 @@ impl Cargo {
         self
     }
 
+    /// The call by the nightly toolchain.
+    pub(crate) fn nightly(mut self) -> Self {
+        self.nightly = true;
+        self
+    }
+
     /// As a [`Command`] in the current folder.
     pub(crate) fn command(&self) -> Command {
         // Cargo names itself to what it runs, so the same one is used all the way down.
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
+        let mut command = if self.nightly {
+            // `cargo +nightly` is understood by rustup's cargo only, not by the one named here.
+            let mut command = Command::new("rustup");
+            command.args(["run", "nightly", "cargo"]);
+            command
+        } else {
+            Command::new(cargo)
+        };
         command.args(&self.args).envs(self.env.iter().copied());
         command
     }
@@ -57,7 +72,11 @@ impl fmt::Display for Cargo {
         for (name, value) in &self.env {
             write!(f, "{name}={} ", quoted(value))?;
         }
-        f.write_str("cargo")?;
+        f.write_str(if self.nightly {
+            "cargo +nightly"
+        } else {
+            "cargo"
+        })?;
         for arg in &self.args {
             write!(f, " {}", quoted(arg))?;
         }

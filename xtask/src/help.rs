@@ -32,8 +32,13 @@ const COMMANDS: &[Entry] = &[
         "cargo xtask sheet birds.png",
     ),
     Entry(
+        "bench [args]",
+        "measure speed and memory, beside PyTorch's if asked; --help says more",
+        "cargo xtask bench train --against torch",
+    ),
+    Entry(
         "test [args]",
-        "run all tests; the arguments go to `cargo test`",
+        "run all tests (arguments: those of `cargo test`); --sanitize: the kernels' under AddressSanitizer",
         "cargo xtask test -p fgvr-nn conv",
     ),
     Entry(
@@ -91,7 +96,7 @@ mod tests {
         let text = unknown("pretrian");
         assert!(text.contains("did you mean `pretrain`?"), "{text}");
         assert!(
-            text.contains("pretrain, eval, plan, calibrate, sheet, test, ci, tidy, help"),
+            text.contains("pretrain, eval, plan, calibrate, sheet, bench, test, ci, tidy, help"),
             "{text}"
         );
         assert!(!unknown("frobnicate").contains("did you mean"));

@@ -1,12 +1,17 @@
 //! Builds, checks and runs fgvr: `cargo xtask help` lists what it can do.
 
+mod bench;
 mod ci;
 mod command;
+mod cross;
 mod help;
 mod nearest;
 mod program;
+mod sanitize;
+mod summary;
 mod test;
 mod tidy;
+mod toolchain;
 mod workspace;
 
 use std::process::ExitCode;
@@ -21,6 +26,7 @@ fn main() -> ExitCode {
     let result = match name.as_str() {
         "pretrain" | "eval" | "plan" | "calibrate" => program::run(&name, &args),
         "sheet" => program::sheet(&args),
+        "bench" => bench::run(&args),
         "test" => test::run(&args),
         "ci" => ci::run(&args),
         "tidy" => tidy::run(&args),

@@ -5,10 +5,17 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::command::Cargo;
-use crate::workspace;
+use crate::{sanitize, workspace};
 
-/// Runs `cargo test`, on the whole workspace unless `args` choose packages.
+/// Runs `cargo test`, on the whole workspace unless `args` choose packages; with `--sanitize`, the
+/// tests of the kernels under AddressSanitizer.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
+    if let Some((_, rest)) = args
+        .split_first()
+        .filter(|(first, _)| *first == "--sanitize")
+    {
+        return sanitize::run(rest);
+    }
     let cargo = call(args);
     eprintln!("{cargo}");
     let status = cargo.run(&workspace::root()?)?;

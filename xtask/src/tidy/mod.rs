@@ -129,8 +129,10 @@ mod tests {
         let text = std::fs::read_to_string(root.join("docs/architecture.md")).unwrap();
         let rules = rules::parse(&text).unwrap();
         for member in workspace::members(&root).unwrap() {
-            let name = member.file_name().unwrap().to_str().unwrap();
-            let name = name.strip_prefix("fgvr-").unwrap_or(name);
+            let manifest = std::fs::read_to_string(root.join(member).join("Cargo.toml")).unwrap();
+            let manifest: toml::Table = manifest.parse().unwrap();
+            let name = manifest["package"]["name"].as_str().unwrap();
+            let name = manifest::short(name);
             assert!(rules.imports.contains_key(name), "{name}");
         }
     }

@@ -1,0 +1,108 @@
+//! What can be timed, by name.
+
+use anyhow::{Result, bail};
+
+use crate::embed::Embed;
+use crate::micro::Micro;
+use crate::synthpair::SynthPairStep;
+use crate::train::Train;
+
+/// Something prepared, that can be repeated.
+pub(crate) trait Case {
+    /// Images that one repetition works on.
+    fn images(&self) -> usize;
+
+    /// Floating-point operations of one repetition, where they are what counts.
+    fn operations(&self) -> Option<f64> {
+        None
+    }
+
+    /// One repetition.
+    fn step(&mut self) -> Result<()>;
+}
+
+/// A network, the side of its images and their number: `resnet50-224-b16`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// 18 or 50.
+    pub(crate) depth: usize,
+    /// Pixels.
+    pub(crate) side: usize,
+    /// Images.
+    pub(crate) batch: usize,
+}
+
+impl Size {
+    pub(crate) fn parse(name: &str) -> Result<Self> {
+        let parts: Vec<&str> = name.split('-').collect();
+        let number = |text: &str, prefix: &str| {
+            let digits = text.strip_prefix(prefix)?;
+            digits.parse::<usize>().ok().filter(|number| *number > 0)
+        };
+        if let [network, side, batch] = parts[..]
+            && let (Some(depth), Some(side), Some(batch)) = (
+                number(network, "resnet"),
+                number(side, ""),
+                number(batch, "b"),
+            )
+        {
+            return Ok(Self { depth, side, batch });
+        }
+        bail!("`{name}` is no size; expected one such as resnet50-224-b16");
+    }
+}
+
+/// Prepares the case called `name`: `train/…`, `embed/…` or `micro/…`.
+pub(crate) fn prepare(name: &str) -> Result<Box<dyn Case>> {
+    match name.split_once('/') {
+        Some(("train", size)) => Ok(match size.strip_prefix("synthpair-") {
+            Some(size) => Box::new(SynthPairStep::new(Size::parse(size)?)?),
+            None => Box::new(Train::new(Size::parse(size)?)?),
+        }),
+        Some(("embed", size)) => Ok(Box::new(Embed::new(Size::parse(size)?)?)),
+        Some(("micro", convolution)) => Ok(Box::new(Micro::new(convolution)?)),
+        _ => bail!("no case `{name}`; its name begins with train/, embed/ or micro/"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_read_and_a_wrong_one_named() {
+        let size = Size::parse("resnet50-224-b16").unwrap();
+        assert_eq!((size.depth, size.side, size.batch), (50, 224, 16));
+        for wrong in [
+            "",
+            "resnet50",
+            "resnet50-224-16",
+            "vit50-224-b16",
+            "resnet50-0-b1",
+        ] {
+            let error = Size::parse(wrong).unwrap_err().to_string();
+            assert!(error.contains("resnet50-224-b16"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_case_that_does_not_exist_is_an_error() {
+        for wrong in [
+            "resnet50-224-b16",
+            "fly/resnet50-224-b16",
+            "train/x",
+            "micro/x",
+        ] {
+            assert!(prepare(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn small_networks_train_and_embed() {
+        for name in ["train/resnet18-32-b2", "embed/resnet18-32-b2"] {
+            let mut case = prepare(name).unwrap();
+            assert_eq!(case.images(), 2);
+            case.step().unwrap();
+        }
+    }
+}

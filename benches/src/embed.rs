@@ -1,0 +1,45 @@
+//! Images to features, as a user of a trained encoder does it.
+
+use std::hint::black_box;
+
+use anyhow::Result;
+use candle_core::{DType, Device, Tensor};
+use fgvr_encoder::{FrozenResNet, ResNet, ResNetConfig};
+use fgvr_nn::Parameters;
+
+use crate::case::{Case, Size};
+use crate::random;
+
+/// An encoder and a batch that stays the same.
+pub(crate) struct Embed {
+    encoder: FrozenResNet,
+    images: Tensor,
+    batch: usize,
+}
+
+impl Embed {
+    pub(crate) fn new(size: Size) -> Result<Self> {
+        let config = ResNetConfig {
+            depth: size.depth,
+            ..ResNetConfig::resnet50()
+        };
+        let parameters = Parameters::new(0);
+        let encoder = ResNet::new(&config, parameters.builder(DType::F32, &Device::Cpu))?;
+        Ok(Self {
+            encoder: encoder.freeze()?,
+            images: random::images(size.batch, size.side, 0)?,
+            batch: size.batch,
+        })
+    }
+}
+
+impl Case for Embed {
+    fn images(&self) -> usize {
+        self.batch
+    }
+
+    fn step(&mut self) -> Result<()> {
+        black_box(self.encoder.embed(&self.images)?);
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! The program that `cargo xtask bench` times: it prepares a case and repeats it when told to.
+//!
+//! xtask runs this program and PyTorch's side by side and gives each its turn, so that both see the
+//! same state of the machine. See [`protocol`] for what is said between them.
+
+mod case;
+mod embed;
+mod gradients;
+mod micro;
+mod peak;
+mod process;
+mod protocol;
+mod random;
+mod shapes;
+mod synthpair;
+mod train;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> Result<()> {
+    // As the program `fgvr` does.
+    fgvr_nn::kernels::heap::keep_freed_memory();
+    let threads = threads(std::env::args().skip(1))?;
+    // candle asks the environment; the rest uses the pool it is called from.
+    let asked = std::env::var("RAYON_NUM_THREADS").ok();
+    if asked.as_deref() != Some(threads.to_string().as_str()) {
+        bail!(
+            "set RAYON_NUM_THREADS={threads}, as `cargo xtask bench` does: candle takes its number \
+             of threads from there"
+        );
+    }
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .context("cannot start the threads")?;
+    // On a thread of the pool, so that no more than `threads` ever compute.
+    rayon::scope(|_| protocol::serve(std::io::stdin().lines(), std::io::stdout(), threads))
+}
+
+fn threads(mut args: impl Iterator<Item = String>) -> Result<usize> {
+    let threads = match (args.next().as_deref(), args.next(), args.next()) {
+        (Some("--threads"), Some(count), None) => count.parse().ok(),
+        _ => None,
+    };
+    threads
+        .filter(|threads| *threads > 0)
+        .context("usage: fgvr-bench --threads N; `cargo xtask bench` calls it so")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_threads_is_asked_for() {
+        let of = |args: &[&str]| threads(args.iter().map(ToString::to_string));
+        assert_eq!(of(&["--threads", "2"]).unwrap(), 2);
+        for wrong in [&[][..], &["--threads"], &["--threads", "0"], &["2"]] {
+            assert!(of(wrong).unwrap_err().to_string().contains("usage"));
+        }
+    }
+}

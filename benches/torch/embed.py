@@ -1,0 +1,30 @@
+"""Images to features, with running statistics and without gradients."""
+
+import torch
+import torchvision
+from torch.fx.experimental.optimization import fuse
+
+
+class Embed:
+    """Modes: `channels_last`, `folded` (batch norm in the convolutions' weights), `compiled` (that, by
+    inductor, with the weights frozen into the program)."""
+
+    def __init__(self, network, side, batch, mode):
+        if mode not in ("channels_last", "folded", "compiled"):
+            raise ValueError(f"no embedding mode `{mode}`; there are channels_last, folded, compiled")
+        self.images = batch
+        self.x = torch.randn(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
+        model = getattr(torchvision.models, network)()
+        model.fc = torch.nn.Identity()
+        model = model.eval().requires_grad_(False)
+        if mode != "channels_last":
+            model = fuse(model)
+        self.model = model.to(memory_format=torch.channels_last)
+        if mode == "compiled":
+            torch._inductor.config.freezing = True
+            self.model = torch.compile(self.model)
+            self.step()  # compiles, or fails here and not among the repetitions
+
+    @torch.inference_mode()
+    def step(self):
+        return self.model(self.x)

@@ -1,0 +1,219 @@
+//! `cargo xtask bench`: how fast we are, and how fast PyTorch is on the same machine.
+//!
+//! Both sides are programs that prepare a case and then repeat it when told to. They take turns, so
+//! that a machine that slows down slows both; only one of them computes at any moment. PyTorch runs in
+//! several modes, and the best of them is what we are compared with. `gradients` is the one group that
+//! is not timed.
+
+mod case;
+mod effort;
+mod gradients;
+mod machine;
+mod measure;
+mod options;
+mod outcome;
+mod page;
+mod programs;
+mod progress;
+mod python;
+mod report;
+mod server;
+mod statistics;
+mod table;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use self::case::{Case, Group};
+use self::effort::Effort;
+use self::gradients::Comparison;
+use self::machine::Machine;
+use self::options::{Options, USAGE};
+use self::outcome::Outcome;
+use self::programs::Programs;
+use self::progress::Progress;
+use self::report::Part;
+use crate::workspace;
+
+/// Measures what `args` ask for.
+pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        print!("{USAGE}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let options = Options::parse(args)?;
+    let root = workspace::root()?;
+    let python = match options.torch {
+        true => Some(python::interpreter(&root)?),
+        false => None,
+    };
+    let programs = Programs {
+        ours: programs::build(&root)?,
+        root,
+        python,
+        threads: options.threads,
+    };
+    let (machine, cases) = prepare(&programs, &options)?;
+    let found = measure(&programs, &options, &cases)?;
+    if options.json {
+        let mut cases = outcome::json(&found.timed);
+        cases.extend(gradients::json(&found.compared));
+        println!("{:#}", Value::Object(cases));
+    } else {
+        print!("{}", text(&machine, &options, &found));
+    }
+    if options.write {
+        let sections: Vec<(&str, String)> = options
+            .groups
+            .iter()
+            .filter(|group| cases.iter().any(|case| case.group == **group))
+            .map(|group| (group.name(), section(&machine, &options, *group, &found)))
+            .collect();
+        page::write(&programs.root, &sections)?;
+        eprintln!("bench: wrote {}", page::PAGE);
+    }
+    if found.compared.iter().all(Comparison::right) {
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+/// What was measured.
+struct Found {
+    timed: Vec<Outcome>,
+    compared: Vec<Comparison>,
+}
+
+impl Found {
+    /// The tables of a group, and lines of what went wrong.
+    fn of(&self, group: Group) -> (Vec<Part>, Vec<String>) {
+        if group != Group::Gradients {
+            return (
+                report::parts(group, &self.timed),
+                report::failures(group, &self.timed),
+            );
+        }
+        let mut parts = Vec::new();
+        if !self.compared.is_empty() {
+            parts.push(Part {
+                title: "Gradients of a step, errors against f64",
+                table: gradients::table(&self.compared),
+            });
+        }
+        (parts, gradients::failures(&self.compared))
+    }
+}
+
+/// Asks both sides what they are, and ours which convolutions there are.
+fn prepare(programs: &Programs, options: &Options) -> Result<(Machine, Vec<Case>)> {
+    let mut ours = programs.start_ours()?;
+    let mut machine = Machine::new(&ours.hello);
+    let mut cases = case::catalogue(&options.groups);
+    if options.groups.contains(&Group::Micro) {
+        let list = ours.ask("list")?;
+        let names = list["cases"]
+            .as_array()
+            .context("no list of convolutions")?;
+        let names: Vec<String> = names
+            .iter()
+            .filter_map(|name| name.as_str().map(String::from))
+            .collect();
+        cases.extend(case::micro(&names));
+        machine.peak(&ours.ask("peak")?);
+    }
+    drop(ours);
+    let cases = case::choose(cases, &options.cases)?;
+    if programs.python.is_some() {
+        let first = Group::Micro.modes().first().context("no mode")?;
+        let torch = programs
+            .start_torch(Group::Micro, first)
+            .context("PyTorch does not start; FGVR_BENCH_PYTHON can name another interpreter")?;
+        machine.torch(&torch.hello);
+        for (package, field) in [("torch", "version"), ("torchvision", "torchvision")] {
+            let found = torch.hello[field].as_str().unwrap_or_default();
+            let pinned = python::pinned(&programs.root, package)?.unwrap_or_default();
+            // A build's name, such as +cpu, does not count.
+            if found.split('+').next() != Some(pinned.as_str()) {
+                eprintln!("bench: {package} is {found}, not {pinned} as pinned");
+            }
+        }
+    }
+    Ok((machine, cases))
+}
+
+fn measure(programs: &Programs, options: &Options, cases: &[Case]) -> Result<Found> {
+    let effort = Effort {
+        rounds: options.rounds,
+        quick: options.quick,
+    };
+    let units = cases
+        .iter()
+        .map(|case| effort.units(case.group, options.torch));
+    let mut progress = Progress::new(units.sum());
+    let (mut timed, mut compared) = (Vec::new(), Vec::new());
+    let failed = |case: &Case| format!("{} failed", case.name());
+    // The convolutions are many and small: one process of each side does them all.
+    let mut kept = None;
+    for case in cases {
+        let outcome = match case.group {
+            Group::Memory => measure::memory(case, programs, &mut progress),
+            Group::Micro => {
+                if kept.is_none() {
+                    let torch = measure::torch_sides(programs, case.group);
+                    kept = Some((programs.start_ours()?, torch));
+                }
+                let Some((ours, torch)) = &mut kept else {
+                    bail!("no process for the convolutions");
+                };
+                measure::timed(case, ours, torch, effort, &mut progress)
+            }
+            Group::Train | Group::Embed => {
+                let mut ours = programs.start_ours()?;
+                let mut torch = measure::torch_sides(programs, case.group);
+                measure::timed(case, &mut ours, &mut torch, effort, &mut progress)
+            }
+            Group::Gradients => {
+                let comparison = gradients::compare(case, programs, &mut progress);
+                compared.push(comparison.with_context(|| failed(case))?);
+                continue;
+            }
+        };
+        timed.push(outcome.with_context(|| format!("{} on our side", failed(case)))?);
+    }
+    progress.end();
+    Ok(Found { timed, compared })
+}
+
+/// For the terminal.
+fn text(machine: &Machine, options: &Options, found: &Found) -> String {
+    let mut text = format!("{}\n", machine.text());
+    for group in &options.groups {
+        let (parts, failures) = found.of(*group);
+        for part in parts {
+            text.push_str(&format!("\n{}\n{}", part.title, part.table.text()));
+        }
+        for failure in failures {
+            text.push_str(&format!("{failure}\n"));
+        }
+    }
+    text
+}
+
+/// For the page.
+fn section(machine: &Machine, options: &Options, group: Group, found: &Found) -> String {
+    let mut text = format!("{}\n\n`{}`\n", machine.text(), options.command(group));
+    let (parts, failures) = found.of(group);
+    for (at, part) in parts.iter().enumerate() {
+        if at > 0 {
+            text.push_str(&format!("\n{}:\n", part.title));
+        }
+        text.push_str(&format!("\n{}", part.table.markdown()));
+    }
+    for failure in failures {
+        text.push_str(&format!("\n- {failure}"));
+    }
+    text
+}
