@@ -7,11 +7,13 @@ from torch.fx.experimental.optimization import fuse
 
 class Embed:
     """Modes: `channels_last`, `folded` (batch norm in the convolutions' weights), `compiled` (that, by
-    inductor, with the weights frozen into the program)."""
+    inductor, with the weights frozen into the program), `bf16` (folded, under autocast)."""
 
     def __init__(self, network, side, batch, mode):
-        if mode not in ("channels_last", "folded", "compiled"):
-            raise ValueError(f"no embedding mode `{mode}`; there are channels_last, folded, compiled")
+        modes = ("channels_last", "folded", "compiled", "bf16")
+        if mode not in modes:
+            raise ValueError(f"no embedding mode `{mode}`; there are {', '.join(modes)}")
+        self.bf16 = mode == "bf16"
         self.images = batch
         self.x = torch.randn(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
         model = getattr(torchvision.models, network)()
@@ -27,4 +29,5 @@ class Embed:
 
     @torch.inference_mode()
     def step(self):
-        return self.model(self.x)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            return self.model(self.x)

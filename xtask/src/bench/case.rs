@@ -82,6 +82,7 @@ const EMBEDDING: &[Mode] = &[
     Mode::tuned("channels_last"),
     Mode::tuned("folded"),
     Mode::tuned("compiled"),
+    Mode::tuned(BF16),
 ];
 const CONVOLUTION: &[Mode] = &[Mode::tuned("channels_last")];
 const GRADIENTS: &[Mode] = &[Mode::tuned("f64")];
