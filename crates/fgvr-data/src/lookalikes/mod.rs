@@ -1,8 +1,8 @@
 //! The built-in set `builtin:lookalikes`: drawn birds whose families differ in build and whose
 //! species differ in one or two small parts.
 //!
-//! Every image is drawn when it is loaded, and depends on nothing but the seed, the split and its
-//! index. What a species is does not depend on the seed: the same species in other poses, colours
+//! Every image is drawn when it is first loaded, and depends on nothing but the seed, the split and its
+//! index. A set that fits a fixed share of memory keeps what it has drawn. What a species is does not depend on the seed: the same species in other poses, colours
 //! and surroundings make another set. Colours and light say nothing about the class. Bytes are the
 //! same wherever `sin`, `cos` and `exp` of the platform are.
 
@@ -19,6 +19,8 @@ mod species;
 
 #[cfg(test)]
 mod tests;
+
+use std::sync::OnceLock;
 
 use crate::{Dataset, Error, Image, PartMask};
 use bird::Family;
@@ -107,7 +109,12 @@ pub struct Lookalikes {
     split: Split,
     nuisance: f32,
     seed: u64,
+    /// What has been drawn, by index; empty for a set too large to keep.
+    drawn: Vec<OnceLock<Image>>,
 }
+
+/// Bytes of drawn images that a set keeps, at most: an epoch of a small set draws nothing twice.
+const KEPT: usize = 128 << 20;
 
 /// What a key's last word is for.
 const ORDER: u64 = 0;
@@ -180,7 +187,16 @@ impl Lookalikes {
             split,
             nuisance: cfg.nuisance as f32,
             seed: cfg.seed,
+            drawn: match len.checked_mul(3 * size * size) {
+                Some(bytes) if bytes <= KEPT => (0..len).map(|_| OnceLock::new()).collect(),
+                _ => Vec::new(),
+            },
         })
+    }
+
+    fn draw(&self, index: usize) -> Image {
+        let scene = self.scene(index);
+        self.expose(&self.canvas(self.class(index), &scene), &scene)
     }
 
     /// The first key word of a stream: splits apart, seeds apart.
@@ -275,8 +291,10 @@ impl Dataset for Lookalikes {
 
     fn load(&self, index: usize) -> Result<Image, Error> {
         self.check(index)?;
-        let scene = self.scene(index);
-        Ok(self.expose(&self.canvas(self.class(index), &scene), &scene))
+        Ok(match self.drawn.get(index) {
+            Some(drawn) => drawn.get_or_init(|| self.draw(index)).clone(),
+            None => self.draw(index),
+        })
     }
 
     fn label(&self, index: usize) -> Option<u32> {

@@ -40,6 +40,15 @@ fn an_image_depends_on_seed_split_and_index_alone() {
 }
 
 #[test]
+fn what_is_kept_is_what_was_drawn_and_a_large_set_is_not_kept() {
+    let (kept, large) = (set(1., 48), set(1., 512));
+    assert_eq!(kept.load(3).unwrap(), kept.load(3).unwrap());
+    assert_eq!(kept.load(3).unwrap(), kept.draw(3));
+    assert_eq!(large.load(3).unwrap(), large.draw(3));
+    assert_eq!((kept.drawn.len(), large.drawn.len()), (kept.len(), 0));
+}
+
+#[test]
 fn a_larger_image_shows_the_same_scene() {
     let (small, large) = (set(1., 48), set(1., 192));
     for index in 0..24 {
