@@ -15,7 +15,9 @@ const BAD_INPUT: u8 = 2;
 fn main() -> ExitCode {
     fgvr_nn::kernels::heap::keep_freed_memory();
     let cli = args::Cli::parse();
-    match commands::run(cli.command) {
+    // On a thread of the pool: kernels then start at once, instead of waking a thread and waiting for
+    // it thousands of times a second.
+    match rayon::scope(|_| commands::run(cli.command)) {
         Ok(code) => code,
         Err(error) => {
             // One line, whatever the libraries below made of it.
