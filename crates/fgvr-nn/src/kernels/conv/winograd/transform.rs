@@ -9,8 +9,8 @@
 //!
 //! # Design choice
 //! The polynomials are evaluated at 0, ±√½, ±√2 and infinity instead of the paper's 0, ±1, ±2 and
-//! infinity: the entries stay near 1, and the error in f32 is about that of a direct sum (see
-//! docs/numerics.md), a quarter of the paper's.
+//! infinity: the entries stay near 1, and the error in f32 is about twice that of a direct sum
+//! (docs/numerics.md).
 //!
 //! ```text
 //!      | 1   0  -5/2   0   1  0 |       |  1      0     0  |        | 1   1    1    1    1   0 |
