@@ -26,9 +26,11 @@ pub enum NormMode {
 /// What an encoder says of a batch of images.
 #[derive(Clone, Debug)]
 pub struct Features {
-    /// The last feature map (N, C, h, w), after its ReLU.
+    /// The last feature map (N, C, h, w): of a residual network after its ReLU, of a vision
+    /// transformer the patches' tokens after the last norm.
     pub map: Tensor,
-    /// Its mean over places (N, C).
+    /// One vector an image (N, C): of a residual network the map's mean over places, of a vision
+    /// transformer the class token after the last norm.
     pub pooled: Tensor,
 }
 

@@ -85,7 +85,7 @@ pub struct Tape {
     maps: usize,
     nodes: Vec<Node>,
     leaves: Vec<Leaf>,
-    /// Inputs whose gradient nobody asked for.
+    /// Inputs, and what was made of them alone, whose gradient nobody asked for.
     constants: Vec<usize>,
     /// The input whose gradient `backward` returns, and the dims it came with.
     input: Option<(usize, [usize; 4], Vec<usize>)>,
@@ -192,6 +192,11 @@ impl Tape {
     #[must_use]
     pub fn needs_gradient(&self, map: &Map) -> bool {
         self.recording && !self.constants.contains(&map.id)
+    }
+
+    /// Says that nobody asked for the gradient of `map`, which was made of a constant alone.
+    pub(crate) fn make_constant(&mut self, map: &Map) {
+        self.constants.push(map.id);
     }
 
     /// A new map on this tape.

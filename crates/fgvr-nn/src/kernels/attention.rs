@@ -1,18 +1,24 @@
 //! Softmax attention of several heads (arXiv:1706.03762, eq. 1), and its gradient.
 //!
-//! Work is cut into (image, head). Queries are taken 256 at a time, so that no more rows of
-//! scores than that exist per task; backward computes the scores again instead of keeping them.
+//! Work is cut into (image, head). Queries are taken some at a time, so that no more rows of scores
+//! than that exist per task; backward computes the scores again instead of keeping them.
 
 use rayon::prelude::*;
 
+use super::conv::{PackedMatrix, Rows};
 use super::matmul::{Matrix, matmul};
 use super::rows;
 use super::simd;
 use super::softmax;
+use super::target::Target;
 use crate::Buffer;
 
-/// Queries whose scores are held at once.
+/// Queries whose scores the backward holds at once.
 const QUERIES: usize = 256;
+
+/// Queries whose scores the forward holds at once: with 200 tokens they stay in a second-level cache,
+/// beside keys and values. Whole register tiles.
+const TOGETHER: usize = 56;
 
 /// `images` sequences of `tokens` tokens, `heads` heads of `width` channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +86,7 @@ impl AttentionShape {
 }
 
 /// softmax(q kᵀ) of a block of scaled queries, (queries, tokens).
-fn shares(q: Matrix<'_>, k: Matrix<'_>, tokens: usize, out: &mut [f32]) {
+fn shares_of(q: Matrix<'_>, k: Matrix<'_>, tokens: usize, out: &mut [f32]) {
     matmul(q, k.t(), out);
     softmax::forward_rows(simd::level(), out, tokens);
 }
@@ -88,29 +94,89 @@ fn shares(q: Matrix<'_>, k: Matrix<'_>, tokens: usize, out: &mut [f32]) {
 /// y = softmax(q kᵀ / sqrt(width)) v for each head. `qkv` is (images, tokens, 3 * heads * width), `y`
 /// (images, tokens, heads * width); no size is zero.
 pub fn forward(shape: &AttentionShape, qkv: &[f32], y: &mut [f32]) {
+    forward_of(shape, shape.tokens, qkv, y);
+}
+
+/// As [`forward`], of the first `queries` tokens of each sequence alone: `y` is (images, queries,
+/// heads * width).
+///
+/// # Panics
+/// Slices of other lengths than the shape's: a fault of the caller.
+pub fn forward_of(shape: &AttentionShape, queries: usize, qkv: &[f32], y: &mut [f32]) {
+    let AttentionShape {
+        images,
+        tokens,
+        heads,
+        width,
+    } = *shape;
+    let (level, channels) = (simd::level(), shape.channels());
+    let row = PARTS * channels;
+    assert!(
+        queries <= tokens
+            && qkv.len() == images * tokens * row
+            && y.len() == images * queries * channels,
+        "attention: {shape:?}, {queries} queries, {} values to {}",
+        qkv.len(),
+        y.len()
+    );
+    let target = Target::new(y);
+    (0..images * heads).into_par_iter().for_each(|task| {
+        let (image, head) = (task / heads, task % heads);
+        let sequence = &qkv[image * tokens * row..][..tokens * row];
+        let value = |part: usize, token: usize, channel: usize| {
+            sequence[token * row + part * channels + head * width + channel]
+        };
+        let scale = shape.scale();
+        let keys = PackedMatrix::new(level, [width, tokens], |j, t| scale * value(1, t, j));
+        let values = PackedMatrix::new(level, [tokens, width], |t, j| value(2, t, j));
+        let mut scores = Buffer::scratch(TOGETHER.min(queries) * tokens);
+        for first in (0..queries).step_by(TOGETHER) {
+            let count = TOGETHER.min(queries - first);
+            let of_queries = Rows {
+                start: first * row + head * width,
+                stride: row,
+                count,
+            };
+            let of_scores = Rows {
+                start: 0,
+                stride: tokens,
+                count,
+            };
+            let of_output = Rows {
+                start: 0,
+                stride: channels,
+                count,
+            };
+            let scores = &mut scores[..count * tokens];
+            let place = (image * queries + first) * channels + head * width;
+            // SAFETY: `scores` has `count` rows of `tokens` values. `y` has the channels of this
+            // head from `place` in `count` rows of `channels`, and no other task has this image and
+            // head.
+            unsafe {
+                keys.multiply_to(sequence, of_queries, scores.as_mut_ptr(), of_scores);
+                softmax::forward_rows(level, scores, tokens);
+                let target = target.at(place, (count - 1) * channels + width);
+                values.multiply_to(scores, of_scores, target, of_output);
+            }
+        }
+    });
+}
+
+/// softmax(q kᵀ / sqrt(width)) for each head: `out` is (images, heads, tokens, tokens), a row for each
+/// query. What [`forward`] weighs the values with and does not keep, up to rounding.
+pub fn shares(shape: &AttentionShape, qkv: &[f32], out: &mut [f32]) {
     let AttentionShape { tokens, width, .. } = *shape;
-    let mut heads = Buffer::scratch(y.len());
-    heads
-        .par_chunks_mut(shape.head_len())
+    out.par_chunks_mut(tokens * tokens)
         .enumerate()
         .for_each(|(task, out)| {
             let q = shape.pack(qkv, task, (0, PARTS), shape.scale());
-            let [k, v] = [1, 2].map(|part| shape.pack(qkv, task, (part, PARTS), 1.));
-            let mut block = Buffer::scratch(QUERIES.min(tokens) * tokens);
-            let queries = q.chunks(QUERIES * width);
-            for (q, out) in queries.zip(out.chunks_mut(QUERIES * width)) {
-                let rows = q.len() / width;
-                let p = &mut block[..rows * tokens];
-                let q = Matrix::new(q, rows, width);
-                shares(q, Matrix::new(&k, tokens, width), tokens, p);
-                matmul(
-                    Matrix::new(p, rows, tokens),
-                    Matrix::new(&v, tokens, width),
-                    out,
-                );
-            }
+            let k = shape.pack(qkv, task, (1, PARTS), 1.);
+            let (q, k) = (
+                Matrix::new(&q, tokens, width),
+                Matrix::new(&k, tokens, width),
+            );
+            shares_of(q, k, tokens, out);
         });
-    shape.unpack(&heads, 1, y);
 }
 
 /// The gradient of `qkv`; overwrites `d_qkv`.
@@ -144,7 +210,7 @@ pub fn backward(shape: &AttentionShape, qkv: &[f32], dy: &[f32], d_qkv: &mut [f3
                 let rows = q.len() / width;
                 let (p, ds) = (&mut block[..rows * tokens], &mut d_block[..rows * tokens]);
                 let (q, dy) = (Matrix::new(q, rows, width), Matrix::new(dy, rows, width));
-                shares(q, k, tokens, p);
+                shares_of(q, k, tokens, p);
                 matmul(Matrix::new(p, rows, tokens).t(), dy, &mut product);
                 rows::add(dv, &product);
                 matmul(dy, v.t(), ds);

@@ -45,6 +45,16 @@ simd_fn! {
         }
     }
 
+    // y = (y + row) Φ(y + row), for each row of `y`.
+    pub(crate) fn add_row_gelu(y: &mut [f32], row: &[f32]) {
+        for y in y.chunks_mut(row.len()) {
+            for (y, b) in y.iter_mut().zip(row) {
+                let x = *y + b;
+                *y = x * distribution(x).0;
+            }
+        }
+    }
+
     fn backward_chunk(dy: &mut [f32], x: &[f32]) {
         // 1 / sqrt(2 π)
         const PEAK: f32 = 0.398_942_3;

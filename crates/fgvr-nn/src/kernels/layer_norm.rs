@@ -113,6 +113,15 @@ pub fn forward(
     rows
 }
 
+/// As [`forward`], on the caller's thread and without what a backward would need.
+pub fn forward_on_thread(x: &[f32], weight: &[f32], bias: &[f32], eps: f64, y: &mut [f32]) {
+    let (level, c) = (simd::level(), weight.len().max(1));
+    let mut row = [RowStatistics::default()];
+    for (x, y) in x.chunks(c).zip(y.chunks_mut(c)) {
+        forward_rows(level, x, weight, bias, eps, &mut row, y);
+    }
+}
+
 /// Gradients of weight and bias (C).
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParameterGradients {

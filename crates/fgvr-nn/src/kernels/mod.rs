@@ -1,6 +1,7 @@
 //! Kernels over channels-last f32 slices.
 
 pub mod attention;
+pub mod bicubic;
 pub mod conv;
 pub mod gelu;
 pub mod heap;
@@ -8,6 +9,7 @@ pub mod l2_normalise;
 pub mod layer_norm;
 pub mod matmul;
 pub mod norm;
+pub mod patches;
 pub mod pool;
 pub mod resize;
 pub mod rows;

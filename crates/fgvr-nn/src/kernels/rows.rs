@@ -45,7 +45,7 @@ pub(crate) fn reduce(parts: Vec<Vec<f64>>, len: usize) -> Vec<f64> {
 }
 
 simd_fn! {
-    fn add_row(y: &mut [f32], row: &[f32]) {
+    pub(crate) fn add_row(y: &mut [f32], row: &[f32]) {
         for y in y.chunks_mut(row.len()) {
             for (y, b) in y.iter_mut().zip(row) {
                 *y += b;
@@ -90,6 +90,20 @@ simd_fn! {
     fn relu_grad_chunk(dy: &mut [f32], y: &[f32]) {
         for (d, y) in dy.iter_mut().zip(y) {
             *d = if *y <= 0. { 0. } else { *d };
+        }
+    }
+
+    fn scale_chunk(x: &[f32], row: &[f32], y: &mut [f32]) {
+        for (y, x) in y.chunks_mut(row.len()).zip(x.chunks(row.len())) {
+            for ((y, x), s) in y.iter_mut().zip(x).zip(row) {
+                *y = x * s;
+            }
+        }
+    }
+
+    fn multiply_chunk(y: &mut [f32], x: &[f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y *= x;
         }
     }
 
@@ -156,6 +170,29 @@ pub fn relu_grad(dy: &mut [f32], y: &[f32]) {
     dy.par_chunks_mut(CHUNK)
         .zip(y.par_chunks(CHUNK))
         .for_each(|(dy, y)| relu_grad_chunk(level, dy, y));
+}
+
+/// y = x * scale, `scale` (C) for each row.
+pub fn scale(x: &[f32], scale: &[f32], y: &mut [f32]) {
+    let (level, width) = (simd::level(), width(scale.len()));
+    let row = repeat(scale.iter().copied(), width);
+    let len = chunk_len(width);
+    y.par_chunks_mut(len)
+        .zip(x.par_chunks(len))
+        .for_each(|(y, x)| scale_chunk(level, x, &row, y));
+}
+
+/// y *= x.
+pub fn multiply(y: &mut [f32], x: &[f32]) {
+    let level = simd::level();
+    y.par_chunks_mut(CHUNK)
+        .zip(x.par_chunks(CHUNK))
+        .for_each(|(y, x)| multiply_chunk(level, y, x));
+}
+
+/// sum += x, on the caller's thread.
+pub(crate) fn add_on_thread(sum: &mut [f32], x: &[f32]) {
+    add_chunk(simd::level(), sum, x);
 }
 
 /// sum += x.

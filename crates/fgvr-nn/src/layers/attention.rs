@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Module, ModuleT, Result, Shape, Tensor, bail};
+use candle_core::{
+    CpuStorage, CustomOp1, Device, Layout, Module, ModuleT, Result, Shape, Tensor, bail,
+};
 use candle_nn::{Init, VarBuilder};
 
 use super::{Linear, contiguous};
@@ -73,12 +75,41 @@ impl MultiHeadAttention {
         let init = uniform(1. / (channels as f64).sqrt());
         let out_weight = out.get_with_hints((channels, channels), "weight", init)?;
         let out_bias = biases("bias", channels, &out)?;
+        let in_proj = Linear::from_tensors(in_weight, in_bias)?;
+        let out_proj = Linear::from_tensors(out_weight, out_bias)?;
+        Self::from_projections(in_proj, out_proj, heads)
+    }
+
+    /// Attention whose projections have names and initial values of their own: `in_proj` makes
+    /// queries, keys and values (C to 3C), `out_proj` of what the heads found the output (C to C).
+    ///
+    /// # Errors
+    /// Sizes that do not agree, or channels that do not divide into the heads.
+    pub fn from_projections(in_proj: Linear, out_proj: Linear, heads: usize) -> Result<Self> {
+        let channels = in_proj.c_in();
+        let sizes = [in_proj.c_out(), out_proj.c_in(), out_proj.c_out()];
+        if sizes != [3 * channels, channels, channels] {
+            bail!(
+                "attention: expected projections of {channels} to {} and of {channels} to {channels} \
+                 channels, found {sizes:?}",
+                3 * channels
+            );
+        }
+        if heads == 0 || !channels.is_multiple_of(heads) {
+            bail!("attention: {channels} channels do not divide into {heads} heads");
+        }
         Ok(Self {
-            in_proj: Linear::from_tensors(in_weight, in_bias)?,
-            out_proj: Linear::from_tensors(out_weight, out_bias)?,
+            in_proj,
+            out_proj,
             channels,
             heads,
         })
+    }
+
+    /// The number of heads.
+    #[must_use]
+    pub fn heads(&self) -> usize {
+        self.heads
     }
 
     /// The projection to queries, keys and values.
@@ -98,14 +129,49 @@ impl MultiHeadAttention {
     /// # Errors
     /// Another number of channels, or a map without tokens.
     pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
+        self.attend(tape, x, |_, _| Ok(()))
+    }
+
+    /// As [`MultiHeadAttention::apply`], with the shares that each query gives to each key,
+    /// (N, heads, H*W, H*W): they are computed beside the pass, whose output has the same bits.
+    ///
+    /// # Errors
+    /// As [`MultiHeadAttention::apply`].
+    pub fn apply_with_shares(&self, tape: &mut Tape, x: &Map) -> Result<(Map, Tensor)> {
+        let mut found = None;
+        let y = self.attend(tape, x, |shape, qkv| {
+            let AttentionShape {
+                images,
+                tokens,
+                heads,
+                ..
+            } = *shape;
+            let mut shares = vec![0.; images * heads * tokens * tokens];
+            attention::shares(shape, qkv, &mut shares);
+            let dims = (images, heads, tokens, tokens);
+            found = Some(Tensor::from_vec(shares, dims, &Device::Cpu)?);
+            Ok(())
+        })?;
+        match found {
+            Some(shares) => Ok((y, shares)),
+            None => bail!("attention: the shares were not computed"),
+        }
+    }
+
+    /// `see` gets the queries, keys and values, (N, tokens, 3C).
+    fn attend(
+        &self,
+        tape: &mut Tape,
+        x: &Map,
+        see: impl FnOnce(&AttentionShape, &[f32]) -> Result<()>,
+    ) -> Result<Map> {
         let [n, h, w, c] = x.shape;
         let shape = self.shape(n, h * w, c)?;
-        // (N, H, W, C) -> (N*H*W, 1, 1, C): the projections see each token alone
-        let tokens = reshaped(x, [n * h * w, 1, 1, c]);
-        let qkv = self.in_proj.apply(tape, &tokens)?;
+        let qkv = self.in_proj.apply(tape, x)?;
+        see(&shape, &qkv.data)?;
         let mut y = Buffer::scratch(x.data.len());
         attention::forward(&shape, &qkv.data, &mut y);
-        let y = tape.map([n * h * w, 1, 1, c], y);
+        let y = tape.map(x.shape, y);
         let (id, input) = (qkv.id, Arc::clone(&qkv.data));
         tape.push(&y, move |dy, gradients| {
             let mut d_qkv = Buffer::scratch(input.len());
@@ -113,9 +179,7 @@ impl MultiHeadAttention {
             gradients.add(id, d_qkv);
             Ok(())
         });
-        let y = self.out_proj.apply(tape, &y)?;
-        // (N*H*W, 1, 1, C) -> (N, H, W, C)
-        Ok(reshaped(&y, x.shape))
+        self.out_proj.apply(tape, &y)
     }
 
     fn shape(&self, images: usize, tokens: usize, c: usize) -> Result<AttentionShape> {
@@ -131,14 +195,6 @@ impl MultiHeadAttention {
             heads: self.heads,
             width: c / self.heads,
         })
-    }
-}
-
-/// The same map under another shape: its gradient is that of `map`.
-fn reshaped(map: &Map, shape: [usize; 4]) -> Map {
-    Map {
-        shape,
-        ..map.clone()
     }
 }
 

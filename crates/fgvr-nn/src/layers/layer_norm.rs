@@ -66,6 +66,12 @@ impl LayerNorm {
         &self.bias
     }
 
+    /// What is added to the variance.
+    #[must_use]
+    pub fn eps(&self) -> f64 {
+        self.eps
+    }
+
     /// The norm on the tape, over C at each place of (N, H, W, C).
     ///
     /// # Errors

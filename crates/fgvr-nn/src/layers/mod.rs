@@ -13,15 +13,20 @@ mod batch_norm;
 mod conv2d;
 mod conv_norm;
 mod frozen_conv;
+mod frozen_linear;
 mod gelu;
 mod l2_normalise;
 mod layer_norm;
+mod layer_scale;
 mod linear;
 mod normalisation;
 mod normed;
+mod patch_embed;
 mod pool;
+mod position_embedding;
 mod resize;
 mod softmax;
+mod tokens;
 
 pub use activation::{relu, unflatten};
 pub use add::add;
@@ -30,14 +35,19 @@ pub use batch_norm::{After, BatchNorm, BatchNormConfig};
 pub use conv_norm::ConvNorm;
 pub use conv2d::{Conv2d, ConvConfig};
 pub use frozen_conv::{Finish, FrozenConv, FrozenPass};
+pub use frozen_linear::{FrozenLinear, LinearFinish};
 pub use gelu::Gelu;
 pub use l2_normalise::L2Normalise;
 pub use layer_norm::{LayerNorm, LayerNormConfig};
+pub use layer_scale::LayerScale;
 pub use linear::Linear;
 pub use normed::{ConvInput, Normed, Shortcut};
+pub use patch_embed::PatchEmbed;
 pub use pool::{PoolConfig, avg_pool, global_mean, max_pool};
+pub use position_embedding::{PositionEmbedding, resize_position_embedding};
 pub use resize::{resize_bilinear, upsample_nearest};
 pub use softmax::Softmax;
+pub use tokens::{prepend_tokens, take_tokens};
 
 /// The values of a contiguous operand.
 fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {

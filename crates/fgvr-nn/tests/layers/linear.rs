@@ -85,10 +85,36 @@ fn wrong_shapes_are_errors() {
     let vb = Parameters::new(1).builder(DType::F32, &Device::Cpu);
     let linear = Linear::new(4, 3, false, vb).unwrap();
     let mut tape = Tape::recording();
-    let map = tape.input(&normal(0, (1, 4, 2, 1)), false).unwrap();
+    let map = tape.input(&normal(0, (1, 5, 2, 1)), false).unwrap();
     let error = linear.apply(&mut tape, &map).unwrap_err().to_string();
     assert!(
-        error.contains("linear: expected one place of 4 channels, found 2 x 1 of 4"),
+        error.contains("linear: expected 4 channels, found 5"),
         "{error}"
     );
+}
+
+#[test]
+fn each_place_of_a_map_goes_through_the_layer_with_the_gradient_of_differences() {
+    let vb = Parameters::new(1).builder(DType::F32, &Device::Cpu);
+    let linear = Linear::new(4, 3, true, vb).unwrap();
+    for (n, h, w) in [(1, 2, 1), (2, 1, 5), (2, 3, 2)] {
+        let places = h * w;
+        let reference = |x: &[Vec<f64>]| -> Vec<f64> {
+            let (x, weight, bias) = (&x[0], &x[1], &x[2]);
+            (0..n * 3 * places)
+                .map(|i| {
+                    let (image, o, place) = (i / (3 * places), i / places % 3, i % places);
+                    let at = |k: usize| x[(image * 4 + k) * places + place];
+                    (0..4).map(|k| weight[o * 4 + k] * at(k)).sum::<f64>() + bias[o]
+                })
+                .collect()
+        };
+        check(
+            "linear per place",
+            &normal(2, (n, 4, h, w)),
+            &[linear.weight(), linear.bias().unwrap()],
+            |t, x| linear.apply(t, x),
+            reference,
+        );
+    }
 }

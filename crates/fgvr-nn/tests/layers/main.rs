@@ -14,3 +14,4 @@ mod places;
 mod shapes;
 mod support;
 mod tokens;
+mod vit;

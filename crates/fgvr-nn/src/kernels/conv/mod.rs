@@ -32,6 +32,7 @@ mod blocks;
 mod direct;
 mod gather;
 mod lanes;
+mod matrix;
 mod pack;
 mod packed;
 mod shape;
@@ -43,6 +44,7 @@ mod winograd;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::matrix::{PackedMatrix, Rows};
 pub use self::packed::Packed;
 pub use self::shape::ConvShape;
 pub use self::weight_gradient::WeightGradient;

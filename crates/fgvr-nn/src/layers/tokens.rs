@@ -1,0 +1,101 @@
+//! Sequences of tokens, (N, 1, T, C) on the tape.
+
+use std::ops::Range;
+
+use candle_core::{Result, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::kernels::rows;
+use crate::tape::with_values;
+use crate::{Buffer, Map, Tape};
+
+/// The places of `x` (N, H, W, C) as one sequence, with the learnt `tokens`, each (1, k, C), before
+/// those of every image: (N, 1, k + .. + H*W, C).
+///
+/// # Errors
+/// Tokens of another shape.
+pub fn prepend_tokens(tape: &mut Tape, x: &Map, tokens: &[&Tensor]) -> Result<Map> {
+    let [n, h, w, c] = x.shape;
+    let mut prefix = Vec::new();
+    for token in tokens {
+        match *token.dims() {
+            [1, _, channels] if channels == c => {}
+            _ => bail!(
+                "prepend_tokens: expected (1, k, {c}), found {:?}",
+                token.dims()
+            ),
+        }
+        with_values(token, |values| prefix.extend_from_slice(values))?;
+    }
+    let (before, rest) = (prefix.len(), h * w * c);
+    let mut y = Buffer::scratch(n * (before + rest));
+    y.par_chunks_mut((before + rest).max(1))
+        .zip(x.data.par_chunks(rest.max(1)))
+        .for_each(|(y, x)| {
+            let (first, last) = y.split_at_mut(before);
+            first.copy_from_slice(&prefix);
+            last.copy_from_slice(x);
+        });
+    let y = tape.map([n, 1, before / c.max(1) + h * w, c], y);
+    let id = x.id;
+    let tokens: Vec<Tensor> = tokens.iter().map(|token| (*token).clone()).collect();
+    tape.push(&y, move |dy, gradients| {
+        let mut dx = Buffer::scratch(n * rest);
+        let mut of_prefix = vec![0f64; before];
+        let images = dy.chunks((before + rest).max(1));
+        for (dy, dx) in images.zip(dx.chunks_mut(rest.max(1))) {
+            dx.copy_from_slice(&dy[before..]);
+            let sums = of_prefix.iter_mut().zip(dy);
+            sums.for_each(|(sum, d)| *sum += f64::from(*d));
+        }
+        let mut of_prefix = of_prefix.iter().map(|sum| *sum as f32);
+        for token in &tokens {
+            let of_token = of_prefix.by_ref().take(token.elem_count()).collect();
+            gradients.add_parameter(token, of_token)?;
+        }
+        gradients.add(id, dx);
+        Ok(())
+    });
+    Ok(y)
+}
+
+/// Tokens `range` of each sequence of (N, 1, T, C), as a map of `places` = (h, w).
+///
+/// # Errors
+/// A map of more than one row, tokens that it does not have, or as many as do not fill `places`.
+pub fn take_tokens(
+    tape: &mut Tape,
+    x: &Map,
+    range: Range<usize>,
+    (h, w): (usize, usize),
+) -> Result<Map> {
+    let [n, rows, tokens, c] = x.shape;
+    if rows != 1 || range.end > tokens || range.start > range.end || range.len() != h * w {
+        bail!(
+            "take_tokens: {range:?} as {h} x {w} of a map of {rows} x {tokens}; expected one row that \
+             has these tokens"
+        );
+    }
+    let (of_image, range) = (tokens * c, range.start * c..range.end * c);
+    let mut y = Buffer::scratch(n * range.len());
+    let images = x.data.chunks(of_image.max(1));
+    for (y, x) in y.chunks_mut(range.len().max(1)).zip(images) {
+        y.copy_from_slice(&x[range.clone()]);
+    }
+    let y = tape.map([n, h, w, c], y);
+    let id = x.id;
+    tape.push(&y, move |dy, gradients| {
+        // Most of a sequence, or a token of it, is taken: what is there already is added to.
+        let mut dx = match gradients.take(id) {
+            Some(dx) => dx,
+            None => Buffer::zeros(n * of_image),
+        };
+        let images = dx.chunks_mut(of_image.max(1));
+        for (dx, dy) in images.zip(dy.chunks(range.len().max(1))) {
+            rows::add(&mut dx[range.clone()], dy);
+        }
+        gradients.add(id, dx);
+        Ok(())
+    });
+    Ok(y)
+}
