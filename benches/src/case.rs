@@ -1,6 +1,7 @@
 //! What can be timed, by name.
 
 use anyhow::{Result, bail};
+use fgvr_encoder::{Architecture, EncoderConfig, Network};
 
 use crate::embed::Embed;
 use crate::micro::Micro;
@@ -24,8 +25,8 @@ pub(crate) trait Case {
 /// A network, the side of its images and their number: `resnet50-224-b16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size {
-    /// 18 or 50.
-    pub(crate) depth: usize,
+    /// Which network, by torchvision's or timm's name.
+    pub(crate) network: Architecture,
     /// Pixels.
     pub(crate) side: usize,
     /// Images.
@@ -33,6 +34,15 @@ pub(crate) struct Size {
 }
 
 impl Size {
+    /// The published network, for images of this size.
+    pub(crate) fn encoder(&self) -> Result<EncoderConfig> {
+        let mut config = EncoderConfig::from(self.network);
+        if let Network::Vit(_) = config.network()? {
+            config.image_size = Some(self.side);
+        }
+        Ok(config)
+    }
+
     pub(crate) fn parse(name: &str) -> Result<Self> {
         let parts: Vec<&str> = name.split('-').collect();
         let number = |text: &str, prefix: &str| {
@@ -40,13 +50,14 @@ impl Size {
             digits.parse::<usize>().ok().filter(|number| *number > 0)
         };
         if let [network, side, batch] = parts[..]
-            && let (Some(depth), Some(side), Some(batch)) = (
-                number(network, "resnet"),
-                number(side, ""),
-                number(batch, "b"),
-            )
+            && let (Ok(network), Some(side), Some(batch)) =
+                (network.parse(), number(side, ""), number(batch, "b"))
         {
-            return Ok(Self { depth, side, batch });
+            return Ok(Self {
+                network,
+                side,
+                batch,
+            });
         }
         bail!("`{name}` is no size; expected one such as resnet50-224-b16");
     }
@@ -72,7 +83,10 @@ mod tests {
     #[test]
     fn a_size_is_read_and_a_wrong_one_named() {
         let size = Size::parse("resnet50-224-b16").unwrap();
-        assert_eq!((size.depth, size.side, size.batch), (50, 224, 16));
+        assert_eq!(
+            (size.network, size.side, size.batch),
+            (Architecture::ResNet50, 224, 16)
+        );
         for wrong in [
             "",
             "resnet50",
@@ -99,7 +113,11 @@ mod tests {
 
     #[test]
     fn small_networks_train_and_embed() {
-        for name in ["train/resnet18-32-b2", "embed/resnet18-32-b2"] {
+        for name in [
+            "train/resnet18-32-b2",
+            "embed/resnet18-32-b2",
+            "embed/vit_tiny_patch16_224-32-b2",
+        ] {
             let mut case = prepare(name).unwrap();
             assert_eq!(case.images(), 2);
             case.step().unwrap();

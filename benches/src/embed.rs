@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
-use fgvr_encoder::{FrozenResNet, ResNet, ResNetConfig};
+use fgvr_encoder::{Backbone, FrozenBackbone};
 use fgvr_nn::Parameters;
 
 use crate::case::{Case, Size};
@@ -12,19 +12,18 @@ use crate::random;
 
 /// An encoder and a batch that stays the same.
 pub(crate) struct Embed {
-    encoder: FrozenResNet,
+    encoder: FrozenBackbone,
     images: Tensor,
     batch: usize,
 }
 
 impl Embed {
     pub(crate) fn new(size: Size) -> Result<Self> {
-        let config = ResNetConfig {
-            depth: size.depth,
-            ..ResNetConfig::resnet50()
-        };
         let parameters = Parameters::new(0);
-        let encoder = ResNet::new(&config, parameters.builder(DType::F32, &Device::Cpu))?;
+        let encoder = Backbone::new(
+            &size.encoder()?,
+            parameters.builder(DType::F32, &Device::Cpu),
+        )?;
         Ok(Self {
             encoder: encoder.freeze()?,
             images: random::images(size.batch, size.side, 0)?,

@@ -1,4 +1,5 @@
-//! The program that `cargo xtask bench` times: it prepares a case and repeats it when told to.
+//! The program that `cargo xtask bench` times and `cargo xtask parity` compares: it prepares a case and
+//! repeats it when told to, and writes down what a network makes of images.
 //!
 //! xtask runs this program and PyTorch's side by side and gives each its turn, so that both see the
 //! same state of the machine. See [`protocol`] for what is said between them.
@@ -7,7 +8,9 @@ mod case;
 mod embed;
 mod gradients;
 mod micro;
+mod parity;
 mod peak;
+mod preprocess;
 mod process;
 mod protocol;
 mod random;

@@ -9,10 +9,12 @@
 //! | `run K` | `{"seconds": s}` for each of K repetitions, then `{"done": K, "faults": n}` |
 //! | `memory` | `{"resident", "peak"}`, bytes |
 //! | `gradients SIZE FILE` | `{"gradients": SIZE, "parameters", "loss"}`, once FILE is written |
+//! | `parity NETWORK IMAGES FILE` | `{"parity": NETWORK, "tensors", "seconds"}`, once FILE is written |
+//! | `preprocess SIZE CROP_PCT INTERPOLATION FILE PHOTO` | `{"photo": PHOTO}`, once FILE is written |
 //!
 //! What goes wrong is answered by `{"error": text}`, and the next request is read. The end of the input
-//! ends the program. The scripts in `torch/` speak the same; they answer `gradients` with the errors of
-//! what stands in FILE.
+//! ends the program. The scripts in `torch/` speak the same; they answer `gradients`, `parity`
+//! and `preprocess` with the errors of what stands in FILE.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,8 @@ use fgvr_nn::kernels::simd;
 use serde_json::{Value, json};
 
 use crate::case::{Case, Size, prepare};
+use crate::parity::{self, Subject};
+use crate::preprocess::Order;
 use crate::{gradients, micro, peak, process};
 
 /// A request.
@@ -34,6 +38,8 @@ enum Request {
     Run(usize),
     Memory,
     Gradients(String, PathBuf),
+    Parity(Subject, PathBuf),
+    Preprocess(Order),
 }
 
 impl Request {
@@ -48,6 +54,14 @@ impl Request {
                 Some((size, file)) => Ok(Self::Gradients(size.to_owned(), file.trim().into())),
                 None => bail!("gradients: expected a size and a file, found `{rest}`"),
             },
+            ("parity", rest) => match rest.splitn(3, ' ').collect::<Vec<_>>()[..] {
+                [network, images, file] => Ok(Self::Parity(
+                    Subject::parse(network, images)?,
+                    file.trim().into(),
+                )),
+                _ => bail!("parity: expected a network, images and a file, found `{rest}`"),
+            },
+            ("preprocess", rest) => Ok(Self::Preprocess(Order::parse(rest)?)),
             ("run", count) => match count.parse() {
                 Ok(count) if count > 0 => Ok(Self::Run(count)),
                 _ => bail!("run: expected a number of repetitions, found `{count}`"),
@@ -134,6 +148,22 @@ fn answer(
             *case = None;
             say(out, &written(&size, &file)?)
         }
+        Request::Preprocess(order) => {
+            order.write()?;
+            say(out, &json!({ "photo": order.photo }))
+        }
+        Request::Parity(subject, file) => {
+            *case = None;
+            let written = parity::write(&subject, &file)?;
+            say(
+                out,
+                &json!({
+                    "parity": subject.architecture.name(),
+                    "tensors": written.tensors,
+                    "seconds": written.seconds,
+                }),
+            )
+        }
     }
 }
 
@@ -191,8 +221,16 @@ mod tests {
                 "a folder/file".into()
             ))
         );
+        assert_eq!(
+            parse("parity resnet18 2x32x48 a folder/file"),
+            Some(Request::Parity(
+                Subject::parse("resnet18", "2x32x48").unwrap(),
+                "a folder/file".into()
+            ))
+        );
         for wrong in [
             "",
+            "parity resnet18 2x32x48",
             "case",
             "run",
             "run 0",

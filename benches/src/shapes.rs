@@ -1,6 +1,7 @@
 //! The convolutions of the networks that are timed, each shape once.
 
 use anyhow::{Context, Result, bail};
+use fgvr_encoder::Architecture;
 use fgvr_nn::kernels::conv::ConvShape;
 
 use crate::case::Size;
@@ -8,17 +9,17 @@ use crate::case::Size;
 /// Networks whose convolutions are timed one by one.
 pub(crate) const NETWORKS: [Size; 3] = [
     Size {
-        depth: 18,
+        network: Architecture::ResNet18,
         side: 64,
         batch: 64,
     },
     Size {
-        depth: 18,
+        network: Architecture::ResNet18,
         side: 112,
         batch: 32,
     },
     Size {
-        depth: 50,
+        network: Architecture::ResNet50,
         side: 224,
         batch: 16,
     },
@@ -26,10 +27,10 @@ pub(crate) const NETWORKS: [Size; 3] = [
 
 /// The different convolutions of a residual network with the ImageNet stem, in order.
 pub(crate) fn convolutions(size: Size) -> Result<Vec<ConvShape>> {
-    let (bottleneck, blocks) = match size.depth {
-        18 => (false, [2, 2, 2, 2]),
-        50 => (true, [3, 4, 6, 3]),
-        depth => bail!("no list of convolutions for depth {depth}; there are 18 and 50"),
+    let (bottleneck, blocks) = match size.network {
+        Architecture::ResNet18 => (false, [2, 2, 2, 2]),
+        Architecture::ResNet50 => (true, [3, 4, 6, 3]),
+        other => bail!("no list of convolutions for {other}; there are resnet18 and resnet50"),
     };
     let mut found: Vec<ConvShape> = Vec::new();
     let mut add = |side: usize, c_in: usize, c_out: usize, kernel: usize, stride: usize| {
@@ -128,7 +129,7 @@ mod tests {
     #[test]
     fn resnet_50_has_its_different_convolutions() {
         let size = Size {
-            depth: 50,
+            network: Architecture::ResNet50,
             side: 224,
             batch: 1,
         };

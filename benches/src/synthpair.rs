@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use fgvr_data::Batch;
-use fgvr_encoder::{ResNetConfig, Stem};
+use fgvr_encoder::{EncoderConfig, Stem};
 use fgvr_train::{PretrainConfig, Trainer};
 
 use crate::case::{Case, Size};
@@ -27,7 +27,7 @@ pub(crate) struct SynthPairStep {
 
 impl SynthPairStep {
     pub(crate) fn new(size: Size) -> Result<Self> {
-        let mut trainer = Trainer::new(&config(size), SET as usize)?;
+        let mut trainer = Trainer::new(&config(size)?, SET as usize)?;
         fill(&mut trainer)?;
         let view = |stream| random::images(size.batch, size.side, stream);
         Ok(Self {
@@ -46,12 +46,11 @@ impl SynthPairStep {
 }
 
 /// The program's defaults but for the size, and without warm-up and the pair's augmentation.
-fn config(size: Size) -> PretrainConfig {
+fn config(size: Size) -> Result<PretrainConfig> {
     let mut config = PretrainConfig {
-        encoder: ResNetConfig {
-            depth: size.depth,
+        encoder: EncoderConfig {
             stem: Stem::Small,
-            ..ResNetConfig::resnet50()
+            ..size.encoder()?
         },
         ..PretrainConfig::default()
     };
@@ -62,7 +61,7 @@ fn config(size: Size) -> PretrainConfig {
     config.synthpair.warm_up = 0.;
     config.synthpair.ramp = 0.;
     config.synthpair.augment_pair = false;
-    config
+    Ok(config)
 }
 
 /// Puts random keys into the queues and random features into the bank, as far as they go.
@@ -144,7 +143,7 @@ mod tests {
     #[test]
     fn every_step_has_a_pair_and_a_full_queue() {
         let size = Size {
-            depth: 10,
+            network: fgvr_encoder::Architecture::ResNet10,
             side: 32,
             batch: 4,
         };

@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{Linear, Module, linear};
-use fgvr_encoder::{ResNet, ResNetConfig};
+use fgvr_encoder::Backbone;
 use fgvr_nn::optim::{Sgd, SgdConfig};
 use fgvr_nn::{Encoder, NormMode, Parameters};
 
@@ -19,7 +19,7 @@ const LEARNING_RATE: f64 = 0.01;
 /// A network with its classifier, and a batch that stays the same.
 pub(crate) struct Train {
     parameters: Parameters,
-    encoder: ResNet,
+    encoder: Backbone,
     classifier: Linear,
     sgd: Sgd,
     images: Tensor,
@@ -28,13 +28,9 @@ pub(crate) struct Train {
 
 impl Train {
     pub(crate) fn new(size: Size) -> Result<Self> {
-        let config = ResNetConfig {
-            depth: size.depth,
-            ..ResNetConfig::resnet50()
-        };
         let parameters = Parameters::new(0);
         let vb = parameters.builder(DType::F32, &Device::Cpu);
-        let encoder = ResNet::new(&config, vb.clone())?;
+        let encoder = Backbone::new(&size.encoder()?, vb.clone())?;
         let classifier = linear(encoder.width(), CLASSES, vb.pp("fc"))?;
         let labels: Vec<u32> = (0..size.batch as u32)
             .map(|i| i * 37 % CLASSES as u32)

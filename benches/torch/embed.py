@@ -16,11 +16,16 @@ class Embed:
         self.bf16 = mode == "bf16"
         self.images = batch
         self.x = torch.randn(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
-        model = getattr(torchvision.models, network)()
-        model.fc = torch.nn.Identity()
-        model = model.eval().requires_grad_(False)
-        if mode != "channels_last":
-            model = fuse(model)
+        if network.startswith("vit_"):
+            import timm  # whose vision transformers have no batch norm to fold
+
+            model = timm.create_model(network, num_classes=0, img_size=side).eval().requires_grad_(False)
+        else:
+            model = getattr(torchvision.models, network)()
+            model.fc = torch.nn.Identity()
+            model = model.eval().requires_grad_(False)
+            if mode != "channels_last":
+                model = fuse(model)
         self.model = model.to(memory_format=torch.channels_last)
         if mode == "compiled":
             torch._inductor.config.freezing = True

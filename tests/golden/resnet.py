@@ -16,8 +16,8 @@ eval-mode `pooled` and `map` with the initial running statistics, and the eval-m
 means over places. Gradients of more than 600 values are stored as their first 64 values, their
 norm, and four sums with signs from a hash, under `name#first`, `name#norm`, `name#signed`.
 
-Beside it, `resnet_names.txt` lists name and shape of each entry of torchvision's ResNet-18, 34 and
-50, without the classifier.
+Beside it, `resnet_names.txt` lists name and shape of each entry of torchvision's ResNet-18, 34, 50
+and 101 and of its wide ResNet-50, without the classifier.
 """
 
 import math
@@ -201,7 +201,7 @@ def main(path):
     print(Path(path).stat().st_size, "bytes")
 
     lines = []
-    for model in ("resnet18", "resnet34", "resnet50"):
+    for model in ("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2"):
         for name, tensor in getattr(torchvision.models, model)().state_dict().items():
             if not name.startswith("fc.") and not name.endswith("num_batches_tracked"):
                 lines.append(f"{model} {name} {','.join(map(str, tensor.shape))}\n")

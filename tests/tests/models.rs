@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use fgvr_decoder::{ConvDecoder, DecoderConfig, reconstruction_loss};
-use fgvr_encoder::{ResNet, ResNetConfig, Stem};
+use fgvr_encoder::{ResNet, ResNetConfig, Stem, Vit, VitConfig};
 use fgvr_nn::{Decoder, Encoder, NormMode, Parameters};
 use fgvr_testkit::{normal, uniform};
 
-const DEPTHS: [usize; 5] = [10, 14, 18, 34, 50];
+const DEPTHS: [usize; 6] = [10, 14, 18, 34, 50, 101];
 
 type Bits = BTreeMap<String, Vec<u32>>;
 
@@ -31,22 +31,41 @@ fn by_name(parameters: &Parameters, gradients: &GradStore) -> BTreeMap<String, T
         .collect()
 }
 
-fn encoder(depth: usize, stem: Stem) -> Model {
+fn resnet(depth: usize, stem: Stem) -> Model {
     let config = ResNetConfig {
         depth,
         width: 4,
         stem,
-        zero_init_residual: false,
+        ..ResNetConfig::default()
     };
-    let parameters = Parameters::new(3);
-    let build = || ResNet::new(&config, parameters.builder(DType::F32, &Device::Cpu)).unwrap();
-    let (model, twin) = (build(), build()); // the same variables
     // A last map of 3x2 places.
     let images = normal(4, (3, 3, 3 * config.stride(), 2 * config.stride()));
+    let name = format!("resnet{depth} {stem:?}");
+    encoder(name, images, |parameters| {
+        ResNet::new(&config, parameters.builder(DType::F32, &Device::Cpu)).unwrap()
+    })
+}
+
+/// At the size it was built for or, wider than high, at another.
+fn vit(config: &VitConfig, name: &str, [h, w]: [usize; 2]) -> Model {
+    let images = normal(4, (3, 3, h, w));
+    let name = format!("{name} {h} x {w}");
+    encoder(name, images, |parameters| {
+        Vit::new(config, parameters.builder(DType::F32, &Device::Cpu)).unwrap()
+    })
+}
+
+fn encoder<E: Encoder + Send + Sync + 'static>(
+    name: String,
+    images: Tensor,
+    build: impl Fn(&Parameters) -> E,
+) -> Model {
+    let parameters = Parameters::new(3);
+    let (model, twin) = (build(&parameters), build(&parameters)); // the same variables
     let batch = images.clone();
     let handle = parameters.clone();
     Model {
-        name: format!("resnet{depth} {stem:?}"),
+        name,
         parameters,
         pass: Box::new(move |norm| {
             let (features, tape) = model.forward_train(&images, norm).unwrap();
@@ -93,9 +112,27 @@ fn decoder(size: usize, stride: usize) -> Model {
 fn models() -> Vec<Model> {
     let encoders = DEPTHS.into_iter().flat_map(|depth| {
         let stems = [Stem::Small, Stem::ImageNet];
-        stems.map(|stem| encoder(depth, stem))
+        stems.map(|stem| resnet(depth, stem))
     });
-    encoders.chain([decoder(32, 16), decoder(64, 32)]).collect()
+    let small = VitConfig {
+        patch_size: 8,
+        image_size: 24,
+        width: 24,
+        depth: 2,
+        ..VitConfig::tiny_patch16()
+    };
+    let registers = VitConfig {
+        patch_size: 8,
+        image_size: 24,
+        ..small.clone().dinov2().with_registers(2)
+    };
+    let transformers = [
+        vit(&small, "vit", [24, 24]),
+        vit(&registers, "vit with registers and layer scale", [24, 24]),
+        vit(&registers, "vit with registers and layer scale", [16, 40]),
+    ];
+    let decoders = [decoder(32, 16), decoder(64, 32)];
+    encoders.chain(transformers).chain(decoders).collect()
 }
 
 fn bits<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)>) -> Bits {
@@ -200,6 +237,7 @@ fn zero_init_makes_every_block_start_as_its_shortcut() {
         width: 4,
         stem: Stem::Small,
         zero_init_residual: true,
+        ..ResNetConfig::default()
     };
     let parameters = Parameters::new(1);
     let model = ResNet::new(&config, parameters.builder(DType::F32, &Device::Cpu)).unwrap();

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fgvr_data::augment::{ViewKey, augment, moco_v2};
+use fgvr_data::augment::{EvaluationView, ViewKey, augment, moco_v2};
 use fgvr_data::{
     DataConfig, Dataset, Image, Loader, LoaderConfig, Normalisation, Position, Splits, Transform,
     load_batch, open,
@@ -79,6 +79,7 @@ fn thirty_two_photos_decode_to_finite_images_that_differ() {
     let test = splits.test.unwrap();
     for split in [&splits.train, &test] {
         let indices = spread(&**split, 16);
+        let view = EvaluationView::of_ratio(64, 256. / 224.);
         for &index in &indices {
             let Image {
                 width,
@@ -88,7 +89,7 @@ fn thirty_two_photos_decode_to_finite_images_that_differ() {
             assert!(width.min(height) >= 32, "{}", split.id(index));
             assert_eq!(pixels.len(), 3 * width * height);
         }
-        let loaded = load_batch(&**split, &indices, 64, 256. / 224.).unwrap();
+        let loaded = load_batch(&**split, &indices, &view, &Normalisation::imagenet()).unwrap();
         assert!(loaded.unreadable.is_empty(), "{:?}", loaded.unreadable);
         assert_eq!(loaded.indices, indices);
         let images = loaded.images.unwrap();

@@ -51,7 +51,7 @@ impl Run {
             depth: 10,
             width: 8,
             stem: Stem::Small,
-            zero_init_residual: false,
+            ..ResNetConfig::default()
         };
         let network = || {
             let parameters = Parameters::new(SEED);

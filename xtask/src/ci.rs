@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::command::Cargo;
 use crate::nearest::nearest;
 use crate::summary::{End, shown, summary};
-use crate::{cross, tidy, workspace};
+use crate::{cross, interchange, tidy, workspace};
 
 /// One stage of the checks.
 struct Stage {
@@ -23,8 +23,19 @@ enum Work {
     Tidy,
     /// Calls of cargo, one after another.
     Cargo(Vec<Cargo>),
+    /// The round trips of weights, in this process.
+    Interchange,
     /// What to say instead of running it.
     Skip(String),
+}
+
+/// How a stage ended.
+enum Outcome {
+    Passed,
+    /// Why it did not run.
+    Skipped(String),
+    /// The command that repeats what failed.
+    Failed(String),
 }
 
 /// Runs the stages named in `chosen`, or all; stops at the first that fails.
@@ -42,21 +53,24 @@ pub(crate) fn run(chosen: &[String]) -> Result<ExitCode> {
             stage.about
         );
         let begun = Instant::now();
-        if let Work::Skip(reason) = &stage.work {
-            eprintln!("    SKIPPED: {reason}");
-            times.push((stage.name.as_str(), begun.elapsed(), End::Skipped));
-            continue;
-        }
-        let repeat = stage.run(&root)?;
+        let outcome = stage.run(&root)?;
         let took = begun.elapsed();
-        if let Some(repeat) = repeat {
-            times.push((stage.name.as_str(), took, End::Failed));
-            eprintln!("\n{}", summary(&times, start.elapsed()));
-            eprintln!("{} failed; to repeat it: {repeat}", stage.name);
-            return Ok(ExitCode::FAILURE);
+        match outcome {
+            Outcome::Passed => {
+                times.push((stage.name.as_str(), took, End::Passed));
+                eprintln!("    {} passed in {}", stage.name, shown(took));
+            }
+            Outcome::Skipped(reason) => {
+                times.push((stage.name.as_str(), took, End::Skipped));
+                eprintln!("    SKIPPED: {reason}");
+            }
+            Outcome::Failed(repeat) => {
+                times.push((stage.name.as_str(), took, End::Failed));
+                eprintln!("\n{}", summary(&times, start.elapsed()));
+                eprintln!("{} failed; to repeat it: {repeat}", stage.name);
+                return Ok(ExitCode::FAILURE);
+            }
         }
-        times.push((stage.name.as_str(), took, End::Passed));
-        eprintln!("    {} passed in {}", stage.name, shown(took));
     }
     eprintln!("\n{}", summary(&times, start.elapsed()));
     Ok(ExitCode::SUCCESS)
@@ -71,26 +85,36 @@ impl Stage {
         }
     }
 
-    /// Runs the stage; gives the command that repeats what failed.
-    fn run(&self, root: &Path) -> Result<Option<String>> {
+    fn run(&self, root: &Path) -> Result<Outcome> {
         match &self.work {
             Work::Tidy => {
                 let problems = tidy::check(root)?;
                 for problem in &problems {
                     eprintln!("{problem}");
                 }
-                Ok((!problems.is_empty()).then(|| "cargo xtask tidy".to_string()))
+                Ok(match problems.is_empty() {
+                    true => Outcome::Passed,
+                    false => Outcome::Failed("cargo xtask tidy".to_string()),
+                })
             }
             Work::Cargo(calls) => {
                 for call in calls {
                     eprintln!("    {call}");
                     if !call.run(root)?.success() {
-                        return Ok(Some(call.to_string()));
+                        return Ok(Outcome::Failed(call.to_string()));
                     }
                 }
-                Ok(None)
+                Ok(Outcome::Passed)
             }
-            Work::Skip(_) => Ok(None),
+            Work::Interchange => Ok(match interchange::round_trips(root) {
+                Ok(None) => Outcome::Passed,
+                Ok(Some(reason)) => Outcome::Skipped(reason),
+                Err(error) => {
+                    eprintln!("{error:#}");
+                    Outcome::Failed("cargo xtask interchange".to_string())
+                }
+            }),
+            Work::Skip(reason) => Ok(Outcome::Skipped(reason.clone())),
         }
     }
 }
@@ -128,6 +152,11 @@ fn stages(root: &Path) -> Result<Vec<Stage>> {
             "documentation without warnings",
             vec![doc(&["--workspace"])],
         ),
+        Stage {
+            name: "interchange".to_string(),
+            about: "weights go to timm, torchvision and transformers, and back",
+            work: Work::Interchange,
+        },
         Stage {
             name: "cross".to_string(),
             about: "the kernels compile for another architecture",
@@ -230,8 +259,16 @@ mod tests {
     fn the_stages_cover_the_workspace_and_each_crate_alone() {
         let stages = stages(&workspace::root().unwrap()).unwrap();
         let names = names(&stages);
-        let first = ["format", "tidy", "clippy", "test", "doc", "cross"];
-        assert_eq!(names[..6], first);
+        let first = [
+            "format",
+            "tidy",
+            "clippy",
+            "test",
+            "doc",
+            "interchange",
+            "cross",
+        ];
+        assert_eq!(names[..7], first);
         for name in ["fgvr-nn", "fgvr-gradcam", "fgvr-train", "fgvr-testkit"] {
             assert!(names.contains(&name), "{names:?}");
         }

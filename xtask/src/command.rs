@@ -1,10 +1,11 @@
 //! Commands that can be shown as one would type them.
 
 use std::fmt;
-use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 /// A call of cargo with its arguments and environment.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,6 +85,35 @@ impl fmt::Display for Cargo {
     }
 }
 
+/// Builds a program by `cargo build` with these arguments and says where it lies.
+pub(crate) fn executable(root: &Path, args: &[&str], name: &str) -> Result<PathBuf> {
+    let format = "--message-format=json-render-diagnostics";
+    let cargo = Cargo::new([&["build"], args, &[format]].concat());
+    eprintln!("{cargo}");
+    let output = cargo
+        .command()
+        .current_dir(root)
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot run `{cargo}`"))?;
+    if !output.status.success() {
+        bail!("`{cargo}` failed; see above");
+    }
+    named(&String::from_utf8_lossy(&output.stdout), name)
+        .with_context(|| format!("`{cargo}` names no program {name}"))
+}
+
+/// The program called `name` among cargo's messages.
+fn named(messages: &str, name: &str) -> Option<PathBuf> {
+    let mut messages = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    messages.find_map(|message| {
+        let path = message["executable"].as_str()?;
+        (message["target"]["name"] == name).then(|| PathBuf::from(path))
+    })
+}
+
 /// `text` as a shell takes it for one word.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
@@ -107,5 +137,18 @@ mod tests {
         );
         let call = Cargo::new(["run"]).args(&["a b".into(), "it's".into(), String::new()]);
         assert_eq!(call.to_string(), r"cargo run 'a b' 'it'\''s' ''");
+    }
+
+    #[test]
+    fn the_program_is_found_among_cargos_messages() {
+        let messages = "{\"target\": {\"name\": \"x\"}, \"executable\": null}\nnoise\n\
+            {\"target\": {\"name\": \"fgvr-bench\"}, \"executable\": \"a/fgvr-bench\"}\n\
+            {\"reason\": \"build-finished\"}";
+        assert_eq!(
+            named(messages, "fgvr-bench"),
+            Some(PathBuf::from("a/fgvr-bench"))
+        );
+        assert_eq!(named("{}", "fgvr-bench"), None);
+        assert_eq!(named(messages, "x"), None);
     }
 }

@@ -17,6 +17,26 @@ const COMMANDS: &[Entry] = &[
         "cargo xtask eval --run runs/photos",
     ),
     Entry(
+        "embed [args]",
+        "write the features of photos to a file, by a run's encoder or anyone's weights",
+        "cargo xtask embed --run runs/photos --data photos --out photos.npz",
+    ),
+    Entry(
+        "export [args]",
+        "write a run's encoder for timm, torchvision and transformers",
+        "cargo xtask export --run runs/photos --to my-encoder",
+    ),
+    Entry(
+        "publish [args]",
+        "put an export on the Hub",
+        "cargo xtask publish --dir my-encoder --to me/my-encoder",
+    ),
+    Entry(
+        "weights inspect SRC",
+        "say what pretrained weights hold",
+        "cargo xtask weights inspect hf:timm/resnet50.a1_in1k",
+    ),
+    Entry(
         "plan [args]",
         "say what a training run would need, without running it",
         "cargo xtask plan --data photos",
@@ -37,9 +57,24 @@ const COMMANDS: &[Entry] = &[
         "cargo xtask bench train --against torch",
     ),
     Entry(
+        "parity [args]",
+        "compare every architecture's features and gradients with timm's; --help says more",
+        "cargo xtask parity --only resnet18",
+    ),
+    Entry(
+        "interchange",
+        "take weights to timm, torchvision and transformers, and back; --help says more",
+        "cargo xtask interchange",
+    ),
+    Entry(
         "test [args]",
         "run all tests (arguments: those of `cargo test`); --sanitize: the kernels' under AddressSanitizer",
         "cargo xtask test -p fgvr-nn conv",
+    ),
+    Entry(
+        "fuzz [targets]",
+        "feed the readers of weights with damaged files; --minutes N, and --help says more",
+        "cargo xtask fuzz --minutes 60",
     ),
     Entry(
         "ci [stages]",
@@ -95,10 +130,9 @@ mod tests {
     fn an_unknown_command_names_the_nearest_and_lists_all() {
         let text = unknown("pretrian");
         assert!(text.contains("did you mean `pretrain`?"), "{text}");
-        assert!(
-            text.contains("pretrain, eval, plan, calibrate, sheet, bench, test, ci, tidy, help"),
-            "{text}"
-        );
+        let all = "pretrain, eval, embed, export, publish, weights, plan, calibrate, sheet, bench, parity, \
+                   interchange, test, fuzz, ci, tidy, help";
+        assert!(text.contains(all), "{text}");
         assert!(!unknown("frobnicate").contains("did you mean"));
     }
 

@@ -4,11 +4,20 @@ mod bench;
 mod ci;
 mod command;
 mod cross;
+mod fuzz;
 mod help;
+mod interchange;
 mod nearest;
+mod page;
+mod parity;
 mod program;
+mod progress;
+mod python;
 mod sanitize;
+mod scratch;
+mod server;
 mod summary;
+mod table;
 mod test;
 mod tidy;
 mod toolchain;
@@ -24,10 +33,15 @@ fn main() -> ExitCode {
     };
     let args: Vec<String> = args.collect();
     let result = match name.as_str() {
-        "pretrain" | "eval" | "plan" | "calibrate" => program::run(&name, &args),
+        "pretrain" | "eval" | "embed" | "export" | "publish" | "weights" | "plan" | "calibrate" => {
+            program::run(&name, &args)
+        }
         "sheet" => program::sheet(&args),
         "bench" => bench::run(&args),
+        "parity" => parity::run(&args),
+        "interchange" => interchange::run(&args),
         "test" => test::run(&args),
+        "fuzz" => fuzz::run(&args),
         "ci" => ci::run(&args),
         "tidy" => tidy::run(&args),
         "help" | "--help" | "-h" => {

@@ -1,5 +1,5 @@
-//! `cargo xtask pretrain`, `eval`, `plan` and `calibrate`: the program `fgvr`, built for release; and
-//! `cargo xtask sheet`, an example of `fgvr-data`.
+//! `cargo xtask pretrain`, `eval`, `embed` and the other commands of the program `fgvr`, built
+//! for release; and `cargo xtask sheet`, an example of `fgvr-data`.
 
 use std::process::ExitCode;
 

@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use crate::augment::evaluate_transform;
+use crate::augment::EvaluationView;
 use crate::{Dataset, Error, Image, Normalisation, Quarantined};
 
 /// The images that could be read of those asked for, and why the others could not.
@@ -17,8 +17,7 @@ pub struct Loaded {
     pub unreadable: Vec<Quarantined>,
 }
 
-/// The images at `indices`, each as [`evaluate_transform`] makes it with ImageNet's normalisation.
-/// The shorter side is resized to `resize_ratio` times `size`; then the centre is cut out.
+/// The images at `indices` as `view` shows them, normalised.
 ///
 /// Evaluation substitutes nothing: an image that cannot be read is left out and listed.
 ///
@@ -27,19 +26,19 @@ pub struct Loaded {
 pub fn load_batch(
     dataset: &dyn Dataset,
     indices: &[usize],
-    size: usize,
-    resize_ratio: f64,
+    view: &EvaluationView,
+    norm: &Normalisation,
 ) -> Result<Loaded, Error> {
+    let size = view.size;
     if size == 0 {
         let message = "load_batch: images of size 0, expected at least 1".to_owned();
         return Err(Error::Tensor(candle_core::Error::Msg(message)));
     }
-    let norm = Normalisation::imagenet();
     let views: Vec<Result<Vec<f32>, Error>> = indices
         .par_iter()
         .map(|&index| {
             let image = load_whole(dataset, index)?;
-            Ok(evaluate_transform(&image, size, resize_ratio, &norm))
+            Ok(view.apply(&image, norm))
         })
         .collect();
     let mut values = Vec::with_capacity(indices.len() * 3 * size * size);
@@ -104,8 +103,9 @@ mod tests {
         }
         std::fs::write(folder.path().join("3.png"), "no picture").unwrap();
         let photos = Folder::new(folder.path(), Labels::None, 1000).unwrap();
+        let view = EvaluationView::of_ratio(8, crate::augment::RESIZE_RATIO);
         let load =
-            |indices: &[usize]| load_batch(&photos, indices, 8, crate::augment::RESIZE_RATIO);
+            |indices: &[usize]| load_batch(&photos, indices, &view, &Normalisation::imagenet());
         let batch = load(&[2, 0, 2]).unwrap().images.unwrap();
         assert_eq!(batch.dims(), [3, 3, 8, 8]);
         let unit = Normalisation::imagenet().undo(&batch).unwrap();

@@ -5,6 +5,7 @@ use candle_nn::VarBuilder;
 use fgvr_nn::layers::{BatchNormConfig, ConvConfig, ConvInput, ConvNorm, Shortcut};
 use fgvr_nn::{Map, NormMode, Tape};
 
+use crate::ResNetConfig;
 use crate::config::BlockKind;
 use crate::frozen::FrozenBlock;
 
@@ -39,28 +40,27 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// A block from `c_in` to `base * expansion` channels.
+    /// A block of `kind` from `c_in` to `base * expansion` channels.
     pub(crate) fn new(
+        config: &ResNetConfig,
         kind: BlockKind,
-        c_in: usize,
-        base: usize,
+        [c_in, base]: [usize; 2],
         stride: usize,
-        zero_init_last_norm: bool,
         vb: VarBuilder,
     ) -> Result<Self> {
-        let c_out = base * kind.expansion();
+        let (c_out, inner) = (base * kind.expansion(), config.inner_width(base));
         // (channels, kernel, stride) of each convolution
         let layers = match kind {
             BlockKind::Basic => vec![([c_in, base], 3, stride), ([base, c_out], 3, 1)],
             BlockKind::Bottleneck => vec![
-                ([c_in, base], 1, 1),
-                ([base, base], 3, stride),
-                ([base, c_out], 1, 1),
+                ([c_in, inner], 1, 1),
+                ([inner, inner], 3, stride),
+                ([inner, c_out], 1, 1),
             ],
         };
         let plain = BatchNormConfig::default();
         let last_norm = BatchNormConfig {
-            initial_weight: if zero_init_last_norm { 0. } else { 1. },
+            initial_weight: if config.zero_init_residual { 0. } else { 1. },
             ..BatchNormConfig::default()
         };
         let count = layers.len();

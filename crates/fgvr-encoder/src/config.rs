@@ -5,6 +5,9 @@ use crate::Error;
 /// Widest net accepted: 2048 base channels end in 65,536.
 const MAX_WIDTH: usize = 2048;
 
+/// [`ResNetConfig::base_width`] of all published nets but the wide ones.
+const BASE_WIDTH: usize = 64;
+
 /// How an image enters the network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
@@ -21,6 +24,17 @@ pub enum Stem {
     /// 3x3 convolution of stride 2 and no pooling, total stride 16: for images of at most about
     /// 96 px, where the other stem leaves a map of 2x2 places.
     Small,
+}
+
+impl Stem {
+    /// Its name in a settings file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ImageNet => "imagenet",
+            Self::Small => "small",
+        }
+    }
 }
 
 /// The two kinds of residual block.
@@ -57,11 +71,14 @@ impl BlockKind {
     serde(deny_unknown_fields, default)
 )]
 pub struct ResNetConfig {
-    /// 10, 18, 34 (basic blocks) or 14, 50 (bottlenecks). 10 and 14 have one block a stage.
+    /// 10, 18, 34 (basic blocks) or 14, 50, 101 (bottlenecks). 10 and 14 have one block a stage.
     pub depth: usize,
     /// Channels of the stem and of the first stage before expansion; each stage doubles them. 64 in
     /// the published networks.
     pub width: usize,
+    /// Channels of a bottleneck's 3x3 convolution where its stage has 64 before expansion: 64, or 128
+    /// in the wide networks (arXiv:1605.07146). Basic blocks have 64 alone.
+    pub base_width: usize,
     /// How an image enters.
     pub stem: Stem,
     /// Starts the last norm of every block at weight zero, so that every block starts as the
@@ -82,6 +99,7 @@ impl ResNetConfig {
         Self {
             depth: 50,
             width: 64,
+            base_width: BASE_WIDTH,
             stem: Stem::ImageNet,
             zero_init_residual: false,
         }
@@ -99,7 +117,7 @@ impl ResNetConfig {
     /// Checks what [`ResNet::new`](crate::ResNet::new) needs.
     ///
     /// # Errors
-    /// [`Error::UnknownDepth`], [`Error::Width`].
+    /// [`Error::UnknownDepth`], [`Error::Width`], [`Error::BaseWidth`].
     pub fn validate(&self) -> Result<(), Error> {
         self.layout().map(drop)
     }
@@ -108,7 +126,7 @@ impl ResNetConfig {
     #[must_use]
     pub fn out_channels(&self) -> usize {
         let expansion = match self.depth {
-            14 | 50 => BlockKind::Bottleneck.expansion(),
+            14 | 50 | 101 => BlockKind::Bottleneck.expansion(),
             _ => BlockKind::Basic.expansion(),
         };
         self.width.saturating_mul(8 * expansion)
@@ -131,14 +149,31 @@ impl ResNetConfig {
                 max: MAX_WIDTH,
             });
         }
-        match self.depth {
-            10 => Ok((BlockKind::Basic, [1; 4])),
-            14 => Ok((BlockKind::Bottleneck, [1; 4])),
-            18 => Ok((BlockKind::Basic, [2; 4])),
-            34 => Ok((BlockKind::Basic, [3, 4, 6, 3])),
-            50 => Ok((BlockKind::Bottleneck, [3, 4, 6, 3])),
-            found => Err(Error::UnknownDepth { found }),
+        let (kind, blocks) = match self.depth {
+            10 => (BlockKind::Basic, [1; 4]),
+            14 => (BlockKind::Bottleneck, [1; 4]),
+            18 => (BlockKind::Basic, [2; 4]),
+            34 => (BlockKind::Basic, [3, 4, 6, 3]),
+            50 => (BlockKind::Bottleneck, [3, 4, 6, 3]),
+            101 => (BlockKind::Bottleneck, [3, 4, 23, 3]),
+            found => return Err(Error::UnknownDepth { found }),
+        };
+        let expected = match kind {
+            BlockKind::Basic => BASE_WIDTH..=BASE_WIDTH,
+            BlockKind::Bottleneck => 1..=MAX_WIDTH,
+        };
+        if !expected.contains(&self.base_width) || self.inner_width(self.width) == 0 {
+            return Err(Error::BaseWidth {
+                found: self.base_width,
+                depth: self.depth,
+            });
         }
+        Ok((kind, blocks))
+    }
+
+    /// Channels inside a bottleneck of a stage with `base` channels before expansion.
+    pub(crate) fn inner_width(&self, base: usize) -> usize {
+        base * self.base_width / BASE_WIDTH
     }
 }
 
@@ -156,7 +191,7 @@ mod tests {
 
     #[test]
     fn depth_counts_the_layers_with_weights() {
-        for depth in [10, 14, 18, 34, 50] {
+        for depth in [10, 14, 18, 34, 50, 101] {
             let (kind, blocks) = config(depth, 64).layout().unwrap();
             let per_block = match kind {
                 BlockKind::Basic => 2,
@@ -172,11 +207,25 @@ mod tests {
         let error = config(20, 64).validate().unwrap_err().to_string();
         assert_eq!(
             error,
-            "resnet: depth is 20, expected one of 10, 14, 18, 34, 50"
+            "resnet: depth is 20, expected one of 10, 14, 18, 34, 50, 101"
         );
         for width in [0, usize::MAX] {
             let error = config(18, width).validate().unwrap_err();
             assert!(matches!(error, Error::Width { found, .. } if found == width));
+        }
+    }
+
+    #[test]
+    fn only_bottlenecks_may_be_wide() {
+        let wide = |depth, base_width| ResNetConfig {
+            base_width,
+            ..config(depth, 64)
+        };
+        assert!(wide(50, 128).validate().is_ok());
+        assert_eq!(wide(50, 128).out_channels(), 2048);
+        for (depth, base_width) in [(18, 128), (50, 0), (50, usize::MAX)] {
+            let error = wide(depth, base_width).validate().unwrap_err();
+            assert!(matches!(error, Error::BaseWidth { found, .. } if found == base_width));
         }
     }
 

@@ -1,4 +1,4 @@
-//! What can go wrong with a configuration or a weights file.
+//! What can go wrong with a configuration or with weights.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use candle_core::DType;
 #[non_exhaustive]
 pub enum Error {
     /// A depth without a layout of blocks.
-    #[error("resnet: depth is {found}, expected one of 10, 14, 18, 34, 50")]
+    #[error("resnet: depth is {found}, expected one of 10, 14, 18, 34, 50, 101")]
     UnknownDepth {
         /// The depth asked for.
         found: usize,
@@ -23,6 +23,65 @@ pub enum Error {
         found: usize,
         /// The largest one accepted.
         max: usize,
+    },
+    /// A base width that the blocks of this depth cannot have.
+    #[error(
+        "resnet: base width is {found} at depth {depth}, expected 64 with basic blocks, and 1 to 2048, \
+         and no less than one channel inside a block, with bottlenecks"
+    )]
+    BaseWidth {
+        /// The base width asked for.
+        found: usize,
+        /// The depth.
+        depth: usize,
+    },
+    /// A size of a vision transformer that is zero or absurd.
+    #[error("vit: {size} is {found}, expected 1 to {max}")]
+    VitSize {
+        /// Which one.
+        size: &'static str,
+        /// Its value.
+        found: usize,
+        /// The largest one accepted.
+        max: usize,
+    },
+    /// An image that its patches do not fill.
+    #[error("vit: image_size is {image_size}, expected a multiple of patch_size, {patch_size}")]
+    PatchGrid {
+        /// Pixels of the image's side.
+        image_size: usize,
+        /// Pixels of a patch's side.
+        patch_size: usize,
+    },
+    /// Channels that do not divide into the heads.
+    #[error("vit: width is {width}, expected a multiple of heads, {heads}")]
+    Heads {
+        /// Channels.
+        width: usize,
+        /// Heads.
+        heads: usize,
+    },
+    /// A name that no architecture has.
+    #[error("architecture `{found}` is unknown; did you mean `{nearest}`? There are {known}")]
+    UnknownArchitecture {
+        /// The name asked for.
+        found: String,
+        /// The name most like it.
+        nearest: &'static str,
+        /// All names.
+        known: String,
+    },
+    /// An option that networks of this family do not have.
+    #[error("{architecture}: `{option}` is {found}, but {family} have no such option")]
+    Option {
+        /// The architecture's name.
+        architecture: &'static str,
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        found: String,
+        /// What the architecture is.
+        family: &'static str,
     },
     /// The file could not be read or written.
     #[error("{}: {source}", file.display())]
@@ -51,12 +110,105 @@ pub enum Error {
         /// Bytes in the file.
         found: u64,
     },
-    /// The file is not safetensors.
-    #[error("{}: not a safetensors file: {reason}", file.display())]
+    /// The file is not what its first bytes promise.
+    #[error("{}: cannot be read as a {format} file: {reason}", file.display())]
     Format {
         /// The file.
         file: PathBuf,
-        /// What the parser said.
+        /// The format that was expected.
+        format: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file that `torch.save` wrote before it wrote zip files (torch 1.5 and earlier).
+    #[error(
+        "{path}: a checkpoint in torch's format of before 1.6, which only running it can read; \
+         if you trust it, convert it with: python -c \"import torch; torch.save(torch.load('{path}', \
+         map_location='cpu'), '{path}.zip.pth')\"",
+        path = file.display()
+    )]
+    Legacy {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A file that only says where another one is.
+    #[error(
+        "{}: a Git LFS pointer, not the weights; fetch them with `git lfs pull`",
+        file.display()
+    )]
+    LfsPointer {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A file of JSON that does not hold what its name says.
+    #[error("{}: {reason}", file.display())]
+    Json {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A directory without weights, or with more than one set of them.
+    #[error(
+        "{}: expected model.safetensors, model.safetensors.index.json, pytorch_model.bin, \
+         pytorch_model.bin.index.json, or exactly one .safetensors, .pth or .pth.tar file; {found}",
+        directory.display()
+    )]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// What is there.
+        found: String,
+    },
+    /// Text that names no source of weights.
+    #[error("{text:?}: {reason}")]
+    Source {
+        /// The text.
+        text: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Weights on the Hub, in a build that cannot reach it.
+    #[error(
+        "{reference}: this build cannot reach the Hub; build fgvr-encoder with the feature `hub`, \
+         or download the repository and give its local path"
+    )]
+    NoHub {
+        /// The reference.
+        reference: String,
+    },
+    /// A tensor that an index says a shard has.
+    #[error("{}: has no tensor {name}, which its index says it has", file.display())]
+    NotInShard {
+        /// The shard.
+        file: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// Asked for a tensor that is not there.
+    #[error("{from}: has no tensor {name}")]
+    NoSuchTensor {
+        /// The weights.
+        from: String,
+        /// The tensor.
+        name: String,
+    },
+    /// Weights of another network.
+    #[error("{from}: holds {found}, expected {expected}")]
+    Architecture {
+        /// The weights.
+        from: String,
+        /// The network that was built.
+        expected: String,
+        /// The network that the weights are of.
+        found: String,
+    },
+    /// Weights that the file's own configuration says are used otherwise than here.
+    #[error("{}: {reason}", file.display())]
+    Unsupported {
+        /// The configuration.
+        file: PathBuf,
+        /// What is different.
         reason: String,
     },
     /// A tensor whose shape is not the variable's.
@@ -91,15 +243,14 @@ pub enum Error {
         /// The tensor.
         name: String,
     },
-    /// No tensor of the file has a variable's name: another architecture, or names with a prefix.
+    /// No tensor has a variable's name under any prefix: another architecture, or no trunk at all.
     #[error(
-        "{}: none of its {found} tensors has the name of a variable; \
-         expected names like {expected:?}, found names like {example:?}",
-        file.display()
+        "{from}: none of its {found} tensors has the name of a variable; \
+         expected names like {expected:?}, found names like {example:?}"
     )]
     NothingLoaded {
-        /// The file.
-        file: PathBuf,
+        /// The weights.
+        from: String,
         /// Tensors in the file.
         found: usize,
         /// A variable's name.
@@ -107,11 +258,38 @@ pub enum Error {
         /// A name in the file.
         example: String,
     },
-    /// [`LoadReport::strict`](crate::LoadReport::strict): names that do not match.
-    #[error("{}: missing {missing:?}; unexpected {unexpected:?}", file.display())]
+    /// Variables that the weights lack and that were not allowed to be missing.
+    #[error(
+        "{from}: read as {layout}, it lacks {}{}; if that is meant, allow these names to be missing",
+        shortened(missing),
+        if unexpected.is_empty() { String::new() } else { format!("; it has {}", shortened(unexpected)) }
+    )]
+    Missing {
+        /// The weights.
+        from: String,
+        /// The layout of names found.
+        layout: String,
+        /// Variables without a tensor.
+        missing: Vec<String>,
+        /// Tensors without a variable.
+        unexpected: Vec<String>,
+    },
+    /// A name allowed to be missing that no variable has.
+    #[error(
+        "{pattern:?} is allowed to be missing, but no variable has that name; \
+         names are like {example:?}, or `layer4.*` for all under one"
+    )]
+    AllowMissing {
+        /// The name or pattern.
+        pattern: String,
+        /// A variable's name.
+        example: String,
+    },
+    /// [`LoadReport::strict`](crate::weights::LoadReport::strict): names that do not match.
+    #[error("{from}: missing {missing:?}; unexpected {unexpected:?}")]
     Incomplete {
-        /// The file.
-        file: PathBuf,
+        /// The weights.
+        from: String,
         /// Variables that the file lacks.
         missing: Vec<String>,
         /// Tensors that no variable has the name of.
@@ -125,6 +303,19 @@ pub enum Error {
         /// What candle said.
         source: candle_core::Error,
     },
+    /// A text that names nothing on the Hub.
+    #[error(transparent)]
+    HubReference(#[from] crate::hub::ReferenceError),
+    /// A network that a format for other programs does not have.
+    #[error("export: {problem}")]
+    Export {
+        /// What it is, and what to do.
+        problem: String,
+    },
+    /// The Hub or its cache.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Hub(#[from] crate::hub::HubError),
 }
 
 impl Error {
@@ -140,5 +331,15 @@ impl Error {
             expected,
             found: found.as_str().to_owned(),
         }
+    }
+}
+
+/// The first few of `names`, and how many more there are.
+fn shortened(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let text = names[..names.len().min(SHOWN)].join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => text,
+        more => format!("{text} and {more} more"),
     }
 }

@@ -7,7 +7,7 @@ use fgvr_nn::kernels::pool::{self, PoolShape};
 use fgvr_nn::layers::{Finish, FrozenConv, FrozenPass, PoolConfig};
 use fgvr_nn::{Buffer, Features, Tape};
 
-use crate::resnet::image_shape;
+use crate::images;
 
 /// Floats of the maps that are worked on at once: 6 MiB of a third-level cache.
 const AT_ONCE: usize = 3 << 19;
@@ -83,7 +83,7 @@ impl FrozenResNet {
 
     /// The stem, and the pooling after it while the stem's map is in the cache.
     fn enter(&self, images: &Tensor) -> Result<Values> {
-        let shape = image_shape(images)?;
+        let shape = images::shape(images)?;
         let stem = self.stem.pass(shape)?;
         let pool = self.pool.as_ref().map(|cfg| PoolShape {
             input: stem.output(),

@@ -1,24 +1,38 @@
-//! Residual encoders with torchvision's parameter names, on fgvr-nn's tape.
+//! Encoders with torchvision's and timm's parameter names, on fgvr-nn's tape.
 //!
-//! [`ResNet`] is an [`Encoder`](fgvr_nn::Encoder): images (N, 3, H, W) in, the last feature map
-//! (N, C, h, w) and its mean over places (N, C) out. [`FrozenResNet`] is a snapshot of one, made to
-//! embed many images. [`save`] and [`load`] exchange its variables with torchvision and timm through
-//! safetensors files.
+//! [`ResNet`] and [`Vit`] are [`Encoder`](fgvr_nn::Encoder)s: images (N, 3, H, W) in, the last feature
+//! map (N, C, h, w) and one vector an image (N, C) out. [`Backbone`] is either of them, by the name of
+//! an [`Architecture`] and the options of an [`EncoderConfig`]. [`FrozenBackbone`] is a snapshot of
+//! one, made to embed many images. [`weights`] reads what other programs trained, [`export`] writes
+//! what timm, torchvision and transformers read, and [`hub`] fetches and publishes either.
 
+mod architecture;
+mod backbone;
 mod block;
 mod config;
+mod encoder_config;
 mod error;
+pub mod export;
 mod frozen;
-mod load;
+pub mod hub;
+mod images;
+mod intermediates;
 mod resnet;
 mod save;
+pub mod vit;
+pub mod weights;
 
+pub use architecture::Architecture;
+pub use backbone::{Backbone, FrozenBackbone};
 pub use config::{ResNetConfig, Stem};
+pub use encoder_config::{EncoderConfig, Network};
 pub use error::Error;
 pub use frozen::FrozenResNet;
-pub use load::{LoadReport, load};
+pub use hub::{HubReference, ReferenceError};
 pub use resnet::ResNet;
 pub use save::{Overwrite, save};
+pub use vit::{FrozenVit, Vit, VitConfig};
+pub use weights::{LoadOptions, LoadReport, Source, Weights, load};
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

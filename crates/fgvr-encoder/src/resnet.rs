@@ -1,11 +1,15 @@
 //! The residual network: stem, four stages, mean over places.
 
-use candle_core::{Error as CandleError, Result, Tensor, bail};
+use std::collections::BTreeMap;
+
+use candle_core::{Error as CandleError, Result, Tensor};
 use candle_nn::VarBuilder;
 use fgvr_nn::layers::{self, BatchNormConfig, ConvNorm, PoolConfig};
 use fgvr_nn::{Encoder, Features, Map, NormMode, Tape};
 
 use crate::block::{Block, conv_norm};
+use crate::images;
+use crate::intermediates::Intermediates;
 use crate::{FrozenResNet, ResNetConfig, Stem};
 
 /// A residual network (arXiv:1512.03385) without its classifier, under torchvision's parameter
@@ -58,14 +62,7 @@ impl ResNet {
             for i in 0..count {
                 let stride = if i == 0 && stage > 0 { 2 } else { 1 };
                 let vb = vb.pp(i.to_string());
-                stage_blocks.push(Block::new(
-                    kind,
-                    channels,
-                    base,
-                    stride,
-                    config.zero_init_residual,
-                    vb,
-                )?);
+                stage_blocks.push(Block::new(config, kind, [channels, base], stride, vb)?);
                 channels = base * kind.expansion();
             }
             stages.push(stage_blocks);
@@ -98,20 +95,28 @@ impl ResNet {
         })
     }
 
-    /// The maps of the four stages, each (N, C_s, H_s, W_s), without a way back; the last one is
-    /// [`Features::map`].
+    /// What [`ResNet::intermediates`] can give: `stem` (before its pooling) and `layer1` to `layer4`.
+    #[must_use]
+    pub fn intermediate_names(&self) -> Vec<String> {
+        let layers = (1..=self.stages.len()).map(|stage| format!("layer{stage}"));
+        std::iter::once("stem".to_owned()).chain(layers).collect()
+    }
+
+    /// The maps (N, C, H, W) that `wanted` names, without a way back; no others are made.
     ///
     /// # Errors
-    /// As [`Encoder::features`].
-    pub fn stages(&self, images: &Tensor, norm: NormMode) -> Result<Vec<Tensor>> {
+    /// A name that is not among [`ResNet::intermediate_names`]; as [`Encoder::features`].
+    pub fn intermediates(
+        &self,
+        images: &Tensor,
+        norm: NormMode,
+        wanted: &[&str],
+    ) -> Result<BTreeMap<String, Tensor>> {
+        let mut intermediates = Intermediates::new(wanted, &self.intermediate_names())?;
         let mut tape = Tape::inference();
-        let images = input(&mut tape, images, false)?;
-        let mut stages = Vec::with_capacity(self.stages.len());
-        self.forward(&mut tape, &images, norm, |map| {
-            stages.push(map.to_tensor()?);
-            Ok(())
-        })?;
-        Ok(stages)
+        let images = images::input(&mut tape, images, false)?;
+        self.forward(&mut tape, &images, norm, &mut intermediates)?;
+        Ok(intermediates.into_found())
     }
 
     /// [`Encoder::forward_train`] whose tape also returns the gradient at the images, (N, 3, H, W).
@@ -133,8 +138,8 @@ impl ResNet {
         image_gradient: bool,
     ) -> Result<(Features, Tape)> {
         let mut tape = Tape::recording();
-        let images = input(&mut tape, images, image_gradient)?;
-        let (map, pooled) = self.forward(&mut tape, &images, norm, |_| Ok(()))?;
+        let images = images::input(&mut tape, images, image_gradient)?;
+        let (map, pooled) = self.forward(&mut tape, &images, norm, &mut Intermediates::none())?;
         let features = Features {
             map: tape.output(&map)?.into_inner(),
             pooled: tape.output_vector(&pooled)?.into_inner(),
@@ -143,23 +148,23 @@ impl ResNet {
     }
 
     /// The one forward pass, of training and inference: the last map and its mean over places.
-    /// `each_stage` sees the map of each stage as it is made.
     fn forward(
         &self,
         tape: &mut Tape,
         images: &Map,
         norm: NormMode,
-        mut each_stage: impl FnMut(&Map) -> Result<()>,
+        intermediates: &mut Intermediates<'_>,
     ) -> Result<(Map, Map)> {
         let mut x = self.stem.apply(tape, images, norm)?.activate(tape, true)?;
+        intermediates.see("stem", || x.to_tensor())?;
         if let Some(pool) = &self.pool {
             x = layers::max_pool(tape, &x, pool)?;
         }
-        for stage in &self.stages {
+        for (i, stage) in self.stages.iter().enumerate() {
             for block in stage {
                 x = block.apply(tape, &x, norm)?;
             }
-            each_stage(&x)?;
+            intermediates.see(&format!("layer{}", i + 1), || x.to_tensor())?;
         }
         // (N, h, w, C) -> (N, 1, 1, C)
         let pooled = layers::global_mean(tape, &x)?;
@@ -174,8 +179,8 @@ impl Encoder for ResNet {
 
     fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features> {
         let mut tape = Tape::inference();
-        let images = input(&mut tape, images, false)?;
-        let (map, pooled) = self.forward(&mut tape, &images, norm, |_| Ok(()))?;
+        let images = images::input(&mut tape, images, false)?;
+        let (map, pooled) = self.forward(&mut tape, &images, norm, &mut Intermediates::none())?;
         // (N, 1, 1, C) -> (N, C)
         let pooled = pooled.to_tensor()?.flatten_from(1)?;
         Ok(Features {
@@ -186,22 +191,5 @@ impl Encoder for ResNet {
 
     fn width(&self) -> usize {
         self.config.out_channels()
-    }
-}
-
-/// Puts a non-empty batch of images on the tape.
-fn input(tape: &mut Tape, images: &Tensor, wants_gradient: bool) -> Result<Map> {
-    image_shape(images)?;
-    tape.input(images, wants_gradient)
-}
-
-/// (N, H, W, 3) of a non-empty batch of images (N, 3, H, W).
-pub(crate) fn image_shape(images: &Tensor) -> Result<[usize; 4]> {
-    match *images.dims() {
-        [n, 3, h, w] if n > 0 && h > 0 && w > 0 => Ok([n, h, w, 3]),
-        _ => bail!(
-            "resnet: images are {:?}, expected (N, 3, H, W), none of them 0",
-            images.dims()
-        ),
     }
 }

@@ -15,14 +15,17 @@ struct Case {
 
 impl Case {
     fn new(depth: usize, width: usize, stem: Stem) -> Self {
-        let config = ResNetConfig {
+        Self::of(&ResNetConfig {
             depth,
             width,
             stem,
-            zero_init_residual: false,
-        };
+            ..ResNetConfig::default()
+        })
+    }
+
+    fn of(config: &ResNetConfig) -> Self {
         let parameters = Parameters::new(3);
-        let model = ResNet::new(&config, parameters.builder(DType::F32, &Device::Cpu)).unwrap();
+        let model = ResNet::new(config, parameters.builder(DType::F32, &Device::Cpu)).unwrap();
         let vectors = parameters.trainable().into_iter();
         for (seed, (name, var)) in vectors.filter(|(_, var)| var.rank() == 1).enumerate() {
             let around = if name.ends_with("weight") { 1. } else { 0. };
@@ -75,6 +78,16 @@ fn frozen_features_are_those_of_evaluation() {
             case.expect(&frozen, &normal(1, (3, 3, 33, 47)));
         }
     }
+}
+
+#[test]
+fn frozen_features_of_a_wide_network_are_those_of_evaluation() {
+    let case = Case::of(&ResNetConfig {
+        width: 8,
+        base_width: 128,
+        ..ResNetConfig::resnet50()
+    });
+    case.expect(&case.model.freeze().unwrap(), &normal(1, (2, 3, 64, 48)));
 }
 
 #[test]

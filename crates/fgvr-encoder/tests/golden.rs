@@ -3,35 +3,16 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Mutex;
+mod support;
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Result, Shape, Tensor};
-use candle_nn::var_builder::SimpleBackend;
-use candle_nn::{Init, VarBuilder};
+use candle_core::{DType, Device, Tensor};
 use fgvr_encoder::{ResNet, ResNetConfig, Stem};
 use fgvr_nn::{Encoder, NormMode, Parameters};
-use fgvr_testkit::{Golden, assert_close, assert_close_values, golden, golden_path};
-
-/// Values in [-1, 1): splitmix64 of (FNV-1a of the name) + index.
-fn uniform(name: &str, count: usize) -> Vec<f64> {
-    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, byte| {
-        (h ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    (1..=count as u64)
-        .map(|i| {
-            let z = seed.wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            ((z ^ (z >> 31)) >> 40) as f64 / f64::from(1 << 23) - 1.
-        })
-        .collect()
-}
+use support::{Stored, affine};
 
 /// What a tensor of this name holds.
 fn values(name: &str, dims: &[usize]) -> Tensor {
-    let count: usize = dims.iter().product();
     let (scale, offset) = if name.ends_with("running_var") {
         (0.5, 1.)
     } else if name.ends_with("running_mean") {
@@ -45,16 +26,11 @@ fn values(name: &str, dims: &[usize]) -> Tensor {
     } else {
         (1., 0.)
     };
-    let values: Vec<f32> = uniform(name, count)
-        .into_iter()
-        .map(|u| (offset + scale * u) as f32)
-        .collect();
-    Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
+    affine(name, dims, scale, offset)
 }
 
 struct Case {
-    name: &'static str,
-    golden: Golden,
+    stored: Stored,
     parameters: Parameters,
     model: ResNet,
     images: Tensor,
@@ -66,21 +42,17 @@ impl Case {
             depth,
             width: 4,
             stem,
-            zero_init_residual: false,
+            ..ResNetConfig::default()
         };
         let parameters = Parameters::new(0);
         let model = ResNet::new(&config, parameters.builder(DType::F32, &Device::Cpu)).unwrap();
         for (name, var) in parameters.all() {
             var.set(&values(&name, var.dims())).unwrap();
         }
-        let golden = golden("resnet.safetensors");
-        let draw = golden
-            .get(&format!("{name}.draw"))
-            .to_vec1::<f32>()
-            .unwrap()[0];
+        let stored = Stored::new("resnet.safetensors", name);
+        let draw = stored.get("draw").to_vec1::<f32>().unwrap()[0];
         Self {
-            name,
-            golden,
+            stored,
             parameters,
             model,
             images: values(&format!("images.{draw}"), image),
@@ -95,34 +67,19 @@ impl Case {
         Self::new("resnet50_imagenet", 50, Stem::ImageNet, &[3, 3, 64, 64])
     }
 
-    /// Ten times what PyTorch's own f32 is off within the group of tensors that `name` is of.
-    fn tolerance(&self, name: &str) -> f64 {
-        let group = name.split('.').next().unwrap();
-        let stored = self
-            .golden
-            .get(&format!("{}.f32_deviation.{group}", self.name));
-        10. * f64::from(stored.to_vec1::<f32>().unwrap()[0])
-    }
-
-    fn expect(&self, name: &str, found: &Tensor) {
-        let expected = self.golden.get(&format!("{}.{name}", self.name));
-        assert_close(
-            &format!("{} {name}", self.name),
-            found,
-            &expected,
-            self.tolerance(name),
-        );
-    }
-
     fn eval_features_are_torchvisions(&self) {
         let features = self.model.features(&self.images, NormMode::Eval).unwrap();
-        self.expect("eval.map", &features.map);
-        self.expect("eval.pooled", &features.pooled);
-        let stages = self.model.stages(&self.images, NormMode::Eval).unwrap();
-        assert_eq!(stages.len(), 4);
-        for (i, stage) in stages.iter().enumerate() {
+        self.stored.expect("eval.map", &features.map);
+        self.stored.expect("eval.pooled", &features.pooled);
+        let names = ["layer1", "layer2", "layer3", "layer4"];
+        let stages = self
+            .model
+            .intermediates(&self.images, NormMode::Eval, &names)
+            .unwrap();
+        assert_eq!(stages.keys().collect::<Vec<_>>(), names);
+        for (i, stage) in stages.values().enumerate() {
             let mean = stage.mean((2, 3)).unwrap();
-            self.expect(&format!("eval.stage{}", i + 1), &mean);
+            self.stored.expect(&format!("eval.stage{}", i + 1), &mean);
         }
     }
 
@@ -132,10 +89,10 @@ impl Case {
             .model
             .forward_train_to_images(&self.images, NormMode::Train)
             .unwrap();
-        self.expect("train.map", &features.map);
-        self.expect("train.pooled", &features.pooled);
+        self.stored.expect("train.map", &features.map);
+        self.stored.expect("train.pooled", &features.pooled);
         for (name, var) in self.parameters.buffers() {
-            self.expect(&format!("running.{name}"), &var);
+            self.stored.expect(&format!("running.{name}"), &var);
         }
         let a = values("loss.map", features.map.dims());
         let b = values("loss.pooled", features.pooled.dims());
@@ -144,50 +101,11 @@ impl Case {
         let leaves = loss.backward().unwrap();
         let mut gradients = GradStore::default();
         let images = tape.backward(&leaves, &mut gradients).unwrap().unwrap();
-        self.expect_gradient("grad.images", &images);
+        self.stored.expect_gradient("grad.images", &images);
         for (name, var) in self.parameters.trainable() {
             let gradient = gradients.get(&var).unwrap();
-            self.expect_gradient(&format!("grad.{name}"), gradient);
-        }
-    }
-
-    fn expect_gradient(&self, name: &str, gradient: &Tensor) {
-        if gradient.elem_count() <= 600 {
-            return self.expect(name, gradient);
-        }
-        let stored = |part: &str| -> Vec<f64> {
-            let tensor = self.golden.get(&format!("{}.{name}#{part}", self.name));
-            tensor.to_dtype(DType::F64).unwrap().to_vec1().unwrap()
-        };
-        let flat: Vec<f64> = gradient
-            .to_dtype(DType::F64)
-            .and_then(|g| g.flatten_all()?.to_vec1())
-            .unwrap();
-        let tolerance = self.tolerance(name);
-        let norm = stored("norm")[0];
-        let found = flat.iter().map(|g| g * g).sum::<f64>().sqrt();
-        assert_close_values(
-            &format!("{name} norm"),
-            &[found],
-            &[norm],
-            self.tolerance(name),
-        );
-        // Against the whole tensor's norm: a single value or sum may be near zero by chance.
-        let signs = uniform(&format!("{name}#signed"), 4 * flat.len());
-        let signed = signs.chunks(flat.len()).map(|signs| {
-            let signed = signs.iter().zip(&flat);
-            signed
-                .map(|(sign, g)| if *sign >= 0. { *g } else { -g })
-                .sum::<f64>()
-        });
-        let found = flat[..64].iter().copied().chain(signed);
-        let expected = stored("first").into_iter().chain(stored("signed"));
-        for (found, expected) in found.zip(expected) {
-            let off = (found - expected).abs() / norm;
-            assert!(
-                off <= tolerance,
-                "{name}: {found} instead of {expected}, norm {norm}"
-            );
+            self.stored
+                .expect_gradient(&format!("grad.{name}"), gradient);
         }
     }
 }
@@ -208,56 +126,10 @@ fn training_a_resnet50_with_the_imagenet_stem_is_torchvisions() {
     Case::imagenet().training_pass_is_torchvisions();
 }
 
-/// Records what a network asks for.
-#[derive(Default)]
-struct Recorder(std::sync::Arc<Mutex<BTreeMap<String, Vec<usize>>>>);
-
-impl SimpleBackend for Recorder {
-    fn get(
-        &self,
-        shape: Shape,
-        name: &str,
-        _: Init,
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Tensor> {
-        self.0
-            .lock()
-            .unwrap()
-            .insert(name.to_owned(), shape.dims().to_vec());
-        Tensor::zeros(shape, dtype, device)
-    }
-
-    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
-        candle_core::bail!("{name}: no shape")
-    }
-
-    fn contains_tensor(&self, _: &str) -> bool {
-        true
-    }
-}
-
 #[test]
 fn names_and_shapes_are_torchvisions() {
-    let text = std::fs::read_to_string(golden_path("resnet_names.txt")).unwrap();
-    let mut expected: HashMap<&str, BTreeMap<String, Vec<usize>>> = HashMap::new();
-    for line in text.lines() {
-        let [model, name, shape] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
-        let shape = shape.split(',').map(|dim| dim.parse().unwrap()).collect();
-        expected
-            .entry(model)
-            .or_default()
-            .insert(name.to_owned(), shape);
-    }
-    for (model, depth) in [("resnet18", 18), ("resnet34", 34), ("resnet50", 50)] {
-        let config = ResNetConfig {
-            depth,
-            ..ResNetConfig::default()
-        };
-        let recorder = Recorder::default();
-        let asked = recorder.0.clone();
-        let vb = VarBuilder::from_backend(Box::new(recorder), DType::F32, Device::Cpu);
-        ResNet::new(&config, vb).unwrap();
-        assert_eq!(*asked.lock().unwrap(), expected[model], "{model}");
-    }
+    assert_eq!(
+        support::names_and_shapes_are_those_of("resnet_names.txt"),
+        5
+    );
 }

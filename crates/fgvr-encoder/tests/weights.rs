@@ -7,7 +7,9 @@ use std::fs;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use fgvr_encoder::{Error, Overwrite, ResNet, ResNetConfig, Stem, load, save};
+use fgvr_encoder::{
+    Error, LoadOptions, LoadReport, Overwrite, ResNet, ResNetConfig, Stem, Weights, save,
+};
 use fgvr_nn::Parameters;
 
 fn parameters(seed: u64, depth: usize) -> Parameters {
@@ -15,11 +17,16 @@ fn parameters(seed: u64, depth: usize) -> Parameters {
         depth,
         width: 4,
         stem: Stem::Small,
-        zero_init_residual: false,
+        ..ResNetConfig::default()
     };
     let parameters = Parameters::new(seed);
     ResNet::new(&config, parameters.builder(DType::F32, &Device::Cpu)).unwrap();
     parameters
+}
+
+fn load(parameters: &Parameters, file: impl AsRef<Path>) -> Result<LoadReport, Error> {
+    let weights = Weights::open_file(file)?;
+    fgvr_encoder::load(parameters, &weights, &LoadOptions::default())
 }
 
 fn bits(parameters: &Parameters) -> BTreeMap<String, Vec<u32>> {
@@ -149,64 +156,90 @@ fn the_classifier_and_the_batch_counter_are_ignored_and_reported() {
         tensors.insert("fc.weight".into(), fc);
     });
     let report = load(&to, &torch).unwrap().strict().unwrap();
-    assert_eq!(report.ignored, ["bn1.num_batches_tracked", "fc.weight"]);
+    let ignored: Vec<&str> = report.ignored.iter().map(|i| i.name.as_str()).collect();
+    assert_eq!(ignored, ["bn1.num_batches_tracked", "fc.weight"]);
     assert_eq!(bits(&from), bits(&to));
 }
 
 #[test]
-fn names_on_one_side_only_are_reported_and_strict_refuses_them() {
+fn missing_weights_are_an_error_unless_allowed_and_strict_refuses_them_still() {
     let folder = tempfile::tempdir().unwrap();
     let (file, other) = (folder.path().join("a"), folder.path().join("b"));
     let model = parameters(1, 10);
     save(&file, &model, &notes(), Overwrite::Never).unwrap();
     rewrite(&file, &other, |tensors| {
         let weight = tensors.remove("conv1.weight").unwrap();
-        tensors.insert("head.weight".into(), weight);
+        tensors.insert("conv9.weight".into(), weight);
     });
-    let report = load(&model, &other).unwrap();
+    let error = load(&model, &other).unwrap_err();
+    assert!(matches!(error, Error::Missing { .. }), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("it lacks conv1.weight; it has conv9.weight"),
+        "{text}"
+    );
+    let allowed = LoadOptions {
+        allow_missing: vec!["conv1.weight".into()],
+    };
+    let weights = Weights::open_file(&other).unwrap();
+    let report = fgvr_encoder::load(&model, &weights, &allowed).unwrap();
     assert_eq!(report.missing, ["conv1.weight"]);
-    assert_eq!(report.unexpected, ["head.weight"]);
+    assert_eq!(report.unexpected, ["conv9.weight"]);
     let error = report.strict().unwrap_err().to_string();
     assert!(
-        error.contains(r#"missing ["conv1.weight"]; unexpected ["head.weight"]"#),
+        error.contains(r#"missing ["conv1.weight"]; unexpected ["conv9.weight"]"#),
         "{error}"
     );
 }
 
 #[test]
-fn names_with_a_prefix_load_nothing_and_that_is_an_error() {
+fn any_prefix_is_found_and_names_of_no_network_load_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (file, other) = (folder.path().join("a"), folder.path().join("b"));
     let model = parameters(1, 10);
     save(&file, &model, &notes(), Overwrite::Never).unwrap();
-    rewrite(&file, &other, |tensors| {
-        *tensors = tensors
-            .drain()
-            .map(|(name, t)| (format!("module.{name}"), t))
-            .collect();
-    });
-    let error = load(&model, &other).unwrap_err();
-    assert!(matches!(error, Error::NothingLoaded { .. }));
+    let renamed = |rename: &dyn Fn(String) -> String| {
+        rewrite(&file, &other, |tensors| {
+            let renamed = tensors.drain().map(|(name, t)| (rename(name), t));
+            *tensors = renamed.collect();
+        });
+    };
+    for prefix in [
+        "module.",
+        "_orig_mod.",
+        "net.encoder.",
+        "my own.timm_model.",
+    ] {
+        renamed(&|name| format!("{prefix}{name}"));
+        let to = parameters(2, 10);
+        let report = load(&to, &other).unwrap().strict().unwrap();
+        assert_eq!(report.prefix, prefix);
+        assert_eq!(bits(&model), bits(&to));
+    }
+    renamed(&|name| name.replace(['1', '2', '3', '4'], "x"));
+    let error = load(&parameters(2, 10), &other).unwrap_err();
+    assert!(matches!(error, Error::NothingLoaded { .. }), "{error}");
     assert!(
         error
             .to_string()
-            .contains(r#"found names like "module.bn1.bias""#),
+            .contains(r#"expected names like "bn1.bias""#),
         "{error}"
     );
 }
 
 #[test]
-fn another_depth_names_the_tensor_and_both_shapes_and_sets_nothing() {
+fn another_depth_names_both_networks_and_sets_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("resnet14.safetensors");
     save(&file, &parameters(1, 14), &notes(), Overwrite::Never).unwrap();
     let model = parameters(2, 10);
     let before = bits(&model);
     let error = load(&model, &file).unwrap_err();
-    assert!(matches!(error, Error::Shape { .. }), "{error}");
+    assert!(matches!(error, Error::Architecture { .. }), "{error}");
     let error = error.to_string();
     assert!(
-        error.contains("resnet14.safetensors: layer") && error.contains("expected"),
+        error.contains("holds a ResNet of 1, 1, 1 and 1 bottlenecks")
+            && error.contains("expected a ResNet of 1, 1, 1 and 1 basic blocks"),
         "{error}"
     );
     assert_eq!(before, bits(&model));

@@ -39,6 +39,9 @@ pub struct NoiseConfig {
     /// Let no channel's standard deviation count as less than the median over channels: noise at a
     /// low-variance channel's own scale would be invisible.
     pub floor_at_median: bool,
+    /// Keep the result at 0 or above, as features after a ReLU are; off for features of either sign,
+    /// such as a vision transformer's.
+    pub non_negative: bool,
 }
 
 impl Default for NoiseConfig {
@@ -47,12 +50,13 @@ impl Default for NoiseConfig {
             scale: 1.,
             kind: Noise::Gaussian,
             floor_at_median: true,
+            non_negative: true,
         }
     }
 }
 
 /// Perturbed features (N, C): `max(0, h + s * max(sigma_c, median sigma) * eps)` where `mask` is 1, and
-/// `h` itself, bit for bit, where it is 0. Type and device are those of `pooled`; the result carries no
+/// `h` itself, bit for bit, where it is 0; without the maximum where the configuration says so. Type and device are those of `pooled`; the result carries no
 /// gradient.
 ///
 /// `pooled` (N, C) are the features h (>= 0 after a ReLU; the maximum keeps the result in that range),
@@ -83,6 +87,11 @@ pub fn perturb(
     }
     let step = steps(&finite(OP, "scale", scale)?, cfg)?;
 
+    let lowest = if cfg.non_negative {
+        0.
+    } else {
+        f64::NEG_INFINITY
+    };
     let mut out = features.clone();
     for (at, row) in out.chunks_exact_mut(c).enumerate() {
         let mask = &mask[at * c..][..c];
@@ -93,7 +102,7 @@ pub fn perturb(
                     // Drawn for unmasked channels too, so that the mask does not shift the stream.
                     let eps: f64 = StandardNormal.sample(&mut rng);
                     if *masked == 1. {
-                        *value = (*value + step * eps).max(0.);
+                        *value = (*value + step * eps).max(lowest);
                     }
                 }
             }
@@ -102,7 +111,7 @@ pub fn perturb(
                 let other = &features[other * c..][..c];
                 for ((value, masked), other) in row.iter_mut().zip(mask).zip(other) {
                     if *masked == 1. {
-                        *value = other.max(0.);
+                        *value = other.max(lowest);
                     }
                 }
             }

@@ -73,17 +73,55 @@ pub(crate) fn save(
     Ok(path)
 }
 
-/// Loads the checkpoint that `last` points at.
+/// Which checkpoint of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    /// The newest.
+    #[default]
+    Last,
+    /// The best by the online kNN on the validation split.
+    BestVal,
+}
+
+impl Which {
+    /// Its name on a command line, and of the file that points at it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Last => "last",
+            Self::BestVal => "best-val",
+        }
+    }
+}
+
+/// Loads the newest checkpoint.
+///
+/// # Errors
+/// As [`load_which`].
+pub(crate) fn load_last(run: &RunFolder) -> Result<(Manifest, HashMap<String, Tensor>)> {
+    load_which(run, Which::Last)
+}
+
+/// Loads the checkpoint that the file called [`Which::name`] points at.
 ///
 /// # Errors
 /// None is there, or a file is missing, cut short or altered.
-pub(crate) fn load_last(run: &RunFolder) -> Result<(Manifest, HashMap<String, Tensor>)> {
-    let pointer = run.join("checkpoints").join("last");
+pub(crate) fn load_which(
+    run: &RunFolder,
+    which: Which,
+) -> Result<(Manifest, HashMap<String, Tensor>)> {
+    let pointer = run.join("checkpoints").join(which.name());
     let name = fs::read_to_string(&pointer).map_err(|_| {
-        Error::run(
-            run.path(),
-            "has no checkpoint yet (no checkpoints/last); start the run anew with another --out",
-        )
+        let problem = match which {
+            Which::Last => {
+                "has no checkpoint yet (no checkpoints/last); start the run anew with another --out"
+            }
+            Which::BestVal => {
+                "has no best checkpoint (no checkpoints/best-val): its images have no labels to \
+                 validate with; take the last one"
+            }
+        };
+        Error::run(run.path(), problem)
     })?;
     load(&run.join("checkpoints").join(name.trim()))
 }

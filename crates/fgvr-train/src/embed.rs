@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use fgvr_data::{Dataset, Normalisation, load_batch};
-use fgvr_encoder::FrozenResNet;
+use fgvr_data::augment::EvaluationView;
+use fgvr_data::{DataConfig, Dataset, Loaded, Normalisation, load_batch};
+use fgvr_encoder::FrozenBackbone;
 use fgvr_eval::Embeddings;
 
-use crate::Result;
 use crate::config::PretrainConfig;
+use crate::evaluate::all;
+use crate::{Embedder, EmbeddingTable, Error, Observer, Result};
 
 /// Pooled features of a data set, and labels where every image has one.
 pub(crate) struct Embedded {
@@ -37,14 +39,14 @@ impl Embedded {
 }
 
 /// How evaluation looks at images.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sight {
-    /// Side of the images in pixels.
-    pub(crate) size: usize,
-    /// The shorter side before the centre is cut out, in units of `size`.
-    pub(crate) resize_ratio: f64,
+    /// What of a photo, and how it is resized.
+    pub(crate) view: EvaluationView,
     /// Images a forward pass.
     pub(crate) batch: usize,
+    /// From pixel values to what the network is fed.
+    pub(crate) normalisation: Normalisation,
 }
 
 impl Sight {
@@ -52,9 +54,9 @@ impl Sight {
     #[must_use]
     pub(crate) fn of(config: &PretrainConfig) -> Self {
         Self {
-            size: config.data.size,
-            resize_ratio: config.evaluate.resize_ratio,
+            view: config.evaluation_view(),
             batch: config.evaluate.batch,
+            normalisation: config.normalisation.clone(),
         }
     }
 }
@@ -64,7 +66,7 @@ impl Sight {
 /// # Errors
 /// An encoder that does not take the size.
 pub(crate) fn embed(
-    encoder: &FrozenResNet,
+    encoder: &FrozenBackbone,
     dataset: &Arc<dyn Dataset>,
     indices: &[usize],
     how: &Sight,
@@ -81,10 +83,19 @@ pub(crate) fn pixels(
     indices: &[usize],
     how: &Sight,
 ) -> Result<Option<Embedded>> {
-    let normalisation = Normalisation::imagenet();
     map_images(dataset, indices, how, |images| {
-        Ok(normalisation.undo(images)?.flatten_from(1)?)
+        Ok(how.normalisation.undo(images)?.flatten_from(1)?)
     })
+}
+
+/// The images at `indices`, as the encoder sees them.
+fn load(dataset: &Arc<dyn Dataset>, indices: &[usize], how: &Sight) -> Result<Loaded> {
+    Ok(load_batch(
+        dataset.as_ref(),
+        indices,
+        &how.view,
+        &how.normalisation,
+    )?)
 }
 
 /// Rows that `f` makes of each batch of images (n, 3, size, size), one below the other; `None`
@@ -98,7 +109,7 @@ pub(crate) fn map_images(
     let mut rows = Vec::new();
     let mut kept = Vec::with_capacity(indices.len());
     for indices in indices.chunks(how.batch.max(1)) {
-        let loaded = load_batch(dataset.as_ref(), indices, how.size, how.resize_ratio)?;
+        let loaded = load(dataset, indices, how)?;
         if let Some(images) = loaded.images {
             rows.push(f(&images)?);
             kept.extend(loaded.indices);
@@ -113,4 +124,71 @@ pub(crate) fn map_images(
         labels,
         unreadable: indices.len() - kept.len(),
     }))
+}
+
+/// Features of every photo of a data set, split by split, unreadable ones left out and named to the
+/// observer.
+///
+/// # Errors
+/// A data set that cannot be opened, or one without a readable photo.
+pub fn embed_set(
+    embedder: &Embedder,
+    source: &str,
+    observer: &mut dyn Observer,
+) -> Result<EmbeddingTable> {
+    // All photos of a folder, whatever they would be split into.
+    let config = DataConfig {
+        size: embedder.sight.view.size,
+        val_fraction: 0.,
+        test_fraction: 0.,
+        ..DataConfig::default()
+    };
+    let splits = fgvr_data::open(source, &config)?;
+    let sets = [
+        ("train", Some(splits.train)),
+        ("val", Some(splits.val)),
+        ("test", splits.test),
+    ];
+    let sets: Vec<_> = sets
+        .into_iter()
+        .filter_map(|(name, set)| Some((name, set.filter(|set| !set.is_empty())?)))
+        .collect();
+    let total: usize = sets.iter().map(|(_, set)| set.len()).sum();
+    observer.on_phase(&format!("embedding {total} photos"));
+    let mut table = EmbeddingTable {
+        features: Vec::with_capacity(total * embedder.width()),
+        width: embedder.width(),
+        paths: Vec::with_capacity(total),
+        splits: Vec::with_capacity(total),
+        labels: Vec::with_capacity(total),
+        classes: sets
+            .first()
+            .map_or_else(Vec::new, |(_, set)| set.classes().to_vec()),
+    };
+    let mut done = 0;
+    for (split, set) in &sets {
+        for indices in all(set).chunks(embedder.sight.batch.max(1)) {
+            let loaded = load(set, indices, &embedder.sight)?;
+            for bad in &loaded.unreadable {
+                observer.on_message(&format!("left out: {} ({})", bad.path, bad.reason));
+            }
+            if let Some(images) = loaded.images {
+                let features = embedder.encoder.embed(&images)?;
+                table
+                    .features
+                    .extend(features.flatten_all()?.to_vec1::<f32>()?);
+                for index in loaded.indices {
+                    table.paths.push(set.id(index));
+                    table.splits.push(*split);
+                    table.labels.push(set.label(index).map_or(-1, i64::from));
+                }
+            }
+            done += indices.len();
+            observer.on_images(done, total);
+        }
+    }
+    if table.paths.is_empty() {
+        return Err(Error::config(source, "holds no photo that can be read"));
+    }
+    Ok(table)
 }

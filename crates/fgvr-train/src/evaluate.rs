@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
+use fgvr_data::augment::EvaluationView;
 use fgvr_data::{Dataset, Splits};
-use fgvr_encoder::ResNet;
+use fgvr_encoder::Backbone;
 use fgvr_eval::{RetrievalConfig, knn, linear_probe, retrieval};
 use fgvr_nn::Parameters;
 use serde::Serialize;
@@ -13,14 +14,15 @@ use crate::config::PretrainConfig;
 use crate::embed::{Embedded, Sight, embed, pixels};
 use crate::parts::{PartHits, part_hits};
 use crate::reconstruct::{Psnr, reconstruction_psnr};
-use crate::{Observer, Result, Trainer};
+use crate::start::{load_start, open_weights};
+use crate::{Error, Observer, Result, Trainer};
 
 /// `eval.json`: figures are fractions in [0, 1], absent (`null`) where there are no labels.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evaluation {
     /// The trained encoder.
     pub trained: Figures,
-    /// The same architecture with its initial weights.
+    /// The same architecture with the weights it started from, random or pretrained.
     pub untrained: Figures,
     /// Raw pixels.
     pub pixels: Figures,
@@ -128,7 +130,7 @@ pub(crate) fn figures(
 /// As [`figures`] and [`embed`].
 pub(crate) fn encoder_figures(
     config: &PretrainConfig,
-    encoder: &ResNet,
+    encoder: &Backbone,
     train: &Arc<dyn Dataset>,
     test: &Arc<dyn Dataset>,
 ) -> Result<Figures> {
@@ -147,8 +149,9 @@ pub(crate) fn pixel_figures(
     train: &Arc<dyn Dataset>,
     test: &Arc<dyn Dataset>,
 ) -> Result<Figures> {
+    let side = config.evaluate.pixel_side.min(config.data.size);
     let sight = Sight {
-        size: config.evaluate.pixel_side.min(config.data.size),
+        view: EvaluationView::of_ratio(side, config.evaluate.resize_ratio),
         ..Sight::of(config)
     };
     let train = pixels(train, &all(train), &sight)?;
@@ -156,14 +159,22 @@ pub(crate) fn pixel_figures(
     Ok(figures(config, train.as_ref(), test.as_ref())?.0)
 }
 
-/// The encoder of a run with the weights it started from.
+/// The encoder of a run with the weights it started from, random or pretrained.
 ///
 /// # Errors
-/// None in practice.
-pub(crate) fn untrained_encoder(config: &PretrainConfig) -> Result<ResNet> {
+/// Pretrained weights that are not there any more.
+pub(crate) fn untrained_encoder(
+    config: &PretrainConfig,
+    observer: &mut dyn Observer,
+) -> Result<Backbone> {
     let parameters = Parameters::new(config.seed);
     let vb = parameters.builder(DType::F32, &Device::Cpu);
-    Ok(ResNet::new(&config.encoder, vb)?)
+    let encoder = Backbone::new(&config.encoder, vb)?;
+    if !config.weights.source.is_empty() {
+        let weights = open_weights(&config.weights.source, observer)?;
+        load_start(&config.weights, &parameters, &weights)?;
+    }
+    Ok(encoder)
 }
 
 pub(crate) fn all(dataset: &Arc<dyn Dataset>) -> Vec<usize> {
@@ -187,12 +198,19 @@ pub(crate) fn evaluate(
     let test_features = embed(&encoder, test, &all(test), &sight)?;
     let (trained, single_image_queries) =
         figures(config, train_features.as_ref(), test_features.as_ref())?;
-    let warnings = warnings(&train_features, &test_features, single_image_queries);
+    let mut warnings = warnings(&train_features, &test_features, single_image_queries);
     let labelled = trained.knn.is_some();
     let (mut untrained, mut pixels) = (Figures::default(), Figures::default());
     if labelled {
         observer.on_phase("evaluating the untrained encoder");
-        untrained = encoder_figures(config, &untrained_encoder(config)?, train, test)?;
+        match untrained_encoder(config, observer) {
+            Ok(encoder) => untrained = encoder_figures(config, &encoder, train, test)?,
+            // The weights may be gone by now; the other figures do not need them.
+            Err(problem @ Error::Encoder(_)) => warnings.push(format!(
+                "warning: evaluation: no figures of the weights it started from: {problem}"
+            )),
+            Err(problem) => return Err(problem),
+        }
         observer.on_phase("evaluating pixels");
         pixels = pixel_figures(config, train, test)?;
     }
@@ -201,12 +219,23 @@ pub(crate) fn evaluate(
         observer.on_phase("reconstructing held-out images");
         psnr = reconstruction_psnr(config, &encoder, trainer.decoder(), train, test)?;
     }
+    let parts = match part_hits(config, trainer, test) {
+        Ok(parts) => parts,
+        // Such as maps of a single place, which lie on the parts wherever they are.
+        Err(Error::Evaluation(problem @ fgvr_eval::Error::Nothing { .. })) => {
+            warnings.push(format!(
+                "warning: evaluation: no hits of the parts: {problem}"
+            ));
+            None
+        }
+        Err(problem) => return Err(problem),
+    };
     let evaluation = Evaluation {
         trained,
         untrained,
         pixels,
         psnr,
-        parts: part_hits(config, trainer, test)?,
+        parts,
         classes: labelled.then(|| test.classes().len()),
         train_images: train.len(),
         test_images: test.len(),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use fgvr_data::augment::pair_augment;
-use fgvr_data::{Dataset, Normalisation, load_batch};
+use fgvr_data::augment::{EvaluationView, pair_augment};
+use fgvr_data::{Dataset, load_batch};
 use fgvr_eval::{PartHit, part_hit};
 use fgvr_gradcam::{Sign, grad_cam_signed, importance};
 use fgvr_perturb::{Control, MaskConfig, MaskRule, RandomKey, non_discriminative_mask};
@@ -30,7 +30,7 @@ pub struct PartHits {
 }
 
 /// Hits on at most `evaluate.part_images` test images; `None` where the set does not know its
-/// parts, or the bank is too small for a mask.
+/// parts, the bank is too small for a mask, or the encoder does not pool places.
 ///
 /// # Errors
 /// A tensor operation that fails.
@@ -39,7 +39,9 @@ pub(crate) fn part_hits(
     trainer: &Trainer,
     test: &Arc<dyn Dataset>,
 ) -> Result<Option<PartHits>> {
-    if test.is_empty() || test.part_mask(0)?.is_none() {
+    // A transformer pools its class token: the gradient there says nothing of places.
+    let pools_places = !config.encoder.architecture.is_vit();
+    if !pools_places || test.is_empty() || test.part_mask(0)?.is_none() {
         return Ok(None);
     }
     let bank = trainer.synthpair().bank();
@@ -54,17 +56,18 @@ pub(crate) fn part_hits(
     let mut hits: [Vec<PartHit>; 3] = Default::default();
     let mut images_seen = 0;
     for indices in chosen.chunks(config.evaluate.batch) {
-        let loaded = load_batch(test.as_ref(), indices, config.data.size, 1.)?;
+        // The whole image: the masks of the parts are those of it.
+        let view = EvaluationView::of_ratio(config.data.size, 1.);
+        let loaded = load_batch(test.as_ref(), indices, &view, &config.normalisation)?;
         let Some(images) = loaded.images else {
             continue;
         };
         let parts = part_masks(test, &loaded.indices, config.data.size)?;
         let numbers: Vec<u32> = loaded.indices.iter().map(|i| *i as u32).collect();
-        let normalisation = Normalisation::imagenet();
         let other = pair_augment(
             &images,
             &config.pair_augment,
-            &normalisation,
+            &config.normalisation,
             config.seed,
             0,
             0,

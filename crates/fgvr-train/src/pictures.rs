@@ -8,7 +8,8 @@ use fgvr_ssl::Pictures;
 use crate::Result;
 use crate::report::{Sheet, SheetRow};
 
-/// The sheets of a step as (name, PNG file), of its first `count` images.
+/// The sheets of a step as (name, PNG file), of its first `count` images; Grad-CAM only of encoders
+/// whose features are the mean over places, since its gradient is that of the features.
 ///
 /// # Errors
 /// A tensor operation that fails.
@@ -16,9 +17,10 @@ pub(crate) fn sheets(
     views: [&Tensor; 2],
     pictures: &Pictures,
     count: usize,
+    normalisation: &Normalisation,
+    pools_places: bool,
 ) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let count = count.min(pictures.x.dim(0)?);
-    let normalisation = Normalisation::imagenet();
     let shown = |images: &Tensor| -> Result<Vec<Tensor>> {
         let images = normalisation
             .undo(&images.narrow(0, 0, count)?)?
@@ -26,21 +28,16 @@ pub(crate) fn sheets(
         (0..count).map(|i| Ok(images.get(i)?)).collect()
     };
     let views = [shown(views[0])?, shown(views[1])?];
-    let [lowers, raises] =
-        [Sign::LowersLoss, Sign::RaisesLoss].map(|sign| overlays(&views[0], pictures, sign));
-    let mut sheets = vec![
-        (
-            "views",
-            sheet(&["view 1", "view 2"], &[&views[0], &views[1]])?,
-        ),
-        (
-            "gradcam",
-            sheet(
-                &["view 1", "lowers loss", "raises loss"],
-                &[&views[0], &lowers?, &raises?],
-            )?,
-        ),
-    ];
+    let mut sheets = vec![(
+        "views",
+        sheet(&["view 1", "view 2"], &[&views[0], &views[1]])?,
+    )];
+    if pools_places {
+        let columns = ["view 1", "lowers loss", "raises loss"];
+        let lowers = overlays(&views[0], pictures, Sign::LowersLoss)?;
+        let raises = overlays(&views[0], pictures, Sign::RaisesLoss)?;
+        sheets.push(("gradcam", sheet(&columns, &[&views[0], &lowers, &raises])?));
+    }
     if let Some(reconstructions) = &pictures.reconstruction {
         let reconstructions = shown(reconstructions)?;
         sheets.push((
@@ -129,7 +126,7 @@ mod tests {
     #[test]
     fn every_sheet_of_a_step_is_drawn() {
         let (x, pictures) = pictures(0.5);
-        let drawn = sheets([&x, &x], &pictures, 8).unwrap();
+        let drawn = sheets([&x, &x], &pictures, 8, &Normalisation::imagenet(), true).unwrap();
         let names: Vec<_> = drawn.iter().map(|(name, _)| *name).collect();
         let expected = ["views", "gradcam", "reconstructions", "pairs", "pair-views"];
         assert_eq!(names, expected);
@@ -140,7 +137,9 @@ mod tests {
     fn a_map_that_is_not_finite_is_an_error_and_no_panic() {
         for value in [f32::NAN, f32::INFINITY] {
             let (x, pictures) = pictures(value);
-            let error = sheets([&x, &x], &pictures, 8).unwrap_err().to_string();
+            let error = sheets([&x, &x], &pictures, 8, &Normalisation::imagenet(), true)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("finite"), "{error}");
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use fgvr_data::augment::{ViewKey, augment};
-use fgvr_data::{Image, Loader, LoaderConfig, Normalisation, Position, Splits};
+use fgvr_data::{Image, Loader, LoaderConfig, Position, Splits};
 use serde::Serialize;
 
 use crate::checkpoint;
@@ -13,6 +13,7 @@ use crate::config::PretrainConfig;
 use crate::environment::simd;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::session::Session;
+use crate::start::open_weights;
 use crate::{Error, Observer, Place, Result, RunFolder, StepRow, Trainer};
 
 /// What a run came to.
@@ -44,17 +45,26 @@ pub fn pretrain(
 ) -> Result<Summary> {
     config.validate()?;
     place.check()?;
-    let (splits, trainer) = prepare(config)?;
-    // Data and settings fit: only now is anything written.
+    let splits = fgvr_data::open(&config.source, &config.data)?;
+    let images = splits.train.len();
+    let (trainer, loaded) = if config.weights.source.is_empty() {
+        (Trainer::new(config, images)?, None)
+    } else {
+        let weights = open_weights(&config.weights.source, observer)?;
+        let (trainer, report) = Trainer::from_weights(config, images, &weights)?;
+        (trainer, Some(report))
+    };
+    // Data, settings and weights fit: only now is anything written.
     let run = place.create()?;
     run.write("config.toml", config.to_toml()?.as_bytes())?;
-    Session::new(config, &run, splits, trainer, device)?.run(observer)
-}
-
-fn prepare(config: &PretrainConfig) -> Result<(Splits, Trainer)> {
-    let splits = fgvr_data::open(&config.source, &config.data)?;
-    let trainer = Trainer::new(config, splits.train.len())?;
-    Ok((splits, trainer))
+    let session = Session::new(config, &run, splits, trainer, device)?;
+    if let Some(report) = loaded {
+        let text = serde_json::to_vec_pretty(&report)
+            .map_err(|e| Error::run(run.path(), e.to_string()))?;
+        run.write("weights.json", &text)?;
+        session.say(observer, &report.to_string())?;
+    }
+    session.run(observer)
 }
 
 /// Goes on where the last checkpoint of a run stands, with the same bits as if it had never stopped.
@@ -64,7 +74,9 @@ fn prepare(config: &PretrainConfig) -> Result<(Splits, Trainer)> {
 pub fn resume(run: &RunFolder, device: &Device, observer: &mut dyn Observer) -> Result<Summary> {
     let config = run.config()?;
     let (manifest, tensors) = checkpoint::load_last(run)?;
-    let (splits, mut trainer) = prepare(&config)?;
+    let splits = fgvr_data::open(&config.source, &config.data)?;
+    // Whatever it started from, all of it is in the checkpoint.
+    let mut trainer = Trainer::new(&config, splits.train.len())?;
     // Only a state that fits is gone on with; until then nothing in the folder is touched.
     trainer.load_state(manifest.step, &tensors).map_err(|e| {
         // Only its first line: candle's errors bring a backtrace along where one is asked for.
@@ -118,7 +130,7 @@ pub(crate) fn loader(config: &PretrainConfig, splits: &Splits, steps: u64) -> Re
     let (size, views, normalisation) = (
         config.data.size,
         config.augment.clone(),
-        Normalisation::imagenet(),
+        config.normalisation.clone(),
     );
     let transform =
         move |image: &Image, key: ViewKey| augment(image, size, &views, &normalisation, key);

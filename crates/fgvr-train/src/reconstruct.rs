@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use fgvr_data::{Dataset, Normalisation};
+use fgvr_data::Dataset;
 use fgvr_decoder::MeanImage;
-use fgvr_encoder::FrozenResNet;
+use fgvr_encoder::FrozenBackbone;
 use fgvr_nn::{Decoder, NormMode};
 use serde::Serialize;
 
@@ -31,13 +31,13 @@ pub struct Psnr {
 /// Networks that do not fit the image size.
 pub(crate) fn reconstruction_psnr(
     config: &PretrainConfig,
-    encoder: &FrozenResNet,
+    encoder: &FrozenBackbone,
     decoder: &dyn Decoder,
     train: &Arc<dyn Dataset>,
     held_out: &Arc<dyn Dataset>,
 ) -> Result<Option<Psnr>> {
-    let normalisation = Normalisation::imagenet();
     let sight = Sight::of(config);
+    let normalisation = &config.normalisation;
     let mut mean = MeanImage::default();
     let seen = map_images(train, &all(train), &sight, |x| {
         mean.push(&normalisation.undo(x)?)?;

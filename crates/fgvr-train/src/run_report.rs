@@ -131,8 +131,10 @@ pub(crate) fn write_report(
         (
             "encoder",
             format!(
-                "ResNet-{}, width {}, {} px",
-                config.encoder.depth, config.encoder.width, config.data.size
+                "{}, {} features, {} px",
+                config.encoder.architecture,
+                config.encoder.out_channels()?,
+                config.data.size
             ),
         ),
     ];

@@ -219,7 +219,13 @@ impl<'a> Session<'a> {
         let [first, second] = views else {
             return Err(Error::config("loader", "expected two views of each image"));
         };
-        for (name, png) in sheets([first, second], pictures, self.config.monitor.pictures)? {
+        for (name, png) in sheets(
+            [first, second],
+            pictures,
+            self.config.monitor.pictures,
+            &self.config.normalisation,
+            !self.config.encoder.architecture.is_vit(),
+        )? {
             let file = format!("samples/epoch-{:04}-{name}.png", row.epoch);
             self.run.write(file, &png)?;
             recorder.image(name, row.step, &png)?;
@@ -249,7 +255,6 @@ impl<'a> Session<'a> {
 
     /// Evaluation, exported weights and report.
     fn finish(&self, observer: &mut dyn Observer) -> Result<Evaluation> {
-        export(self.run, &self.config, &self.trainer)?;
         let (evaluation, warnings) = evaluate(&self.config, &self.trainer, &self.splits, observer)?;
         for warning in &warnings {
             self.say(observer, warning)?;
@@ -260,6 +265,9 @@ impl<'a> Session<'a> {
         for (title, table) in evaluation_tables(&evaluation) {
             self.run.log(&format!("\n{title}\n\n{table}"))?;
         }
+        // After the figures, which the model card shows.
+        let (parameters, step) = (self.trainer.encoder_parameters(), self.trainer.step_count());
+        export(self.run, &self.config, parameters, step)?;
         write_report(self.run, &self.config, &evaluation)?;
         Ok(evaluation)
     }

@@ -9,8 +9,8 @@ use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::Module;
 use fgvr_data::augment::{AugmentConfig, ViewKey, augment};
-use fgvr_data::{Dataset, Image, Loader, LoaderConfig, Normalisation, Position, load_batch};
-use fgvr_encoder::ResNet;
+use fgvr_data::{Dataset, Image, Loader, LoaderConfig, Position, load_batch};
+use fgvr_encoder::Backbone;
 use fgvr_nn::optim::{Sgd, SgdConfig};
 use fgvr_nn::{Encoder, NormMode, Parameters};
 use serde::Serialize;
@@ -69,7 +69,7 @@ pub fn calibrate(
         ));
     }
     observer.on_phase("pixels and the untrained network");
-    let untrained = untrained_encoder(config)?;
+    let untrained = untrained_encoder(config, observer)?;
     let untrained = encoder_figures(config, &untrained, &splits.train, &test)?;
     let pixels = pixel_figures(config, &splits.train, &test)?;
     observer.on_phase("training with labels");
@@ -92,7 +92,7 @@ fn train(
 ) -> Result<f64> {
     let parameters = Parameters::new(config.seed);
     let vb = parameters.builder(DType::F32, &Device::Cpu);
-    let encoder = ResNet::new(&config.encoder, vb.clone())?;
+    let encoder = Backbone::new(&config.encoder, vb.clone())?;
     let classifier = candle_nn::linear(encoder.width(), classes, vb.pp("fc"))?;
     let optimizer = OptimizerSettings {
         lr: 0.1 * config.loader.batch as f64 / 128.,
@@ -137,12 +137,8 @@ fn train(
     let mut right = 0;
     let mut seen = 0;
     for indices in all(test).chunks(config.evaluate.batch) {
-        let loaded = load_batch(
-            test.as_ref(),
-            indices,
-            config.data.size,
-            config.evaluate.resize_ratio,
-        )?;
+        let (view, norm) = (config.evaluation_view(), &config.normalisation);
+        let loaded = load_batch(test.as_ref(), indices, &view, norm)?;
         let Some(images) = loaded.images else {
             continue;
         };
@@ -160,7 +156,7 @@ fn train(
 }
 
 fn loader(config: &PretrainConfig, dataset: &Arc<dyn Dataset>) -> Result<Loader> {
-    let (size, normalisation) = (config.data.size, Normalisation::imagenet());
+    let (size, normalisation) = (config.data.size, config.normalisation.clone());
     let light = AugmentConfig {
         crop_scale: [0.5, 1.],
         flip: 0.5,

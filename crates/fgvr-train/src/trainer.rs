@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
+use fgvr_data::Batch;
 use fgvr_data::augment::pair_augment;
-use fgvr_data::{Batch, Normalisation};
 use fgvr_decoder::{ConvDecoder, DecoderConfig};
-use fgvr_encoder::ResNet;
+use fgvr_encoder::Backbone;
+use fgvr_encoder::weights::{LoadReport, Weights};
 use fgvr_eval::{effective_rank, embedding_std};
 use fgvr_nn::Parameters;
 use fgvr_nn::optim::{Adam, AdamConfig, Sgd, SgdConfig, clip_gradient_norm};
@@ -16,6 +17,7 @@ use fgvr_ssl::{Base, MoCoConfig, MoCoV2, Network, Pictures, StepInput, SynthPair
 use crate::checkpoint::State;
 use crate::config::PretrainConfig;
 use crate::learning_rate::learning_rate;
+use crate::start::load_start;
 use crate::{Error, Result, StepRow};
 
 /// Steps between two effective ranks: an eigenvalue problem each.
@@ -29,7 +31,7 @@ pub struct Trainer {
     total: u64,
     encoder_parameters: Parameters,
     decoder_parameters: Parameters,
-    base: MoCoV2<ResNet>,
+    base: MoCoV2<Backbone>,
     decoder: ConvDecoder,
     synthpair: SynthPair,
     sgd: Sgd,
@@ -37,11 +39,35 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Fresh networks for a training split of `images` images.
+    /// Networks of random weights for a training split of `images` images; what the settings say of
+    /// pretrained weights is for [`Trainer::from_weights`].
     ///
     /// # Errors
     /// Settings that do not fit together, or fewer images than a batch.
     pub fn new(config: &PretrainConfig, images: usize) -> Result<Self> {
+        Ok(Self::build(config, images, |_| Ok(()))?.0)
+    }
+
+    /// As [`Trainer::new`], with the encoder's variables from `weights`.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`]; weights that do not fit the encoder.
+    pub fn from_weights(
+        config: &PretrainConfig,
+        images: usize,
+        weights: &Weights,
+    ) -> Result<(Self, LoadReport)> {
+        Self::build(config, images, |parameters| {
+            load_start(&config.weights, parameters, weights)
+        })
+    }
+
+    /// The trainer, and what `start` gave for the encoder's variables.
+    fn build<R>(
+        config: &PretrainConfig,
+        images: usize,
+        start: impl FnOnce(&Parameters) -> Result<R>,
+    ) -> Result<(Self, R)> {
         enough_images(config, images)?;
         let moco = MoCoConfig {
             queue: queue_capacity(config.moco.queue, config, images),
@@ -52,7 +78,7 @@ impl Trainer {
         let mut synthpair = config.synthpair.clone();
         config.arm.apply(&mut synthpair);
         let build = |parameters: &Parameters| {
-            ResNet::new(
+            Backbone::new(
                 &config.encoder,
                 parameters.builder(DType::F32, &Device::Cpu),
             )
@@ -61,7 +87,9 @@ impl Trainer {
         let key_parameters = Parameters::new(config.seed);
         let encoder = build(&encoder_parameters)?;
         let key_encoder = build(&key_parameters)?;
-        let width = config.encoder.out_channels();
+        // The objective copies these to its key encoder.
+        let started = start(&encoder_parameters)?;
+        let width = config.encoder.out_channels()?;
         let online = Network {
             encoder,
             parameters: encoder_parameters.clone(),
@@ -73,7 +101,7 @@ impl Trainer {
         let base = MoCoV2::new(online, key, Parameters::new(config.seed), &moco)?;
         let decoder_parameters = Parameters::new(config.seed);
         let decoder = ConvDecoder::new(
-            &decoder_config(config),
+            &decoder_config(config)?,
             decoder_parameters.builder(DType::F32, &Device::Cpu),
         )?;
         let sgd = SgdConfig {
@@ -82,7 +110,7 @@ impl Trainer {
             exclude_norm_and_bias: true,
             ..SgdConfig::default()
         };
-        Ok(Self {
+        let trainer = Self {
             images,
             step: 0,
             total: config.total_steps(images),
@@ -94,7 +122,8 @@ impl Trainer {
             base,
             decoder,
             config: config.clone(),
-        })
+        };
+        Ok((trainer, started))
     }
 
     /// Optimiser steps done.
@@ -117,11 +146,11 @@ impl Trainer {
 
     /// The online encoder.
     #[must_use]
-    pub fn encoder(&self) -> &ResNet {
+    pub fn encoder(&self) -> &Backbone {
         &self.base.online().encoder
     }
 
-    /// The online encoder's variables, with torchvision's names.
+    /// The online encoder's variables, with timm's names.
     #[must_use]
     pub fn encoder_parameters(&self) -> &Parameters {
         &self.encoder_parameters
@@ -135,7 +164,7 @@ impl Trainer {
 
     /// The base objective.
     #[must_use]
-    pub fn base(&self) -> &MoCoV2<ResNet> {
+    pub fn base(&self) -> &MoCoV2<Backbone> {
         &self.base
     }
 
@@ -270,13 +299,12 @@ impl Trainer {
     }
 
     fn pass(&mut self, batch: &Batch, pictures: bool) -> Result<fgvr_ssl::StepOutput> {
-        let normalisation = Normalisation::imagenet();
         let (seed, step) = (self.config.seed, self.step);
         let augment = |images: &Tensor, view: u64| {
             pair_augment(
                 images,
                 &self.config.pair_augment,
-                &normalisation,
+                &self.config.normalisation,
                 seed,
                 step,
                 view,
@@ -363,16 +391,16 @@ pub(crate) fn queue_capacity(wanted: usize, config: &PretrainConfig, images: usi
 }
 
 /// The decoder that fits the encoder and the image size.
-pub(crate) fn decoder_config(config: &PretrainConfig) -> DecoderConfig {
-    DecoderConfig {
+pub(crate) fn decoder_config(config: &PretrainConfig) -> Result<DecoderConfig> {
+    Ok(DecoderConfig {
         hidden: config.decoder.hidden,
         ..DecoderConfig::for_size(
-            config.encoder.out_channels(),
+            config.encoder.out_channels()?,
             config.data.size,
-            config.encoder.stride(),
+            config.encoder.stride()?,
             config.decoder.channels,
         )
-    }
+    })
 }
 
 fn scale<'a>(

@@ -152,7 +152,10 @@ fn settings_that_make_no_sense() {
     );
     place.refused(&set("moco.momentum=1"), &["moco.momentum", "below 1"]);
     place.refused(&set("moco.queue=4"), &["moco.queue", "at least 16"]);
-    place.refused(&set("encoder.depth=17"), &["encoder", "17", "18"]);
+    place.refused(
+        &set("encoder.architecture=resnet17"),
+        &["encoder", "resnet17", "resnet18"],
+    );
     place.refused(&set("arm=ful"), &["arm", "did you mean full?"]);
     place.refused(&set("no-equals"), &["key.path=value"]);
     place.refused(
@@ -198,14 +201,19 @@ fn resuming_what_cannot_go_on() {
         command.args(args).output().unwrap()
     };
     place.refused(
-        &resume(&["--set", "encoder.depth=18"]),
-        &["encoder.depth", "10", "18", "start a new run"],
+        &resume(&["--set", "encoder.architecture=resnet18"]),
+        &[
+            "encoder.architecture",
+            "resnet10",
+            "resnet18",
+            "start a new run",
+        ],
     );
 
     // The settings are changed behind its back: the tensors do not fit.
     let config = place.join("run/config.toml");
     let text = fs::read_to_string(&config).unwrap();
-    fs::write(&config, text.replace("depth = 10", "depth = 18")).unwrap();
+    fs::write(&config, text.replace("resnet10", "resnet18")).unwrap();
     place.refused(&resume(&[]), &["does not fit the settings in config.toml"]);
     fs::write(&config, text).unwrap();
 

@@ -11,7 +11,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use common::{Place as Folder, last_checkpoint, photos};
 use fgvr_data::Batch;
-use fgvr_encoder::ResNet;
+use fgvr_encoder::Backbone;
 use fgvr_nn::Parameters;
 use fgvr_nn::optim::{Sgd, SgdConfig};
 use fgvr_ssl::{Base, MoCoConfig, MoCoV2, Network};
@@ -183,12 +183,13 @@ fn exported_weights_are_those_of_the_checkpoint_and_say_how_to_use_them() {
     let run = run(&folder, "run", &config);
     let file = run.join("export/model.safetensors");
     let parameters = Parameters::new(9);
-    ResNet::new(
+    Backbone::new(
         &config.encoder,
         parameters.builder(DType::F32, &Device::Cpu),
     )
     .unwrap();
-    fgvr_encoder::load(&parameters, &file)
+    let weights = fgvr_encoder::Weights::open_file(&file).unwrap();
+    fgvr_encoder::load(&parameters, &weights, &Default::default())
         .unwrap()
         .strict()
         .unwrap();
@@ -198,19 +199,20 @@ fn exported_weights_are_those_of_the_checkpoint_and_say_how_to_use_them() {
         let saved = &saved[&format!("objective.encoder.{name}")];
         assert_eq!(values(saved), values(&var), "{name}");
     }
-    let bytes = fs::read(&file).unwrap();
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
-    let metadata = header.metadata().as_ref().expect("metadata");
-    for (key, expected) in [
-        ("architecture", "resnet10"),
-        ("image_size", "32"),
-        ("mean", "0.485,0.456,0.406"),
-        ("std", "0.229,0.224,0.225"),
-        ("stem", "small"),
-        ("width", "4"),
-    ] {
-        assert_eq!(metadata[key], expected, "{key}");
-    }
+    let read = |name: &str| fs::read_to_string(run.join("export").join(name)).unwrap();
+    let about: serde_json::Value = serde_json::from_str(&read("config.json")).unwrap();
+    let encoder = &about["fgvr"]["encoder"];
+    assert_eq!(encoder["architecture"], "resnet10");
+    assert_eq!(
+        (&encoder["stem"], &encoder["width"]),
+        (&"small".into(), &4.into())
+    );
+    let view = &about["pretrained_cfg"];
+    assert_eq!(view["input_size"], serde_json::json!([3, 32, 32]));
+    assert_eq!(view["mean"], serde_json::json!([0.485, 0.456, 0.406]));
+    // timm has no such network, and is not told that it has.
+    assert!(about.get("architecture").is_none(), "{about}");
+    assert!(read("README.md").contains("no residual network of 4 base channels"));
 }
 
 #[test]
@@ -248,7 +250,7 @@ fn the_base_arm_is_moco_alone_bit_for_bit() {
     let network = || {
         let parameters = Parameters::new(config.seed);
         let vb = parameters.builder(DType::F32, &Device::Cpu);
-        let encoder = ResNet::new(&config.encoder, vb).unwrap();
+        let encoder = Backbone::new(&config.encoder, vb).unwrap();
         Network {
             encoder,
             parameters,

@@ -105,12 +105,14 @@ impl Case {
 }
 
 /// What is timed, but for `micro`, whose cases the program lists itself.
-const CASES: [(Group, &str, f64); 6] = [
+const CASES: [(Group, &str, f64); 7] = [
     (Group::Train, "resnet18-64-b64", 1.5),
     (Group::Train, "resnet18-112-b32", 1.5),
     (Group::Train, "resnet50-224-b16", 1.3),
     (Group::Train, "synthpair-resnet18-64-b64", 1.5),
     (Group::Embed, "resnet50-224-b16", 1.5),
+    // ViT-S/16 at 224 px; timm's is the other side.
+    (Group::Embed, "vit_small_patch16_224-224-b16", 1.),
     // Four fifths of PyTorch's memory.
     (Group::Memory, "resnet50-224-b16", 1.25),
 ];

@@ -3,16 +3,15 @@
 //! Our program writes the step to a file, PyTorch's repeats it from there and answers with errors:
 //! max|a - b| / max|b| of each parameter. benches/torch/gradients.py says what `plain` and `decided` are.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 
 use super::case::Case;
 use super::effort::unit;
 use super::programs::Programs;
-use super::progress::Progress;
-use super::table::Table;
+use crate::progress::Progress;
+use crate::scratch::Folder;
+use crate::table::Table;
 
 /// What no parameter's error may exceed, ReLUs decided alike.
 pub(super) const MOST: f64 = 1e-4;
@@ -105,8 +104,8 @@ pub(super) fn compare(
 ) -> Result<Comparison> {
     let name = case.name();
     progress.now(&name, "preparing");
-    let folder = Folder::new(&std::env::temp_dir())?;
-    let file = folder.0.join("step.safetensors");
+    let folder = Folder::new("fgvr-bench")?;
+    let file = folder.path().join("step.safetensors");
     let request = format!("gradients {} {}", case.size, file.display());
     let written = programs.start_ours()?.ask(&request)?;
     progress.step(unit(case.group));
@@ -120,24 +119,6 @@ pub(super) fn compare(
         "fgvr wrote {written}, PyTorch read {answer}"
     );
     Ok(comparison)
-}
-
-/// A folder that goes when this does.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(parent: &Path) -> Result<Self> {
-        let path = parent.join(format!("fgvr-bench-{}", std::process::id()));
-        // An error where it exists, so that what is removed is what was made.
-        std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// Two rows a network: ours, and what PyTorch's own f32 loses.
@@ -299,17 +280,6 @@ mod tests {
             json(&[comparison(9e-6)])["gradients/resnet50-224-b4"]["ours"]["turned"],
             16
         );
-    }
-
-    #[test]
-    fn a_folder_goes_with_what_is_in_it_and_is_not_taken_over() {
-        let parent = std::env::temp_dir();
-        let folder = Folder::new(&parent).unwrap();
-        std::fs::write(folder.0.join("a"), "b").unwrap();
-        assert!(Folder::new(&parent).is_err());
-        let path = folder.0.clone();
-        drop(folder);
-        assert!(!path.exists());
     }
 
     #[test]

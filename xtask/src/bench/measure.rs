@@ -6,9 +6,9 @@ use super::case::{Case, Group, Mode};
 use super::effort::{Effort, unit};
 use super::outcome::{Figures, Outcome};
 use super::programs::Programs;
-use super::progress::Progress;
-use super::server::{Server, Turn};
 use super::statistics::Summary;
+use crate::progress::Progress;
+use crate::server::{Server, Turn};
 
 /// Steps of a fresh process after which its peak memory is read.
 const STEPS: usize = 3;

@@ -12,14 +12,9 @@ mod machine;
 mod measure;
 mod options;
 mod outcome;
-mod page;
 mod programs;
-mod progress;
-mod python;
 mod report;
-mod server;
 mod statistics;
-mod table;
 
 use std::process::ExitCode;
 
@@ -32,10 +27,13 @@ use self::gradients::Comparison;
 use self::machine::Machine;
 use self::options::{Options, USAGE};
 use self::outcome::Outcome;
-use self::programs::Programs;
-use self::progress::Progress;
+pub(crate) use self::programs::{Programs, build};
 use self::report::Part;
-use crate::workspace;
+use crate::progress::Progress;
+use crate::{page, python, workspace};
+
+/// The page that `--write` fills.
+const PAGE: &str = "docs/benchmarks.md";
 
 /// Measures what `args` ask for.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
@@ -50,7 +48,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         false => None,
     };
     let programs = Programs {
-        ours: programs::build(&root)?,
+        ours: build(&root)?,
         root,
         python,
         threads: options.threads,
@@ -71,8 +69,8 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
             .filter(|group| cases.iter().any(|case| case.group == **group))
             .map(|group| (group.name(), section(&machine, &options, *group, &found)))
             .collect();
-        page::write(&programs.root, &sections)?;
-        eprintln!("bench: wrote {}", page::PAGE);
+        page::write(&programs.root, PAGE, &sections)?;
+        eprintln!("bench: wrote {PAGE}");
     }
     if found.compared.iter().all(Comparison::right) {
         Ok(ExitCode::SUCCESS)
@@ -130,16 +128,15 @@ fn prepare(programs: &Programs, options: &Options) -> Result<(Machine, Vec<Case>
         let first = Group::Micro.modes().first().context("no mode")?;
         let torch = programs
             .start_torch(Group::Micro, first)
-            .context("PyTorch does not start; FGVR_BENCH_PYTHON can name another interpreter")?;
+            .context("PyTorch does not start; FGVR_PYTHON can name another interpreter")?;
         machine.torch(&torch.hello);
-        for (package, field) in [("torch", "version"), ("torchvision", "torchvision")] {
-            let found = torch.hello[field].as_str().unwrap_or_default();
-            let pinned = python::pinned(&programs.root, package)?.unwrap_or_default();
-            // A build's name, such as +cpu, does not count.
-            if found.split('+').next() != Some(pinned.as_str()) {
-                eprintln!("bench: {package} is {found}, not {pinned} as pinned");
-            }
-        }
+        python::warn_of_other_versions(
+            &programs.root,
+            &[
+                ("torch", torch.hello["version"].as_str()),
+                ("torchvision", torch.hello["torchvision"].as_str()),
+            ],
+        )?;
     }
     Ok((machine, cases))
 }
@@ -216,4 +213,18 @@ fn section(machine: &Machine, options: &Options, group: Group, found: &Found) ->
         text.push_str(&format!("\n- {failure}"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_markers_for_every_group() {
+        let page = workspace::root().unwrap().join(PAGE);
+        let page = std::fs::read_to_string(page).unwrap();
+        for group in Group::ALL {
+            page::replaced(&page, group.name(), "x").unwrap();
+        }
+    }
 }

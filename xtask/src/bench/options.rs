@@ -25,8 +25,8 @@ gradients: those of a whole step beside PyTorch's in f64, with --against torch; 
 above 1e-4 makes the command fail. FGVR_SIMD=portable|avx2|avx512 takes the kernels of that level, here
 and in all other groups.
 
-PyTorch runs from a virtual environment that is made in target/bench-venv at the first use (some
-gigabytes; PIP_EXTRA_INDEX_URL can name an index with the smaller CPU builds). FGVR_BENCH_PYTHON names
+PyTorch runs from a virtual environment that is made in target/venv at the first use (some
+gigabytes; PIP_EXTRA_INDEX_URL can name an index with the smaller CPU builds). FGVR_PYTHON names
 an interpreter that has torch and torchvision to use instead.
 ";
 

@@ -1,14 +1,13 @@
 //! The two programs that are timed: how they are built and started.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use anyhow::{Context, Result};
 
 use super::case::{Group, Mode};
-use super::server::Server;
-use crate::command::Cargo;
+use crate::command::executable;
+use crate::server::Server;
 
 /// Keeps PyTorch's large blocks in its process from one step to the next.
 const TUNED: [(&str, &str); 2] = [
@@ -17,17 +16,17 @@ const TUNED: [(&str, &str); 2] = [
 ];
 
 /// Where the programs are, and how many threads they may use.
-pub(super) struct Programs {
-    pub(super) root: PathBuf,
-    pub(super) ours: PathBuf,
+pub(crate) struct Programs {
+    pub(crate) root: PathBuf,
+    pub(crate) ours: PathBuf,
     /// The interpreter with PyTorch, where that is measured too.
-    pub(super) python: Option<PathBuf>,
-    pub(super) threads: usize,
+    pub(crate) python: Option<PathBuf>,
+    pub(crate) threads: usize,
 }
 
 impl Programs {
     /// Ours, just started.
-    pub(super) fn start_ours(&self) -> Result<Server> {
+    pub(crate) fn start_ours(&self) -> Result<Server> {
         let mut command = Command::new(&self.ours);
         let threads = self.threads.to_string();
         command
@@ -62,55 +61,13 @@ impl Programs {
         Server::start(command, &log)
     }
 
-    fn log(&self, name: &str) -> PathBuf {
+    /// Where a program that is started as `name` complains.
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.root.join(format!("target/bench-logs/{name}.log"))
     }
 }
 
 /// Builds our program for release and says where it lies.
-pub(super) fn build(root: &Path) -> Result<PathBuf> {
-    let cargo = Cargo::new([
-        "build",
-        "--release",
-        "-p",
-        "fgvr-bench",
-        "--message-format=json-render-diagnostics",
-    ]);
-    eprintln!("{cargo}");
-    let output = cargo
-        .command()
-        .current_dir(root)
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("cannot run `{cargo}`"))?;
-    if !output.status.success() {
-        bail!("`{cargo}` failed; see above");
-    }
-    executable(&String::from_utf8_lossy(&output.stdout))
-        .with_context(|| format!("`{cargo}` names no program"))
-}
-
-/// The program among cargo's messages.
-fn executable(messages: &str) -> Option<PathBuf> {
-    let mut messages = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    messages.find_map(|message| {
-        let path = message["executable"].as_str()?;
-        (message["target"]["name"] == "fgvr-bench").then(|| PathBuf::from(path))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_program_is_found_among_cargos_messages() {
-        let messages = "{\"target\": {\"name\": \"x\"}, \"executable\": null}\nnoise\n\
-            {\"target\": {\"name\": \"fgvr-bench\"}, \"executable\": \"a/fgvr-bench\"}\n\
-            {\"reason\": \"build-finished\"}";
-        assert_eq!(executable(messages), Some(PathBuf::from("a/fgvr-bench")));
-        assert_eq!(executable("{}"), None);
-    }
+pub(crate) fn build(root: &Path) -> Result<PathBuf> {
+    executable(root, &["--release", "-p", "fgvr-bench"], "fgvr-bench")
 }

@@ -2,7 +2,7 @@
 
 use super::case::Group;
 use super::outcome::{Figures, Outcome};
-use super::table::Table;
+use crate::table::Table;
 
 /// A table with what is said above it.
 pub(super) struct Part {

@@ -194,7 +194,8 @@ mod tests {
         super::super::rules::parse(
             "```text imports\nnn:\ngradcam:\nssl: nn\ntrain: nn ssl\ntests: *\n```\n\
              ```text only-in\nimage: data\nanyhow: train/bin\n```\n\
-             ```text nothing-else\ngradcam: candle-core\n```\n",
+             ```text nothing-else\ngradcam: candle-core\n```\n\
+             ```text never-below\n```\n",
         )
         .unwrap()
     }

@@ -4,6 +4,7 @@ mod files;
 mod golden;
 mod manifest;
 mod rules;
+mod tree;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -81,6 +82,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Problem>> {
         files::check(root, path, &rules, &mut problems)?;
     }
     golden::check(root, &tracked, &mut problems)?;
+    tree::check(root, &rules, &mut problems)?;
     problems.sort();
     Ok(problems)
 }

@@ -18,6 +18,8 @@ pub(super) struct Rules {
     pub(super) only_in: Lists,
     /// `nothing-else`: the external crates a light crate may depend on.
     pub(super) nothing_else: Lists,
+    /// `never-below`: the external crates that may stand nowhere below a crate without features.
+    pub(super) never_below: Lists,
 }
 
 /// Reads the blocks that begin with ```` ```text <name> ````; each line in them is
@@ -27,6 +29,7 @@ pub(super) fn parse(page: &str) -> Result<Rules> {
         imports: block(page, "imports")?,
         only_in: block(page, "only-in")?,
         nothing_else: block(page, "nothing-else")?,
+        never_below: block(page, "never-below")?,
     })
 }
 
@@ -65,7 +68,8 @@ mod tests {
     use super::*;
 
     const PAGE: &str = "# Page\n```text imports\nnn:\nencoder: nn  # a layer up\n\n```\n\
-                        ```text only-in\nimage: data\n```\n```text nothing-else\ngradcam: candle-core\n```\n";
+                        ```text only-in\nimage: data\n```\n```text nothing-else\ngradcam: candle-core\n```\n\
+                        ```text never-below\nnn: tokio\n```\n";
 
     #[test]
     fn blocks_parse_with_comments_and_empty_lists() {
@@ -74,6 +78,7 @@ mod tests {
         assert_eq!(rules.imports["encoder"], ["nn"]);
         assert_eq!(rules.only_in["image"], ["data"]);
         assert_eq!(rules.nothing_else["gradcam"], ["candle-core"]);
+        assert_eq!(rules.never_below["nn"], ["tokio"]);
     }
 
     #[test]

@@ -1,17 +1,120 @@
 //! The fixed view that evaluation sees.
 
 use super::Region;
-use super::resize::resize_window;
-use crate::{Image, Normalisation};
+use super::resize::{Interpolation, resize_window};
+use crate::{Error, Image, Normalisation};
 
 /// The usual 256 to 224: how much larger than the crop the photo is made first.
 pub const RESIZE_RATIO: f64 = 256. / 224.;
 
-/// Resizes the shorter side to `size * resize_ratio` (rounded; a ratio below 1 counts as 1), takes
-/// the centre of `size` x `size`, and normalises: (3, `size`, `size`).
-///
-/// torchvision's `Resize` (bilinear, antialiased) and `CenterCrop`, without computing the pixels
-/// that the crop drops.
+/// Which part of a photo evaluation sees, and how it is resized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EvaluationView {
+    /// Side of the square that the network sees.
+    pub size: usize,
+    /// How the photo gets there.
+    pub fit: Fit,
+    /// How the photo is resized.
+    pub interpolation: Interpolation,
+}
+
+/// How a photo of any shape becomes a square.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// Its shorter side gets this many pixels (the square's side at least), and the middle is cut out.
+    Crop(usize),
+    /// Both sides get the square's, whatever the photo's shape.
+    Squash,
+}
+
+impl EvaluationView {
+    /// The shorter side becomes `size * resize_ratio`, rounded; a ratio below 1 counts as 1. Bilinear.
+    #[must_use]
+    pub fn of_ratio(size: usize, resize_ratio: f64) -> Self {
+        Self {
+            size,
+            fit: Fit::Crop(((size as f64 * resize_ratio).round_ties_even() as usize).max(size)),
+            interpolation: Interpolation::Bilinear,
+        }
+    }
+
+    /// As the preprocessing of a timm network says it: the shorter side becomes `size / crop_pct`,
+    /// rounded down.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a `crop_pct` that is not above 0 and at most 1, and for size 0.
+    pub fn of_crop_pct(
+        size: usize,
+        crop_pct: f64,
+        interpolation: Interpolation,
+    ) -> Result<Self, Error> {
+        if !(crop_pct > 0. && crop_pct <= 1.) {
+            return Err(Error::Setting {
+                setting: "crop_pct",
+                found: crop_pct.to_string(),
+                expected: "a number above 0 and at most 1".to_owned(),
+            });
+        }
+        if size == 0 {
+            return Err(Error::Setting {
+                setting: "size",
+                found: "0".to_owned(),
+                expected: "at least 1 pixel".to_owned(),
+            });
+        }
+        Ok(Self {
+            size,
+            fit: Fit::Crop((size as f64 / crop_pct).floor() as usize),
+            interpolation,
+        })
+    }
+
+    /// This view of `image`, normalised: (3, `size`, `size`).
+    ///
+    /// torchvision's `Resize` (antialiased) and `CenterCrop`, without computing the pixels that the
+    /// crop drops.
+    ///
+    /// # Differs
+    /// PIL rounds to 8 bits after each direction, and cuts off what a cubic overshoots; torchvision on
+    /// tensors does so once, in the end. Here nothing is rounded, and the end alone is kept in range.
+    ///
+    /// # Panics
+    /// On an image without pixels, or with fewer than its size says.
+    #[must_use]
+    pub fn apply(&self, image: &Image, norm: &Normalisation) -> Vec<f32> {
+        let size = self.size;
+        let (height, width) = match self.fit {
+            Fit::Squash => (size, size),
+            Fit::Crop(shorter) => {
+                let shorter = shorter.max(size);
+                let longer = |long: usize, short: usize| shorter * long / short;
+                if image.height <= image.width {
+                    (shorter, longer(image.width, image.height))
+                } else {
+                    (longer(image.height, image.width), shorter)
+                }
+            }
+        };
+        let middle = |length: usize| ((length - size) as f64 / 2.).round_ties_even() as usize;
+        let window = Region {
+            top: middle(height),
+            left: middle(width),
+            height: size,
+            width: size,
+        };
+        let whole = Region {
+            top: 0,
+            left: 0,
+            height: image.height,
+            width: image.width,
+        };
+        let mut planes = resize_window(image, whole, (height, width), window, self.interpolation);
+        norm.apply_to_planes(&mut planes);
+        planes.values
+    }
+}
+
+/// The usual view for evaluation, normalised: (3, `size`, `size`). See [`EvaluationView::of_ratio`].
 ///
 /// # Panics
 /// On an image without pixels, or with fewer than its size says.
@@ -22,34 +125,37 @@ pub fn evaluate_transform(
     resize_ratio: f64,
     norm: &Normalisation,
 ) -> Vec<f32> {
-    let shorter = ((size as f64 * resize_ratio).round_ties_even() as usize).max(size);
-    let longer = |long: usize, short: usize| shorter * long / short;
-    let (height, width) = if image.height <= image.width {
-        (shorter, longer(image.width, image.height))
-    } else {
-        (longer(image.height, image.width), shorter)
-    };
-    let middle = |length: usize| ((length - size) as f64 / 2.).round_ties_even() as usize;
-    let window = Region {
-        top: middle(height),
-        left: middle(width),
-        height: size,
-        width: size,
-    };
-    let whole = Region {
-        top: 0,
-        left: 0,
-        height: image.height,
-        width: image.width,
-    };
-    let mut planes = resize_window(image, whole, (height, width), window);
-    norm.apply_to_planes(&mut planes);
-    planes.values
+    EvaluationView::of_ratio(size, resize_ratio).apply(image, norm)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn squashing_keeps_all_of_a_wide_photo() {
+        let (width, height) = (90, 30);
+        let shade = |i: usize| {
+            if (30..60).contains(&(i % width)) {
+                200
+            } else {
+                0
+            }
+        };
+        let pixels = (0..width * height).flat_map(|i| [shade(i); 3]).collect();
+        let image = Image {
+            width,
+            height,
+            pixels,
+        };
+        let view = EvaluationView {
+            size: 30,
+            fit: Fit::Squash,
+            interpolation: Interpolation::Bilinear,
+        };
+        let row = &view.apply(&image, &Normalisation::none())[..30];
+        assert!(row[15] > 0.7 && row[2] < 0.05 && row[27] < 0.05, "{row:?}");
+    }
 
     #[test]
     fn the_middle_of_a_wide_photo_is_taken() {
@@ -83,5 +189,20 @@ mod tests {
         let view = evaluate_transform(&image, 16, 0.5, &Normalisation::none());
         assert_eq!(view.len(), 3 * 16 * 16);
         assert!(view.iter().all(|v| (v - 0.2).abs() < 1e-6));
+    }
+
+    #[test]
+    fn the_shorter_side_follows_from_crop_pct_as_in_timm() {
+        let shorter = |size, crop_pct| {
+            let by = Interpolation::Bicubic;
+            EvaluationView::of_crop_pct(size, crop_pct, by).map(|view| view.fit)
+        };
+        assert_eq!(shorter(224, 0.875).unwrap(), Fit::Crop(256));
+        assert_eq!(shorter(224, 0.9).unwrap(), Fit::Crop(248));
+        assert_eq!(shorter(224, 0.95).unwrap(), Fit::Crop(235));
+        assert_eq!(shorter(518, 1.).unwrap(), Fit::Crop(518));
+        for (size, crop_pct) in [(224, 0.), (224, 1.1), (224, f64::NAN), (0, 0.9)] {
+            assert!(shorter(size, crop_pct).is_err(), "{size} {crop_pct}");
+        }
     }
 }

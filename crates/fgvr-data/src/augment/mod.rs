@@ -22,14 +22,14 @@ pub use colour_jitter::{
     adjust_saturation,
 };
 pub use config::{AugmentConfig, moco_v2, moco_v3_views};
-pub use evaluate::{RESIZE_RATIO, evaluate_transform};
+pub use evaluate::{EvaluationView, Fit, RESIZE_RATIO, evaluate_transform};
 pub use gaussian_blur::{gaussian_blur, kernel_for};
 pub use grayscale::grayscale;
 pub use horizontal_flip::horizontal_flip;
 pub use pair::{PairAugmentConfig, pair_augment};
 pub use planes::Planes;
 pub use random_resized_crop::{central_crop, random_resized_crop};
-pub use resize::{Region, resize};
+pub use resize::{Interpolation, Region, resize};
 pub use solarise::solarise;
 
 use rand_chacha::ChaCha8Rng;

@@ -1,7 +1,7 @@
-//! Bilinear resampling with antialiasing, straight from 8-bit pixels.
+//! Bilinear and bicubic resampling with antialiasing, straight from 8-bit pixels.
 //!
-//! Each output pixel is a triangle-weighted mean of the source pixels under it; when shrinking, the
-//! triangle is as wide as the scale. Rows first (contiguous, so that the compiler vectorises), then
+//! Each output pixel is a weighted mean of the source pixels under it, by a triangle or a cubic; when
+//! shrinking, the kernel is widened by the scale. Rows first (contiguous, so that the compiler vectorises), then
 //! columns, into float planes.
 
 use super::Planes;
@@ -20,13 +20,50 @@ pub struct Region {
     pub width: usize,
 }
 
+/// How the source pixels under an output pixel are weighted, by their distance t from its centre in
+/// units of the larger of the two pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
+pub enum Interpolation {
+    /// 1 - |t|, as far as |t| = 1.
+    #[default]
+    Bilinear,
+    /// Keys' cubic with a = -1/2 (IEEE TASSP 29, 1981), as far as |t| = 2: PIL's, and PyTorch's where
+    /// it antialiases.
+    Bicubic,
+}
+
+impl Interpolation {
+    /// Where the kernel ends.
+    fn support(self) -> f64 {
+        match self {
+            Self::Bilinear => 1.,
+            Self::Bicubic => 2.,
+        }
+    }
+
+    fn weight(self, t: f64) -> f64 {
+        let t = t.abs();
+        match self {
+            Self::Bilinear => (1. - t).max(0.),
+            Self::Bicubic if t < 1. => (1.5 * t - 2.5) * t * t + 1.,
+            Self::Bicubic if t < 2. => ((-0.5 * t + 2.5) * t - 4.) * t + 2.,
+            Self::Bicubic => 0.,
+        }
+    }
+}
+
 /// The source pixels of one output pixel: weights from `first` on, which add up to 1.
 struct Taps {
     first: usize,
     weights: Vec<f32>,
 }
 
-/// Resizes `region` of `image` to `size` rows and columns, values in [0, 1].
+/// Resizes `region` of `image` to `size` rows and columns, bilinearly; values in [0, 1].
 ///
 /// Nothing outside the region is read, as when the region were cut out first. Same definition as
 /// PyTorch's `interpolate(mode="bilinear", antialias=True)`.
@@ -41,18 +78,19 @@ pub fn resize(image: &Image, region: Region, size: (usize, usize)) -> Planes {
         height: size.0,
         width: size.1,
     };
-    resize_window(image, region, size, window)
+    resize_window(image, region, size, window, Interpolation::Bilinear)
 }
 
-/// The part `window` of what [`resize`] makes, without computing the rest.
+/// The part `window` of what [`resize`] makes, with any interpolation, without computing the rest.
 pub(crate) fn resize_window(
     image: &Image,
     region: Region,
     size: (usize, usize),
     window: Region,
+    by: Interpolation,
 ) -> Planes {
-    let rows = taps(region.height, size.0, window.top, window.height);
-    let columns = taps(region.width, size.1, window.left, window.width);
+    let rows = taps(by, region.height, size.0, window.top, window.height);
+    let columns = taps(by, region.width, size.1, window.left, window.width);
     let mut planes = Planes::zeros(window.height, window.width);
     // Only the source columns that some output column needs.
     let first = columns.first().map_or(0, |t| t.first);
@@ -78,7 +116,8 @@ pub(crate) fn resize_window(
                     *sum += weight * value;
                 }
             }
-            // Weights add up to 1 but for rounding, which must not leave [0, 1].
+            // Weights add up to 1 but for rounding, and a cubic's may be negative: values must not
+            // leave [0, 1].
             red[y * width + x] = sums[0].clamp(0., 1.);
             green[y * width + x] = sums[1].clamp(0., 1.);
             blue[y * width + x] = sums[2].clamp(0., 1.);
@@ -88,15 +127,16 @@ pub(crate) fn resize_window(
 }
 
 /// The taps of the outputs `start..start + count` of `to`, over `from` source pixels.
-fn taps(from: usize, to: usize, start: usize, count: usize) -> Vec<Taps> {
+fn taps(by: Interpolation, from: usize, to: usize, start: usize, count: usize) -> Vec<Taps> {
     let scale = from as f64 / to as f64;
-    let support = scale.max(1.);
+    let unit = scale.max(1.);
+    let support = by.support() * unit;
     (start..start + count)
         .map(|i| {
             let centre = scale * (i as f64 + 0.5);
             let first = (centre - support + 0.5).max(0.) as usize;
             let end = ((centre + support + 0.5) as usize).min(from);
-            let weight = |j: usize| (1. - ((j as f64 + 0.5 - centre) / support).abs()).max(0.);
+            let weight = |j: usize| by.weight((j as f64 + 0.5 - centre) / unit);
             let total: f64 = (first..end).map(weight).sum();
             Taps {
                 first,
@@ -155,13 +195,50 @@ mod tests {
             width: 6,
         };
         let whole = resize(&image, region, (12, 11));
-        let part = resize_window(&image, region, (12, 11), window);
+        let bilinear = Interpolation::Bilinear;
+        let part = resize_window(&image, region, (12, 11), window, bilinear);
         for c in 0..3 {
             for y in 0..5 {
                 let expected = &whole.channels()[c][(y + 4) * 11 + 1..][..6];
                 assert_eq!(&part.channels()[c][y * 6..][..6], expected);
             }
         }
+    }
+
+    #[test]
+    fn the_cubic_is_one_at_zero_and_zero_at_whole_numbers() {
+        let weight = |t| Interpolation::Bicubic.weight(t);
+        assert_eq!([0., 1., -1., 2., 3.].map(weight), [1., 0., 0., 0., 0.]);
+        assert_eq!(weight(0.5), 0.5625);
+        assert_eq!(weight(-1.5), -0.0625);
+    }
+
+    #[test]
+    fn the_cubic_overshoots_at_an_edge_and_is_kept_in_range() {
+        let (width, height) = (8, 2);
+        let pixels = (0..3 * width * height)
+            .map(|i| if i / 3 % width < 4 { 0 } else { 255 })
+            .collect();
+        let image = Image {
+            width,
+            height,
+            pixels,
+        };
+        let whole = Region {
+            top: 0,
+            left: 0,
+            height,
+            width,
+        };
+        let window = Region { width: 19, ..whole };
+        let planes = |by| resize_window(&image, whole, (2, 19), window, by).values;
+        let (linear, cubic) = (
+            planes(Interpolation::Bilinear),
+            planes(Interpolation::Bicubic),
+        );
+        assert!(cubic.iter().all(|v| (0. ..=1.).contains(v)));
+        let off = linear.iter().zip(&cubic).map(|(a, b)| (a - b).abs());
+        assert!(off.fold(0., f32::max) > 0.02);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The settings of a run: every choice is a field, every field has a default, and the resolved
 //! settings are written into the run folder.
 
+mod from_weights;
 mod overrides;
 mod presets;
 mod validate;
@@ -8,9 +9,11 @@ mod validate;
 pub use overrides::Layers;
 pub use presets::PRESETS;
 
-use fgvr_data::DataConfig;
-use fgvr_data::augment::{AugmentConfig, PairAugmentConfig, RESIZE_RATIO};
-use fgvr_encoder::ResNetConfig;
+use fgvr_data::augment::{
+    AugmentConfig, EvaluationView, Fit, Interpolation, PairAugmentConfig, RESIZE_RATIO,
+};
+use fgvr_data::{DataConfig, Normalisation};
+use fgvr_encoder::EncoderConfig;
 use fgvr_eval::{KnnConfig, ProbeConfig};
 use fgvr_ssl::{Arm, MoCoConfig, SynthPairConfig};
 use serde::{Deserialize, Serialize};
@@ -29,6 +32,10 @@ pub struct PretrainConfig {
     pub source: String,
     /// How the source is read and split.
     pub data: DataConfig,
+    /// From pixel values in [0, 1] to what the network is fed; pretrained weights bring their own.
+    pub normalisation: Normalisation,
+    /// Pretrained weights that the trunk starts from.
+    pub weights: WeightsSettings,
     /// How batches are put together.
     pub loader: LoaderSettings,
     /// How a view is made from an image.
@@ -36,7 +43,7 @@ pub struct PretrainConfig {
     /// How generated pairs are augmented.
     pub pair_augment: PairAugmentConfig,
     /// The trunk.
-    pub encoder: ResNetConfig,
+    pub encoder: EncoderConfig,
     /// The decoder.
     pub decoder: DecoderSettings,
     /// The base objective.
@@ -51,6 +58,17 @@ pub struct PretrainConfig {
     pub checkpoint: CheckpointSettings,
     /// How frozen features are judged.
     pub evaluate: EvaluateSettings,
+}
+
+/// Pretrained weights that the trunk starts from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WeightsSettings {
+    /// A file, a folder, or `hf:owner/name[@revision][:file]`; empty starts from random weights.
+    pub source: String,
+    /// Variables that the source may lack and that then keep their random start, by name; `layer4.*`
+    /// names all below `layer4`.
+    pub allow_missing: Vec<String>,
 }
 
 /// How batches are put together.
@@ -232,6 +250,11 @@ pub struct EvaluateSettings {
     pub part_images: usize,
     /// The shorter side of an image before its centre is cut out, in units of `data.size`.
     pub resize_ratio: f64,
+    /// Bring both sides of an image to `data.size` instead, whatever its shape: what some pretrained
+    /// weights expect.
+    pub squash: bool,
+    /// How an image is resized.
+    pub interpolation: Interpolation,
     /// Images a forward pass.
     pub batch: usize,
 }
@@ -244,6 +267,8 @@ impl Default for EvaluateSettings {
             pixel_side: 32,
             part_images: 512,
             resize_ratio: RESIZE_RATIO,
+            squash: false,
+            interpolation: Interpolation::Bilinear,
             batch: 64,
         }
     }
@@ -257,10 +282,12 @@ impl Default for PretrainConfig {
             arm: Arm::Full,
             source: "builtin:lookalikes".to_owned(),
             data: DataConfig::default(),
+            normalisation: Normalisation::imagenet(),
+            weights: WeightsSettings::default(),
             loader: LoaderSettings::default(),
             augment: AugmentConfig::default(),
             pair_augment: PairAugmentConfig::default(),
-            encoder: ResNetConfig::default(),
+            encoder: EncoderConfig::default(),
             decoder: DecoderSettings::default(),
             moco: MoCoConfig::default(),
             synthpair: SynthPairConfig::default(),
@@ -273,6 +300,21 @@ impl Default for PretrainConfig {
 }
 
 impl PretrainConfig {
+    /// What evaluation sees of an image.
+    #[must_use]
+    pub fn evaluation_view(&self) -> EvaluationView {
+        let cropped = EvaluationView::of_ratio(self.data.size, self.evaluate.resize_ratio);
+        EvaluationView {
+            fit: if self.evaluate.squash {
+                Fit::Squash
+            } else {
+                cropped.fit
+            },
+            interpolation: self.evaluate.interpolation,
+            ..cropped
+        }
+    }
+
     /// Optimiser steps of the whole run, given the images of the training split.
     #[must_use]
     pub fn total_steps(&self, images: usize) -> u64 {

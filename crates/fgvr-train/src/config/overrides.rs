@@ -126,7 +126,14 @@ impl Layers {
     /// # Errors
     /// An unknown key, a value of another type, or one out of range.
     pub fn resolve(&self) -> Result<PretrainConfig> {
-        let config = self.parse()?;
+        let mut config = self.parse()?;
+        if config.encoder.architecture.is_vit() {
+            // What follows from the network, where nothing else was asked for.
+            config.encoder.image_size.get_or_insert(config.data.size);
+            if self.get("synthpair.noise.non_negative").is_none() {
+                config.synthpair.noise.non_negative = false;
+            }
+        }
         config.validate()?;
         Ok(config)
     }

@@ -79,6 +79,7 @@ impl PretrainConfig {
             .validate()
             .map_err(|e| Error::config("encoder", e.to_string()))?;
         self.data.validate()?;
+        self.normalisation.validate()?;
         self.augment.validate()?;
         self.pair_augment.validate()?;
         s.validate()

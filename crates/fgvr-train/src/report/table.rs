@@ -64,6 +64,26 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// The table in Markdown, for documents.
+    #[must_use]
+    pub fn to_markdown(&self) -> String {
+        let line = |cells: Vec<&str>| {
+            let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            format!("| {} |\n", cells.join(" | "))
+        };
+        let heads = self.columns.iter().map(|(name, _)| name.as_str());
+        let mut text = line(heads.collect());
+        let rules = self.columns.iter().map(|(_, align)| match align {
+            Align::Left => "---",
+            Align::Right => "---:",
+        });
+        text += &line(rules.collect());
+        for row in &self.rows {
+            text += &line(row.iter().map(String::as_str).collect());
+        }
+        text
+    }
+
     /// Width of each column, in characters.
     fn widths(&self) -> Vec<usize> {
         let mut widths: Vec<usize> = (0..self.columns.len())

@@ -21,7 +21,7 @@ test_images = 32
 [loader]
 batch = 16
 [encoder]
-depth = 10
+architecture = "resnet10"
 width = 4
 stem = "small"
 [decoder]

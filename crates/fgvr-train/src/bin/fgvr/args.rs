@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -11,7 +11,38 @@ Examples:
   fgvr pretrain --preset learn --set arm=base     the base method alone, on the built-in set
   fgvr pretrain --resume runs/demo                go on where a run stopped
   fgvr plan --data photos/                        what a run would cost
-  fgvr eval --run runs/demo --data photos/        judge a run's features on other photos";
+  fgvr pretrain --weights hf:timm/resnet50.a1_in1k --data photos/
+                                                  start from pretrained weights
+  fgvr eval --run runs/demo --data photos/        judge a run's features on other photos
+  fgvr embed --run runs/demo --data photos/ --out photos.npz
+                                                  features of photos, for other programs
+  fgvr export --run runs/demo --to my-encoder     weights for timm, torchvision, transformers
+  fgvr weights inspect resnet50.pth               what a file or a Hub repository holds";
+
+const SOURCES: &str = "\
+SRC is a safetensors file, a PyTorch .pth, .pt, .bin or .pth.tar file (nothing in it is run), a folder
+with one of them and perhaps a config.json, or hf:owner/name[@revision][:file] on the Hub. Names of
+timm, torchvision, transformers, MoCo, DINO, BYOL, SimSiam, lightly and solo-learn are found by looking.
+HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are heeded.";
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  fgvr export --run runs/birds --to birds-r50
+  fgvr export --run runs/birds --to birds-r50-hf --format transformers --license apache-2.0
+Then, in Python:
+  timm.create_model(\"local-dir:birds-r50\", pretrained=True)";
+
+const EMBED_EXAMPLES: &str = "\
+Examples:
+  fgvr embed --run runs/birds --data photos/ --out photos.npz
+  fgvr embed --weights hf:timm/vit_small_patch14_dinov2.lvd142m --size 224 --data photos/ --out photos.csv
+
+The file holds features (N, C), labels (-1 without one), paths, splits and class names.";
+
+const PUBLISH_EXAMPLES: &str = "\
+Examples:
+  HF_TOKEN=... fgvr publish --dir birds-r50 --to me/birds-r50
+  HF_TOKEN=... fgvr publish --run runs/birds --to me/birds-r50 --private --license apache-2.0";
 
 /// Self-supervised learning that tells look-alikes apart.
 #[derive(Debug, Parser)]
@@ -30,6 +61,18 @@ pub(crate) enum Command {
     Eval(Eval),
     /// Print parameters, memory, steps and time of a run before anything is spent.
     Plan(Plan),
+    /// Features of photos in a file: NumPy's npz, safetensors or CSV.
+    #[command(after_help = EMBED_EXAMPLES)]
+    Embed(Embed),
+    /// Weights of a run for timm, torchvision and transformers, with a model card.
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(Export),
+    /// Put an exported encoder on the Hub.
+    #[command(after_help = PUBLISH_EXAMPLES)]
+    Publish(Publish),
+    /// Look into pretrained weights.
+    #[command(subcommand)]
+    Weights(WeightsCommand),
     /// Supervised and untrained references on a data set: how hard is it?
     Calibrate(Calibrate),
 }
@@ -46,6 +89,10 @@ pub(crate) struct Settings {
     /// A folder of images, or builtin:lookalikes.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<String>,
+    /// Pretrained weights to start from: a file, a folder, or hf:owner/name[@revision][:file]. They bring
+    /// architecture, image size and normalisation along; --set overrides each.
+    #[arg(long, value_name = "SRC")]
+    pub(crate) weights: Option<String>,
     /// Seed of everything random.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<i64>,
@@ -104,4 +151,133 @@ pub(crate) struct Eval {
     /// Print the figures as JSON on standard output.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Embed {
+    /// Weights to embed with.
+    #[arg(
+        long,
+        value_name = "SRC",
+        required_unless_present = "run",
+        conflicts_with = "run"
+    )]
+    pub(crate) weights: Option<String>,
+    /// The run whose encoder to embed with.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run: Option<PathBuf>,
+    /// Which checkpoint of the run.
+    #[arg(long, value_enum, default_value_t, conflicts_with = "weights")]
+    pub(crate) checkpoint: Checkpoint,
+    /// A folder of images, or builtin:lookalikes.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: String,
+    /// The file to write: .npz, .safetensors or .csv.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Side of the images in pixels. [default: what the weights were made for]
+    #[arg(long, value_name = "PX", conflicts_with = "run")]
+    pub(crate) size: Option<usize>,
+    /// Replace a file that is there.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Print what was written as JSON on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Export {
+    /// The run folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run: PathBuf,
+    /// The directory to make; it must not exist.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Whose names the tensors get.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: NamesOf,
+    /// Which checkpoint of the run.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) checkpoint: Checkpoint,
+    /// The licence that the model card states, such as apache-2.0.
+    #[arg(long, value_name = "ID")]
+    pub(crate) license: Option<String>,
+    /// Print what was written as JSON on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Publish {
+    /// A directory that `fgvr export` wrote.
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "run",
+        conflicts_with = "run"
+    )]
+    pub(crate) dir: Option<PathBuf>,
+    /// A run, whose last checkpoint is exported first.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run: Option<PathBuf>,
+    /// The repository: owner/name.
+    #[arg(long, value_name = "REPO")]
+    pub(crate) to: String,
+    /// The branch to put it on.
+    #[arg(long, value_name = "BRANCH", default_value = "main")]
+    pub(crate) revision: String,
+    /// Make the repository a private one, where it has to be made.
+    #[arg(long)]
+    pub(crate) private: bool,
+    /// The commit's message.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "Upload an encoder trained with fgvr"
+    )]
+    pub(crate) message: String,
+    /// The licence that the model card states, such as apache-2.0.
+    #[arg(long, value_name = "ID", conflicts_with = "dir")]
+    pub(crate) license: Option<String>,
+    /// Print where it is as JSON on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WeightsCommand {
+    /// Print files, hashes, names, shapes, architecture and preprocessing of weights.
+    #[command(after_help = SOURCES)]
+    Inspect(Inspect),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Inspect {
+    /// A file, a folder, or hf:owner/name[@revision][:file].
+    #[arg(value_name = "SRC")]
+    pub(crate) source: String,
+    /// Print everything as JSON on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which checkpoint.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Checkpoint {
+    /// The newest.
+    #[default]
+    Last,
+    /// The best by kNN on held-out training images.
+    BestVal,
+}
+
+/// Whose names.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum NamesOf {
+    /// timm's and torchvision's.
+    #[default]
+    Timm,
+    /// transformers'.
+    Transformers,
 }

@@ -10,9 +10,9 @@ use candle_core::Device;
 use fgvr_train::config::Layers;
 use fgvr_train::{Error, Place, PretrainConfig, RunFolder};
 
-use crate::args::{Calibrate, Command, Eval, Plan, Pretrain, Settings};
+use crate::args::{Calibrate, Command, Eval, Plan, Pretrain, Settings, WeightsCommand};
 use crate::progress::Progress;
-use crate::tables;
+use crate::{tables, weights};
 
 /// A signal asked the run to leave: its state is saved.
 const INTERRUPTED: u8 = 130;
@@ -23,6 +23,10 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Eval(args) => eval(&args),
         Command::Plan(args) => plan(&args),
         Command::Calibrate(args) => calibrate(&args),
+        Command::Embed(args) => weights::embed(&args),
+        Command::Export(args) => weights::export(&args),
+        Command::Publish(args) => weights::publish(&args),
+        Command::Weights(WeightsCommand::Inspect(args)) => weights::inspect(&args),
     }
 }
 
@@ -117,28 +121,30 @@ fn settings(args: &Settings) -> Result<(PretrainConfig, String)> {
         .data
         .as_deref()
         .is_some_and(|data| !data.starts_with("builtin:"));
-    let mut name = match (&args.preset, &args.config) {
-        (_, Some(file)) => {
-            layers.file(file)?;
-            let given = layers.get("name").and_then(|name| name.as_str());
-            match given {
-                Some(given) if !given.is_empty() => given.to_owned(),
-                _ => file.file_stem().map_or_else(
-                    || "run".to_owned(),
-                    |stem| stem.to_string_lossy().into_owned(),
-                ),
-            }
-        }
-        (Some(preset), None) => {
-            layers.preset(preset)?;
-            preset.clone()
-        }
-        (None, None) => {
-            let preset = if folder { "photos" } else { "demo" };
-            layers.preset(preset)?;
-            preset.to_owned()
-        }
+    let usual = if folder { "photos" } else { "demo" };
+    let preset = match (&args.preset, &args.config) {
+        (Some(preset), _) => Some(preset.as_str()),
+        (None, Some(_)) => None,
+        (None, None) => Some(usual),
     };
+    if let Some(preset) = preset {
+        layers.preset(preset)?;
+    }
+    // Above a preset; below a file and --set, which may ask for something else.
+    if let Some(source) = &args.weights {
+        layers.weights(source, &mut Progress::new(Arc::default()))?;
+    }
+    let mut name = preset.unwrap_or("run").to_owned();
+    if let Some(file) = &args.config {
+        layers.file(file)?;
+        let given = layers.get("name").and_then(|name| name.as_str());
+        name = match given {
+            Some(given) if !given.is_empty() => given.to_owned(),
+            _ => file
+                .file_stem()
+                .map_or(name, |stem| stem.to_string_lossy().into_owned()),
+        };
+    }
     add_settings(&mut layers, args)?;
     let mut config = layers.resolve()?;
     for key in ["arm", "seed"] {

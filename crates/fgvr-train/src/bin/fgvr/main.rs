@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod progress;
 mod tables;
+mod weights;
 
 use std::process::ExitCode;
 

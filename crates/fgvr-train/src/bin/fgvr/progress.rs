@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fgvr_train::{Observer, StepRow};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 /// Seconds between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -37,6 +37,27 @@ impl Progress {
         match &self.bar {
             Some(bar) => bar.suspend(|| eprintln!("{line}")),
             None => eprintln!("{line}"),
+        }
+    }
+
+    /// A bar on a terminal, a line now and then in a log; gone when all is done.
+    fn count(&mut self, done: u64, total: u64, template: &str, shown: impl Fn(u64) -> String) {
+        if std::io::stderr().is_terminal() {
+            let bar = self.bar.get_or_insert_with(|| {
+                let style = ProgressStyle::with_template(template);
+                ProgressBar::new(total)
+                    .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            });
+            bar.set_length(total);
+            bar.set_position(done);
+            if done >= total
+                && let Some(bar) = self.bar.take()
+            {
+                bar.finish_and_clear();
+            }
+        } else if self.last_line.elapsed() >= LINE_EVERY {
+            eprintln!("{} of {}", shown(done), shown(total));
+            self.last_line = Instant::now();
         }
     }
 
@@ -99,6 +120,23 @@ impl Observer for Progress {
             bar.finish_and_clear();
         }
         eprintln!("{name} ...");
+    }
+
+    fn on_images(&mut self, done: usize, total: usize) {
+        self.count(
+            done as u64,
+            total as u64,
+            "{bar:30} {pos}/{len} images  {eta} left",
+            |n| format!("{n} images"),
+        );
+    }
+
+    fn on_download(&mut self, name: &str, done: u64, total: u64) {
+        if done == 0 {
+            self.on_phase(&format!("fetching {name}"));
+        }
+        let template = "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
+        self.count(done, total, template, |n| HumanBytes(n).to_string());
     }
 
     fn should_stop(&self) -> bool {

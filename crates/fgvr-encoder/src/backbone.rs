@@ -1,0 +1,174 @@
+//! Any of the networks, chosen at run time.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Error as CandleError, Result, Tensor};
+use candle_nn::VarBuilder;
+use fgvr_nn::{Encoder, Features, NormMode, Tape};
+
+use crate::{EncoderConfig, FrozenResNet, FrozenVit, Network, ResNet, Vit};
+
+/// A network of any [`Architecture`](crate::Architecture).
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use fgvr_encoder::{Architecture, Backbone, EncoderConfig};
+/// use fgvr_nn::{Encoder, NormMode, Parameters};
+///
+/// let config = EncoderConfig { width: 8, ..EncoderConfig::from(Architecture::ResNet18) };
+/// let vb = Parameters::new(0).builder(DType::F32, &Device::Cpu);
+/// let encoder = Backbone::new(&config, vb)?;
+/// let images = Tensor::ones((2, 3, 64, 64), DType::F32, &Device::Cpu)?;
+/// assert_eq!(encoder.features(&images, NormMode::Eval)?.pooled.dims(), [2, 64]);
+/// let inside = encoder.intermediates(&images, NormMode::Eval, &["layer2"])?;
+/// assert_eq!(inside["layer2"].dims(), [2, 16, 8, 8]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[non_exhaustive]
+pub enum Backbone {
+    /// A residual network.
+    ResNet(ResNet),
+    /// A vision transformer.
+    Vit(Vit),
+}
+
+impl Backbone {
+    /// The network, with its variables under `vb`.
+    ///
+    /// # Errors
+    /// A configuration that [`EncoderConfig::validate`] refuses; a variable of another shape in
+    /// `vb`.
+    pub fn new(config: &EncoderConfig, vb: VarBuilder) -> Result<Self> {
+        Ok(match config.network().map_err(CandleError::wrap)? {
+            Network::ResNet(config) => Self::ResNet(ResNet::new(&config, vb)?),
+            Network::Vit(config) => Self::Vit(Vit::new(&config, vb)?),
+        })
+    }
+
+    /// What the network was built from.
+    #[must_use]
+    pub fn config(&self) -> Network {
+        match self {
+            Self::ResNet(network) => Network::ResNet(network.config().clone()),
+            Self::Vit(network) => Network::Vit(network.config().clone()),
+        }
+    }
+
+    /// A snapshot of the network as it is now, made ready to embed many images.
+    ///
+    /// # Errors
+    /// Variables that are not f32 on the CPU.
+    pub fn freeze(&self) -> Result<FrozenBackbone> {
+        Ok(match self {
+            Self::ResNet(network) => FrozenBackbone::ResNet(network.freeze()?),
+            Self::Vit(network) => FrozenBackbone::Vit(network.freeze()?),
+        })
+    }
+
+    /// [`Encoder::forward_train`] whose tape also returns the gradient at the images, (N, 3, H, W).
+    ///
+    /// # Errors
+    /// As [`Encoder::forward_train`].
+    pub fn forward_train_to_images(
+        &self,
+        images: &Tensor,
+        norm: NormMode,
+    ) -> Result<(Features, Tape)> {
+        match self {
+            Self::ResNet(network) => network.forward_train_to_images(images, norm),
+            Self::Vit(network) => network.forward_train_to_images(images),
+        }
+    }
+
+    /// What [`Backbone::intermediates`] can give: see [`ResNet::intermediate_names`] and
+    /// [`Vit::intermediate_names`].
+    #[must_use]
+    pub fn intermediate_names(&self) -> Vec<String> {
+        match self {
+            Self::ResNet(network) => network.intermediate_names(),
+            Self::Vit(network) => network.intermediate_names(),
+        }
+    }
+
+    /// What the network computes on its way, without a way back: the tensors that `wanted` names,
+    /// and no others are made.
+    ///
+    /// # Errors
+    /// A name that is not among [`Backbone::intermediate_names`]; as [`Encoder::features`].
+    pub fn intermediates(
+        &self,
+        images: &Tensor,
+        norm: NormMode,
+        wanted: &[&str],
+    ) -> Result<BTreeMap<String, Tensor>> {
+        match self {
+            Self::ResNet(network) => network.intermediates(images, norm, wanted),
+            Self::Vit(network) => network.intermediates(images, wanted),
+        }
+    }
+}
+
+impl Encoder for Backbone {
+    fn forward_train(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
+        match self {
+            Self::ResNet(network) => network.forward_train(images, norm),
+            Self::Vit(network) => network.forward_train(images, norm),
+        }
+    }
+
+    fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features> {
+        match self {
+            Self::ResNet(network) => network.features(images, norm),
+            Self::Vit(network) => network.features(images, norm),
+        }
+    }
+
+    fn width(&self) -> usize {
+        match self {
+            Self::ResNet(network) => network.width(),
+            Self::Vit(network) => network.width(),
+        }
+    }
+}
+
+/// A [`Backbone`] as it was when it was frozen, made to embed many images.
+#[non_exhaustive]
+pub enum FrozenBackbone {
+    /// A residual network.
+    ResNet(FrozenResNet),
+    /// A vision transformer.
+    Vit(FrozenVit),
+}
+
+impl FrozenBackbone {
+    /// The last feature map (N, C, h, w) of `images` (N, 3, H, W), and the pooled features (N, C).
+    ///
+    /// # Errors
+    /// Images of a shape that does not fit the network, or not f32 on the CPU.
+    pub fn features(&self, images: &Tensor) -> Result<Features> {
+        match self {
+            Self::ResNet(network) => network.features(images),
+            Self::Vit(network) => network.features(images),
+        }
+    }
+
+    /// The pooled features (N, C) of `images` (N, 3, H, W).
+    ///
+    /// # Errors
+    /// As [`FrozenBackbone::features`].
+    pub fn embed(&self, images: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::ResNet(network) => network.embed(images),
+            Self::Vit(network) => network.embed(images),
+        }
+    }
+
+    /// C, the number of channels of the last map.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        match self {
+            Self::ResNet(network) => network.width(),
+            Self::Vit(network) => network.width(),
+        }
+    }
+}

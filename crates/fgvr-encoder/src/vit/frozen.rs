@@ -1,0 +1,324 @@
+//! A vision transformer for inference: weights in order once, layer scale folded into them, and the
+//! perceptron of a few tokens at a time, while they are in the cache.
+
+use candle_core::{Device, Error as CandleError, Result, Tensor};
+use fgvr_nn::kernels::attention::{self, AttentionShape};
+use fgvr_nn::kernels::{layer_norm, patches};
+use fgvr_nn::layers::{
+    FrozenLinear, LayerNorm, LayerScale, Linear, LinearFinish, PatchEmbed, PositionEmbedding,
+};
+use fgvr_nn::{Buffer, Features, Tape};
+use rayon::prelude::*;
+
+use super::block::Block;
+use super::{Vit, VitConfig};
+use crate::images;
+
+/// Tokens that go through a part of a block together, at least and at most: whole register tiles, and
+/// with 1536 channels inside a perceptron less than a second-level cache of 1 MiB.
+const TOGETHER: [usize; 2] = [28, 112];
+
+/// Parts that tokens are cut into, at least, where they are enough: work for as many threads.
+const PARTS: usize = 16;
+
+/// How many of `tokens` go together. The number changes no bit.
+fn together(tokens: usize) -> usize {
+    let [least, most] = TOGETHER;
+    tokens
+        .div_ceil(PARTS)
+        .next_multiple_of(least)
+        .clamp(least, most)
+}
+
+/// A [`Vit`] as it was when it was frozen, made to embed many images.
+///
+/// A snapshot with weights of its own: training the network, or loading weights into it, does not
+/// change what this one says. Features are those of [`Encoder::features`](fgvr_nn::Encoder::features)
+/// up to rounding; bits depend neither on the number of threads nor on the other images of a batch.
+pub struct FrozenVit {
+    config: VitConfig,
+    patch: PatchEmbed,
+    patches: FrozenLinear,
+    /// Class and register tokens (prefix, C).
+    prefix: Vec<f32>,
+    positions: PositionEmbedding,
+    blocks: Vec<FrozenBlock>,
+    norm: Norm,
+}
+
+impl Vit {
+    /// The network as it is now, made ready to embed many images: see [`FrozenVit`].
+    ///
+    /// # Errors
+    /// Variables that are not f32 on the CPU.
+    pub fn freeze(&self) -> Result<FrozenVit> {
+        let mut prefix = Vec::new();
+        for tokens in [Some(&self.class), self.registers.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            prefix.extend(tokens.flatten_all()?.to_vec1::<f32>()?);
+        }
+        Ok(FrozenVit {
+            config: self.config.clone(),
+            patch: self.patches.clone(),
+            patches: FrozenLinear::new(self.patches.proj(), None)?,
+            prefix,
+            positions: self.positions.snapshot()?,
+            blocks: self
+                .blocks
+                .iter()
+                .map(FrozenBlock::new)
+                .collect::<Result<_>>()?,
+            norm: Norm::new(&self.norm)?,
+        })
+    }
+}
+
+impl FrozenVit {
+    /// The patches' tokens after the last norm (N, C, H/patch, W/patch) of `images` (N, 3, H, W), and
+    /// the class token (N, C).
+    ///
+    /// # Errors
+    /// Images of another shape, or not of whole patches, or not f32 on the CPU.
+    pub fn features(&self, images: &Tensor) -> Result<Features> {
+        let mut x = self.enter(images)?;
+        for block in &self.blocks {
+            block.apply(&mut x)?;
+        }
+        let mut normed = Buffer::scratch(x.values.len());
+        let part = together(x.images * x.tokens) * x.width;
+        normed
+            .par_chunks_mut(part)
+            .zip(x.values.par_chunks(part))
+            .for_each(|(y, x)| self.norm.run(x, y));
+        let x = Tokens {
+            values: normed,
+            ..x
+        };
+        let (prefix, [h, w]) = (self.config.prefix_tokens() * x.width, x.grid);
+        let mut map = Buffer::scratch(x.images * h * w * x.width);
+        for (map, x) in map
+            .chunks_mut(h * w * x.width)
+            .zip(x.values.chunks(x.of_image()))
+        {
+            map.copy_from_slice(&x[prefix..]);
+        }
+        Ok(Features {
+            pooled: x.class()?,
+            // (N, h, w, C) -> (N, C, h, w)
+            map: Tape::inference()
+                .map([x.images, h, w, x.width], map)
+                .to_tensor()?,
+        })
+    }
+
+    /// The class token after the last norm, (N, C), of `images` (N, 3, H, W): in the last block no
+    /// other token is looked at any more.
+    ///
+    /// # Errors
+    /// As [`FrozenVit::features`].
+    pub fn embed(&self, images: &Tensor) -> Result<Tensor> {
+        let mut x = self.enter(images)?;
+        if let Some((last, blocks)) = self.blocks.split_last() {
+            for block in blocks {
+                block.apply(&mut x)?;
+            }
+            x = last.apply_to_class(&x)?;
+        }
+        let mut pooled = vec![0.; x.images * x.width];
+        for (y, x) in pooled
+            .chunks_mut(x.width)
+            .zip(x.values.chunks(x.of_image()))
+        {
+            self.norm.run(&x[..y.len()], y);
+        }
+        Tensor::from_vec(pooled, (x.images, x.width), &Device::Cpu)
+    }
+
+    /// C, the number of channels of a token.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.config.width
+    }
+
+    /// Patches as tokens, with class, registers and positions.
+    fn enter(&self, images: &Tensor) -> Result<Tokens> {
+        let shape = images::shape(images)?;
+        let [n, h, w, width] = self.patch.output(shape)?;
+        let tokens = self.config.prefix_tokens() + h * w;
+        let mut x = Tokens {
+            images: n,
+            tokens,
+            width,
+            grid: [h, w],
+            values: Buffer::scratch(n * tokens * width),
+        };
+        // (N, 3, H, W) -> (N, H, W, 3)
+        let pixels = Tape::inference().input(images, false)?;
+        let mut rows = Buffer::scratch(pixels.data().len());
+        patches::cut(pixels.data(), shape, self.config.patch_size, &mut rows);
+        let (prefix, of_patches) = (self.prefix.len(), rows.len() / n);
+        let embedded = self.config.embedded_prefix_tokens() * width;
+        self.positions.with_table([h, w], |table| {
+            let (of_prefix, of_places) = table.split_at(embedded);
+            x.values
+                .par_chunks_mut(tokens * width)
+                .zip(rows.par_chunks(of_patches))
+                .try_for_each(|(x, rows)| {
+                    let (first, x) = x.split_at_mut(prefix);
+                    first.copy_from_slice(&self.prefix);
+                    add(first, of_prefix);
+                    self.patches.run(rows, LinearFinish::Replace, x)?;
+                    add(x, of_places);
+                    Ok::<(), CandleError>(())
+                })
+        })??;
+        Ok(x)
+    }
+}
+
+/// Sequences of tokens (N, T, C).
+struct Tokens {
+    images: usize,
+    tokens: usize,
+    width: usize,
+    /// Places of the patches, which are the last tokens.
+    grid: [usize; 2],
+    values: Buffer,
+}
+
+impl Tokens {
+    fn of_image(&self) -> usize {
+        self.tokens * self.width
+    }
+
+    /// The first token of each sequence, (N, C).
+    fn class(&self) -> Result<Tensor> {
+        let first = self.values.chunks(self.of_image());
+        let values: Vec<f32> = first
+            .flat_map(|x| x[..self.width].iter().copied())
+            .collect();
+        Tensor::from_vec(values, (self.images, self.width), &Device::Cpu)
+    }
+}
+
+/// As [`Block`].
+struct FrozenBlock {
+    norm1: Norm,
+    qkv: FrozenLinear,
+    heads: usize,
+    /// With the layer scale in its weights; so is `fc2`.
+    proj: FrozenLinear,
+    norm2: Norm,
+    fc1: FrozenLinear,
+    fc2: FrozenLinear,
+}
+
+impl FrozenBlock {
+    fn new(block: &Block) -> Result<Self> {
+        Ok(Self {
+            norm1: Norm::new(&block.norm1)?,
+            qkv: FrozenLinear::new(block.attention.in_proj(), None)?,
+            heads: block.attention.heads(),
+            proj: scaled(block.attention.out_proj(), block.scale1.as_ref())?,
+            norm2: Norm::new(&block.norm2)?,
+            fc1: FrozenLinear::new(&block.fc1, None)?,
+            fc2: scaled(&block.fc2, block.scale2.as_ref())?,
+        })
+    }
+
+    fn apply(&self, x: &mut Tokens) -> Result<()> {
+        let found = self.attend(x, x.tokens)?;
+        self.finish(&found, &mut x.values)
+    }
+
+    /// The class tokens alone, after the block.
+    fn apply_to_class(&self, x: &Tokens) -> Result<Tokens> {
+        let found = self.attend(x, 1)?;
+        let (mut values, width) = (Buffer::scratch(found.len()), x.width);
+        for (y, x) in values.chunks_mut(width).zip(x.values.chunks(x.of_image())) {
+            y.copy_from_slice(&x[..width]);
+        }
+        self.finish(&found, &mut values)?;
+        Ok(Tokens {
+            tokens: 1,
+            values,
+            ..*x
+        })
+    }
+
+    /// What the heads find for the first `queries` tokens, (N, queries, C).
+    fn attend(&self, x: &Tokens, queries: usize) -> Result<Buffer> {
+        let width = x.width;
+        let mut qkv = Buffer::scratch(3 * x.values.len());
+        let part = together(x.images * x.tokens) * width;
+        qkv.par_chunks_mut(3 * part)
+            .zip(x.values.par_chunks(part))
+            .try_for_each(|(qkv, x)| {
+                let mut normed = Buffer::scratch(x.len());
+                self.norm1.run(x, &mut normed);
+                self.qkv.run(&normed, LinearFinish::Replace, qkv)
+            })?;
+        let shape = AttentionShape {
+            images: x.images,
+            tokens: x.tokens,
+            heads: self.heads,
+            width: width / self.heads,
+        };
+        let mut found = Buffer::scratch(x.images * queries * width);
+        attention::forward_of(&shape, queries, &qkv, &mut found);
+        Ok(found)
+    }
+
+    /// The rest of the block, from what the heads found: each token by itself.
+    fn finish(&self, found: &[f32], x: &mut [f32]) -> Result<()> {
+        let width = self.proj.c_out();
+        let part = together(x.len() / width) * width;
+        x.par_chunks_mut(part)
+            .zip(found.par_chunks(part))
+            .try_for_each(|(x, found)| {
+                let mut branch = Buffer::scratch(x.len());
+                self.proj.run_add(found, &mut branch, x)?;
+                self.norm2.run(x, &mut branch);
+                let inside = x.len() / self.fc1.c_in() * self.fc1.c_out();
+                let mut inside = Buffer::scratch(inside);
+                self.fc1.run(&branch, LinearFinish::Gelu, &mut inside)?;
+                self.fc2.run_add(&inside, &mut branch, x)
+            })
+    }
+}
+
+/// `layer`, and the layer scale after it.
+fn scaled(layer: &Linear, scale: Option<&LayerScale>) -> Result<FrozenLinear> {
+    let gamma = scale
+        .map(|scale| scale.gamma().to_vec1::<f32>())
+        .transpose()?;
+    FrozenLinear::new(layer, gamma.as_deref())
+}
+
+/// As [`LayerNorm`], on the caller's thread.
+struct Norm {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    eps: f64,
+}
+
+impl Norm {
+    fn new(norm: &LayerNorm) -> Result<Self> {
+        Ok(Self {
+            weight: norm.weight().to_vec1()?,
+            bias: norm.bias().to_vec1()?,
+            eps: norm.eps(),
+        })
+    }
+
+    fn run(&self, x: &[f32], y: &mut [f32]) {
+        layer_norm::forward_on_thread(x, &self.weight, &self.bias, self.eps, y);
+    }
+}
+
+/// x += y, as far as `y` goes.
+fn add(x: &mut [f32], y: &[f32]) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+}

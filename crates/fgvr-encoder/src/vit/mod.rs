@@ -1,0 +1,225 @@
+//! The vision transformer: patches, position embedding, blocks, norm.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Error as CandleError, Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+use fgvr_nn::layers::{
+    LayerNorm, LayerNormConfig, PatchEmbed, PositionEmbedding, prepend_tokens, take_tokens,
+};
+use fgvr_nn::{Encoder, Features, Map, NormMode, Tape};
+
+use crate::images;
+use crate::intermediates::Intermediates;
+
+mod block;
+mod config;
+mod frozen;
+
+use block::{Block, STDEV};
+pub use config::VitConfig;
+pub use fgvr_nn::layers::resize_position_embedding as resample_position_embedding;
+pub use frozen::FrozenVit;
+
+/// Standard deviation of the initial class and register tokens.
+const TOKEN_STDEV: f64 = 1e-6;
+
+/// A vision transformer (arXiv:2010.11929) without its classifier, under timm's parameter names:
+/// `cls_token`, `reg_token`, `pos_embed`, `patch_embed.proj.weight`, `blocks.0.norm1.weight`,
+/// `blocks.0.attn.qkv.weight`, `blocks.0.attn.proj.weight`, `blocks.0.ls1.gamma`,
+/// `blocks.0.mlp.fc1.weight`, `norm.weight`, ...
+///
+/// [`Features::map`] is the patches' tokens after the last norm, (N, C, H/patch, W/patch);
+/// [`Features::pooled`] is the class token after it, (N, C). There is no batch norm, so
+/// [`NormMode`] makes no difference.
+///
+/// Images need not be of the configured size, only of whole patches: on another grid the position
+/// embedding is resized, bicubic with antialiasing, as timm does with `dynamic_img_size`.
+///
+/// Initial values are timm's: weights and position embedding normal with deviation 0.02, biases 0,
+/// class and register tokens normal with 1e-6, the patches' projection uniform as PyTorch's
+/// convolutions.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use fgvr_encoder::{Vit, VitConfig};
+/// use fgvr_nn::{Encoder, NormMode, Parameters};
+///
+/// let config = VitConfig { width: 24, depth: 2, ..VitConfig::tiny_patch16() };
+/// let encoder = Vit::new(&config, Parameters::new(0).builder(DType::F32, &Device::Cpu))?;
+/// let images = Tensor::ones((2, 3, 64, 96), DType::F32, &Device::Cpu)?;
+/// let features = encoder.features(&images, NormMode::Eval)?;
+/// assert_eq!((features.map.dims(), features.pooled.dims()), (&[2, 24, 4, 6][..], &[2, 24][..]));
+/// let inside = encoder.intermediates(&images, &["attention.1"])?;
+/// assert_eq!(inside["attention.1"].dims(), [2, 3, 25, 25]); // heads, queries, keys
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub struct Vit {
+    config: VitConfig,
+    patches: PatchEmbed,
+    class: Tensor,
+    registers: Option<Tensor>,
+    positions: PositionEmbedding,
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+}
+
+impl Vit {
+    /// The network, with its variables under `vb`.
+    ///
+    /// # Errors
+    /// A configuration that [`VitConfig::validate`] refuses; a variable of another shape in `vb`.
+    pub fn new(config: &VitConfig, vb: VarBuilder) -> Result<Self> {
+        config.validate().map_err(CandleError::wrap)?;
+        let (width, grid) = (config.width, config.grid());
+        let tokens = |count, name| {
+            let init = Init::Randn {
+                mean: 0.,
+                stdev: TOKEN_STDEV,
+            };
+            vb.get_with_hints((1, count, width), name, init)
+        };
+        let registers = (config.registers > 0).then(|| tokens(config.registers, "reg_token"));
+        let prefix = config.embedded_prefix_tokens();
+        let blocks = vb.pp("blocks");
+        Ok(Self {
+            config: config.clone(),
+            patches: PatchEmbed::new(3, width, config.patch_size, vb.pp("patch_embed"))?,
+            class: tokens(1, "cls_token")?,
+            registers: registers.transpose()?,
+            positions: PositionEmbedding::new(width, prefix, [grid; 2], STDEV, vb.clone())?,
+            blocks: (0..config.depth)
+                .map(|i| Block::new(config, blocks.pp(i.to_string())))
+                .collect::<Result<_>>()?,
+            norm: LayerNorm::new(width, &LayerNormConfig::default(), vb.pp("norm"))?,
+        })
+    }
+
+    /// What the network was built from.
+    #[must_use]
+    pub fn config(&self) -> &VitConfig {
+        &self.config
+    }
+
+    /// What [`Vit::intermediates`] can give: `blocks.0` and so on and `norm`, the tokens (N, T, C)
+    /// after each block and after the last norm, class and registers first; `attention.0` and so on,
+    /// what share each query gives to each key, (N, heads, T, T).
+    #[must_use]
+    pub fn intermediate_names(&self) -> Vec<String> {
+        let of_blocks = |what| (0..self.blocks.len()).map(move |i| format!("{what}.{i}"));
+        let mut names: Vec<String> = of_blocks("blocks").collect();
+        names.push("norm".to_owned());
+        names.extend(of_blocks("attention"));
+        names
+    }
+
+    /// The tensors that `wanted` names, without a way back; no others are made.
+    ///
+    /// # Errors
+    /// A name that is not among [`Vit::intermediate_names`]; as [`Encoder::features`].
+    pub fn intermediates(
+        &self,
+        images: &Tensor,
+        wanted: &[&str],
+    ) -> Result<BTreeMap<String, Tensor>> {
+        let mut intermediates = Intermediates::new(wanted, &self.intermediate_names())?;
+        self.infer(images, &mut intermediates)?;
+        Ok(intermediates.into_found())
+    }
+
+    /// [`Encoder::features`] and the tensors that `wanted` names, of one pass. What is wanted changes
+    /// no bit of the features.
+    ///
+    /// # Errors
+    /// As [`Vit::intermediates`].
+    pub fn features_and_intermediates(
+        &self,
+        images: &Tensor,
+        wanted: &[&str],
+    ) -> Result<(Features, BTreeMap<String, Tensor>)> {
+        let mut intermediates = Intermediates::new(wanted, &self.intermediate_names())?;
+        let features = self.infer(images, &mut intermediates)?;
+        Ok((features, intermediates.into_found()))
+    }
+
+    /// [`Encoder::forward_train`] whose tape also returns the gradient at the images, (N, 3, H, W).
+    ///
+    /// # Errors
+    /// As [`Encoder::forward_train`].
+    pub fn forward_train_to_images(&self, images: &Tensor) -> Result<(Features, Tape)> {
+        self.forward_recording(images, true)
+    }
+
+    fn forward_recording(&self, images: &Tensor, image_gradient: bool) -> Result<(Features, Tape)> {
+        let mut tape = Tape::recording();
+        let images = images::input(&mut tape, images, image_gradient)?;
+        let (map, pooled) = self.forward(&mut tape, &images, &mut Intermediates::none())?;
+        let features = Features {
+            map: tape.output(&map)?.into_inner(),
+            pooled: tape.output_vector(&pooled)?.into_inner(),
+        };
+        Ok((features, tape))
+    }
+
+    fn infer(&self, images: &Tensor, intermediates: &mut Intermediates<'_>) -> Result<Features> {
+        let mut tape = Tape::inference();
+        let images = images::input(&mut tape, images, false)?;
+        let (map, pooled) = self.forward(&mut tape, &images, intermediates)?;
+        Ok(Features {
+            map: map.to_tensor()?,
+            // (N, 1, 1, C) -> (N, C)
+            pooled: pooled.to_tensor()?.flatten_from(1)?,
+        })
+    }
+
+    /// The one forward pass, of training and inference: the patches' tokens and the class token.
+    fn forward(
+        &self,
+        tape: &mut Tape,
+        images: &Map,
+        intermediates: &mut Intermediates<'_>,
+    ) -> Result<(Map, Map)> {
+        let patches = self.patches.apply(tape, images)?;
+        let [_, h, w, _] = patches.shape();
+        let mut prefix = vec![&self.class];
+        prefix.extend(&self.registers);
+        // (N, h, w, C) -> (N, 1, T, C)
+        let mut x = if self.config.embed_prefix {
+            let tokens = prepend_tokens(tape, &patches, &prefix)?;
+            self.positions.apply(tape, &tokens, [h, w])?
+        } else {
+            let patches = self.positions.apply(tape, &patches, [h, w])?;
+            prepend_tokens(tape, &patches, &prefix)?
+        };
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.apply(tape, &x, &format!("attention.{i}"), intermediates)?;
+            intermediates.see(&format!("blocks.{i}"), || tokens_of(&x))?;
+        }
+        let x = self.norm.apply(tape, &x)?;
+        intermediates.see("norm", || tokens_of(&x))?;
+        let first = self.config.prefix_tokens();
+        let map = take_tokens(tape, &x, first..first + h * w, (h, w))?;
+        let class = take_tokens(tape, &x, 0..1, (1, 1))?;
+        Ok((map, class))
+    }
+}
+
+/// (N, 1, T, C) of the tape as a tensor (N, T, C).
+fn tokens_of(x: &Map) -> Result<Tensor> {
+    let [n, _, tokens, c] = x.shape();
+    Tensor::from_slice(x.data(), (n, tokens, c), &candle_core::Device::Cpu)
+}
+
+impl Encoder for Vit {
+    fn forward_train(&self, images: &Tensor, _: NormMode) -> Result<(Features, Tape)> {
+        self.forward_recording(images, false)
+    }
+
+    fn features(&self, images: &Tensor, _: NormMode) -> Result<Features> {
+        self.infer(images, &mut Intermediates::none())
+    }
+
+    fn width(&self) -> usize {
+        self.config.width
+    }
+}

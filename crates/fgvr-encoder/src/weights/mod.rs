@@ -1,0 +1,434 @@
+//! Pretrained weights: whatever wrote them, under whatever names, into the variables of a network.
+//!
+//! [`Weights::open`] reads what a [`Source`] holds without its values; [`load`] sets variables from
+//! it and reports, by name, what was done. Which program named the tensors is found by looking at
+//! them. No byte of a file is ever run as code.
+
+mod directory;
+mod file;
+mod find;
+mod found;
+mod json;
+mod layout;
+mod load;
+mod pickle;
+mod positions;
+mod preprocessing;
+mod report;
+mod safetensors;
+mod shards;
+mod sidecar;
+mod source;
+mod summary;
+mod tensor;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+
+pub use file::FileInfo;
+pub use found::FoundArchitecture;
+pub use load::{LoadOptions, load};
+pub use preprocessing::{Interpolation, Preprocessing, Resize};
+pub use report::{Ignored, LoadReport, Reshaped};
+pub use shards::ShardIndex;
+pub use source::Source;
+pub use summary::{Group, Summary};
+pub use tensor::{StoredType, TensorInfo};
+
+use crate::hub::{HubReference, Progress, Silent};
+use crate::{EncoderConfig, Error};
+use file::StoredFile;
+use find::Trunk;
+use sidecar::Sidecar;
+
+/// The largest index of shards read.
+const MAX_INDEX: u64 = 64 << 20;
+
+/// A file and where its tensors lie in it.
+struct Part {
+    file: StoredFile,
+    contents: Contents,
+}
+
+enum Contents {
+    /// The byte that each tensor begins at.
+    Safetensors(BTreeMap<String, u64>),
+    Pickle(pickle::Archive, BTreeMap<String, pickle::View>),
+}
+
+/// An opened source of weights: what it holds, and its values on request.
+///
+/// ```no_run
+/// use fgvr_encoder::weights::{Source, Weights};
+/// let weights = Weights::open(&"resnet18.pth".parse::<Source>()?)?;
+/// println!("{}", weights.summary());
+/// # Ok::<(), fgvr_encoder::Error>(())
+/// ```
+pub struct Weights {
+    origin: String,
+    parts: Vec<Part>,
+    tensors: BTreeMap<String, TensorInfo>,
+    /// Which part holds which tensor.
+    places: BTreeMap<String, usize>,
+    metadata: BTreeMap<String, String>,
+    sidecar: Sidecar,
+    trunk: Option<Trunk>,
+    architecture: Option<FoundArchitecture>,
+    preprocessing: Preprocessing,
+    preprocessing_from: String,
+}
+
+impl Weights {
+    /// Opens `source`: a safetensors file, a file of `torch.save`, an index of shards, a directory,
+    /// or a repository on the Hub.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is truncated, damaged or of another format; a directory without
+    /// weights; what [`hub::snapshot`](crate::hub) gives; a Hub reference in a build without the
+    /// feature `hub`.
+    pub fn open(source: &Source) -> Result<Self, Error> {
+        Self::open_with(source, &mut Silent)
+    }
+
+    /// As [`Weights::open`], and tells `progress` how far a download is.
+    ///
+    /// # Errors
+    /// As [`Weights::open`].
+    pub fn open_with(source: &Source, progress: &mut dyn Progress) -> Result<Self, Error> {
+        match source {
+            Source::Path(path) => Self::open_path(path, source.to_string()),
+            Source::Hub(reference) => Self::open_hub(reference, progress),
+        }
+    }
+
+    #[cfg(feature = "hub")]
+    fn open_hub(reference: &HubReference, progress: &mut dyn Progress) -> Result<Self, Error> {
+        let snapshot = crate::hub::snapshot(reference, progress)?;
+        // The commit, not the branch, says which weights these are.
+        let found = HubReference {
+            revision: Some(snapshot.revision),
+            ..reference.clone()
+        };
+        let sidecar = match snapshot.weights.parent() {
+            Some(folder) => Sidecar::read(folder)?,
+            None => Sidecar::default(),
+        };
+        Self::open_weights(&snapshot.weights, Source::Hub(found).to_string(), sidecar)
+    }
+
+    #[cfg(not(feature = "hub"))]
+    fn open_hub(reference: &HubReference, _progress: &mut dyn Progress) -> Result<Self, Error> {
+        Err(Error::NoHub {
+            reference: reference.to_string(),
+        })
+    }
+
+    /// Opens a file or directory.
+    ///
+    /// # Errors
+    /// As [`Weights::open`].
+    pub fn open_file(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::open(&Source::Path(path.as_ref().to_path_buf()))
+    }
+
+    /// Bytes in memory that stand for one file, safetensors or of `torch.save`; `name` is for
+    /// messages.
+    ///
+    /// # Errors
+    /// As [`Weights::open`].
+    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, Error> {
+        let file = StoredFile::from_bytes(Path::new(name), bytes)?;
+        let mut opened = Opened::default();
+        opened.add(file, None)?;
+        Self::new(name.to_owned(), opened, Sidecar::default())
+    }
+
+    fn open_path(path: &Path, origin: String) -> Result<Self, Error> {
+        let (path, sidecar) = if path.is_dir() {
+            (directory::choose(path)?, Sidecar::read(path)?)
+        } else {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let sidecar = match path.parent() {
+                Some(parent) if name.is_some_and(directory::is_known) => Sidecar::read(parent)?,
+                _ => Sidecar::default(),
+            };
+            (path.to_path_buf(), sidecar)
+        };
+        Self::open_weights(&path, origin, sidecar)
+    }
+
+    /// Opens a file of weights or an index of shards.
+    fn open_weights(path: &Path, origin: String, sidecar: Sidecar) -> Result<Self, Error> {
+        let mut opened = Opened::default();
+        let text = path.to_string_lossy();
+        if text.ends_with(".index.json") {
+            opened.add_shards(path)?;
+        } else {
+            opened.add(StoredFile::open(path)?, None)?;
+        }
+        Self::new(origin, opened, sidecar)
+    }
+
+    fn new(origin: String, opened: Opened, sidecar: Sidecar) -> Result<Self, Error> {
+        let Opened {
+            parts,
+            tensors,
+            places,
+            metadata,
+        } = opened;
+        let trunk = find::find(&tensors, None);
+        let architecture = trunk
+            .as_ref()
+            .and_then(|trunk| FoundArchitecture::of(&trunk.shapes(&tensors)));
+        // Names that fit by chance make no network.
+        let trunk = trunk.filter(|_| architecture.is_some());
+        let (preprocessing, preprocessing_from) =
+            sidecar.preprocessing(trunk.as_ref(), architecture.as_ref())?;
+        Ok(Self {
+            origin,
+            parts,
+            tensors,
+            places,
+            metadata,
+            sidecar,
+            trunk,
+            architecture,
+            preprocessing,
+            preprocessing_from,
+        })
+    }
+
+    /// Names, shapes and types of all tensors, as the files have them; for a checkpoint with
+    /// dictionaries in it the keys are joined by dots.
+    #[must_use]
+    pub fn tensors(&self) -> &BTreeMap<String, TensorInfo> {
+        &self.tensors
+    }
+
+    /// The files, with their lengths and hashes.
+    pub fn files(&self) -> impl Iterator<Item = &FileInfo> {
+        self.parts.iter().map(|part| &part.file.info)
+    }
+
+    /// The notes in safetensors headers.
+    #[must_use]
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The text of `config.json`, where it lies beside the weights.
+    #[must_use]
+    pub fn config(&self) -> Option<&str> {
+        self.sidecar.config.as_ref().map(|text| text.text.as_str())
+    }
+
+    /// How images are made ready.
+    #[must_use]
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
+    /// Where [`Weights::preprocessing`] is from: a file, or an assumption.
+    #[must_use]
+    pub fn preprocessing_from(&self) -> &str {
+        &self.preprocessing_from
+    }
+
+    /// What to build for these weights, at the architecture's own image size; `None` where it is no
+    /// network of this crate.
+    #[must_use]
+    pub fn encoder(&self) -> Option<EncoderConfig> {
+        let shapes = self.trunk.as_ref()?.shapes(&self.tensors);
+        let stem = shapes.get("conv1.weight").and_then(|dims| dims.get(2));
+        self.architecture
+            .as_ref()?
+            .encoder(stem.copied().unwrap_or(7))
+    }
+
+    /// The source, as it was given.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The network, as names and shapes show it.
+    #[must_use]
+    pub fn architecture(&self) -> Option<&FoundArchitecture> {
+        self.architecture.as_ref()
+    }
+
+    /// The name that `config.json` gives the network: timm's `architecture`, or transformers'
+    /// `model_type`.
+    ///
+    /// # Errors
+    /// [`Error::Json`].
+    pub fn stated_architecture(&self) -> Result<Option<String>, Error> {
+        self.sidecar.stated()
+    }
+
+    /// Who named the tensors, and under which prefix; `None` where no trunk was found.
+    #[must_use]
+    pub fn layout(&self) -> Option<String> {
+        self.trunk.as_ref().map(ToString::to_string)
+    }
+
+    /// The values of a tensor, in the type that the file has them in.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`], [`Error::DataType`] for a type that weights do not have, or a file
+    /// that changed since it was opened.
+    pub fn read(&self, name: &str) -> Result<Tensor, Error> {
+        let (Some(info), Some(&place)) = (self.tensors.get(name), self.places.get(name)) else {
+            return Err(Error::NoSuchTensor {
+                from: self.origin.clone(),
+                name: name.to_owned(),
+            });
+        };
+        let Part { file, contents } = &self.parts[place];
+        let Some(dtype) = info.dtype.candle() else {
+            return Err(Error::DataType {
+                file: file.info.path.clone(),
+                name: name.to_owned(),
+                expected: "f32, f16, bf16 or f64",
+                found: info.dtype.to_string(),
+            });
+        };
+        let bytes = match contents {
+            Contents::Safetensors(starts) => {
+                let count = tensor::count(&info.shape).unwrap_or(0) * info.dtype.size();
+                file.read_at(starts[name], count as u64)?
+            }
+            Contents::Pickle(archive, views) => archive.values(file, &views[name])?,
+        };
+        Tensor::from_raw_buffer(&bytes, dtype, &info.shape, &Device::Cpu).map_err(|source| {
+            Error::Tensor {
+                name: name.to_owned(),
+                source,
+            }
+        })
+    }
+
+    /// The file that holds `name`.
+    fn file_of(&self, name: &str) -> PathBuf {
+        match self.places.get(name) {
+            Some(&place) => self.parts[place].file.info.path.clone(),
+            None => PathBuf::from(&self.origin),
+        }
+    }
+}
+
+/// Files as they are opened one after another.
+#[derive(Default)]
+struct Opened {
+    parts: Vec<Part>,
+    tensors: BTreeMap<String, TensorInfo>,
+    places: BTreeMap<String, usize>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Opened {
+    /// Adds the tensors of `file`, or those that `wanted` names.
+    fn add(&mut self, file: StoredFile, wanted: Option<&[&str]>) -> Result<(), Error> {
+        let place = self.parts.len();
+        let (infos, contents) = match sniff(&file)? {
+            Kind::Zip => {
+                let (archive, views) = pickle::open(&file)?;
+                let infos: Vec<_> = views
+                    .iter()
+                    .map(|(name, view)| (name.clone(), view.info.clone()))
+                    .collect();
+                (infos, Contents::Pickle(archive, views))
+            }
+            Kind::Safetensors => {
+                let header = safetensors::read(&file)?;
+                self.metadata.extend(header.metadata);
+                let mut infos = Vec::with_capacity(header.tensors.len());
+                let mut starts = BTreeMap::new();
+                for (name, placed) in header.tensors {
+                    starts.insert(name.clone(), placed.start);
+                    infos.push((name, placed.info));
+                }
+                (infos, Contents::Safetensors(starts))
+            }
+        };
+        let all: BTreeMap<String, TensorInfo> = infos.into_iter().collect();
+        match wanted {
+            None => {
+                for (name, info) in all {
+                    self.places.insert(name.clone(), place);
+                    self.tensors.insert(name, info);
+                }
+            }
+            Some(wanted) => {
+                for name in wanted {
+                    let Some(info) = all.get(*name) else {
+                        return Err(Error::NotInShard {
+                            file: file.info.path.clone(),
+                            name: (*name).to_owned(),
+                        });
+                    };
+                    self.places.insert((*name).to_owned(), place);
+                    self.tensors.insert((*name).to_owned(), info.clone());
+                }
+            }
+        }
+        self.parts.push(Part { file, contents });
+        Ok(())
+    }
+
+    /// Adds all shards of an index.
+    fn add_shards(&mut self, index: &Path) -> Result<(), Error> {
+        let Some(text) = sidecar::read(index.to_path_buf(), MAX_INDEX)? else {
+            return Err(Error::Io {
+                file: index.to_path_buf(),
+                source: std::io::ErrorKind::NotFound.into(),
+            });
+        };
+        let shards = ShardIndex::parse(index, text.text.as_bytes())?;
+        drop(text);
+        let mut by_file: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (tensor, shard) in &shards.weight_map {
+            by_file.entry(shard).or_default().push(tensor);
+        }
+        for (shard, wanted) in by_file {
+            self.add(
+                StoredFile::open(&index.with_file_name(shard))?,
+                Some(&wanted),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+enum Kind {
+    Safetensors,
+    Zip,
+}
+
+/// The format of a file, by its first bytes and not by its name.
+fn sniff(file: &StoredFile) -> Result<Kind, Error> {
+    let path = &file.info.path;
+    let start = file.read_at(0, file.info.bytes.min(64))?;
+    if start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06") {
+        return Ok(Kind::Zip);
+    }
+    // Protocol 2, then the magic number of torch's earlier format, or the pickle of a program.
+    if start.starts_with(&[0x80, 2]) || start.starts_with(&[0x80, 4]) {
+        return Err(Error::Legacy { file: path.clone() });
+    }
+    if start.starts_with(b"version https://git-lfs") {
+        return Err(Error::LfsPointer { file: path.clone() });
+    }
+    let name = path.to_string_lossy();
+    let torch = [".pth", ".pth.tar", ".pt", ".bin", ".ckpt"];
+    if torch.iter().any(|ending| name.ends_with(ending)) && start.get(8) != Some(&b'{') {
+        return Err(Error::Format {
+            file: path.clone(),
+            format: "torch.save",
+            reason: "it does not begin as a zip file does".to_owned(),
+        });
+    }
+    Ok(Kind::Safetensors)
+}

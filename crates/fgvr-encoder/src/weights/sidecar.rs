@@ -1,0 +1,161 @@
+//! The files of JSON that lie beside weights and say how they are used.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::find::Trunk;
+use super::found::FoundArchitecture;
+use super::json;
+use super::layout::Layout;
+use super::preprocessing::Preprocessing;
+use crate::Error;
+
+/// The largest file of settings read; one with the 21,841 names of ImageNet's classes takes 1.5 MB.
+const MAX_BYTES: u64 = 8 << 20;
+
+/// A file's path and text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Text {
+    pub(crate) file: PathBuf,
+    pub(crate) text: String,
+}
+
+/// `config.json` and `preprocessor_config.json`, where they are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sidecar {
+    pub(crate) config: Option<Text>,
+    pub(crate) preprocessor: Option<Text>,
+}
+
+/// What a `config.json` says of the network, whoever wrote it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Config {
+    /// timm.
+    architecture: Option<String>,
+    /// transformers.
+    model_type: Option<String>,
+    downsample_in_bottleneck: bool,
+    hidden_act: Option<String>,
+    layer_norm_eps: Option<f64>,
+    use_swiglu_ffn: bool,
+}
+
+impl Sidecar {
+    /// Reads what lies in `directory`.
+    pub(crate) fn read(directory: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            config: read(directory.join("config.json"), MAX_BYTES)?,
+            preprocessor: read(directory.join("preprocessor_config.json"), MAX_BYTES)?,
+        })
+    }
+
+    fn parsed(&self) -> Result<Config, Error> {
+        match &self.config {
+            Some(Text { file, text }) => json::parse(file, text.as_bytes()),
+            None => Ok(Config::default()),
+        }
+    }
+
+    /// The name that the configuration gives the network.
+    pub(crate) fn stated(&self) -> Result<Option<String>, Error> {
+        let config = self.parsed()?;
+        Ok(config.architecture.or(config.model_type))
+    }
+
+    /// What the configuration asks for that is computed otherwise here: an error where results
+    /// would be wrong, notes where they differ in the last digits.
+    pub(crate) fn notes(&self) -> Result<Vec<String>, Error> {
+        let config = self.parsed()?;
+        let file = self.config.as_ref().map(|text| text.file.clone());
+        let unsupported = |reason: String| {
+            Err(Error::Unsupported {
+                file: file.clone().unwrap_or_default(),
+                reason,
+            })
+        };
+        if config.downsample_in_bottleneck {
+            return unsupported(
+                "downsample_in_bottleneck is true; here the 3x3 convolution has the stride".into(),
+            );
+        }
+        if config.use_swiglu_ffn {
+            return unsupported("use_swiglu_ffn is true; only GELU is known here".into());
+        }
+        let resnet = config.model_type.as_deref() == Some("resnet");
+        let expected = if resnet { "relu" } else { "gelu" };
+        if let Some(found) = config.hidden_act
+            && found != expected
+        {
+            return unsupported(format!("hidden_act is {found:?}, expected {expected:?}"));
+        }
+        Ok(match config.layer_norm_eps {
+            Some(eps) if eps != 1e-6 && !resnet => {
+                vec![format!(
+                    "layer_norm_eps is {eps:e} in the configuration and 1e-6 here"
+                )]
+            }
+            _ => Vec::new(),
+        })
+    }
+
+    /// Preprocessing, and where it is from.
+    pub(crate) fn preprocessing(
+        &self,
+        trunk: Option<&Trunk>,
+        found: Option<&FoundArchitecture>,
+    ) -> Result<(Preprocessing, String), Error> {
+        if let Some(Text { file, text }) = &self.preprocessor {
+            let found = Preprocessing::from_transformers(file, text.as_bytes())?;
+            return Ok((found, file.display().to_string()));
+        }
+        if let Some(Text { file, text }) = &self.config
+            && let Some(found) = Preprocessing::from_timm(file, text.as_bytes())?
+        {
+            return Ok((found, file.display().to_string()));
+        }
+        let default = match found {
+            Some(FoundArchitecture::Vit {
+                layer_scale: true, ..
+            }) => (Preprocessing::dinov2(), "assumed: DINOv2's"),
+            Some(FoundArchitecture::Vit { .. })
+                if trunk.is_some_and(|trunk| trunk.layout == Layout::TransformersVit) =>
+            {
+                let vit = Preprocessing {
+                    resize: super::preprocessing::Resize::Exact,
+                    interpolation: super::preprocessing::Interpolation::Bilinear,
+                    ..Preprocessing::timm_vit()
+                };
+                (vit, "assumed: transformers' for ViT")
+            }
+            _ => (Preprocessing::imagenet(), "assumed: ImageNet's"),
+        };
+        Ok((default.0, default.1.to_owned()))
+    }
+}
+
+/// The text of `file`, if it is there; at most `limit` bytes.
+pub(crate) fn read(file: PathBuf, limit: u64) -> Result<Option<Text>, Error> {
+    let io = |source| Error::Io {
+        file: file.clone(),
+        source,
+    };
+    let opened = match File::open(&file) {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+    };
+    let mut text = String::new();
+    let mut reader = opened.take(limit + 1);
+    reader.read_to_string(&mut text).map_err(io)?;
+    if text.len() as u64 > limit {
+        return Err(Error::Json {
+            file,
+            reason: format!("larger than the {limit} bytes allowed"),
+        });
+    }
+    Ok(Some(Text { file, text }))
+}

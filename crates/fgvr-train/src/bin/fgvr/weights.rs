@@ -1,0 +1,145 @@
+//! The commands on weights: export, embed, publish, inspect.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use fgvr_encoder::export::Format;
+use fgvr_encoder::hub::PublishOptions;
+use fgvr_train::{Embedder, EmbeddingTable, ExportOptions, Exported, RunFolder, Which};
+use serde_json::json;
+
+use crate::args::{self, Checkpoint, NamesOf};
+use crate::progress::Progress;
+
+pub(crate) fn export(args: &args::Export) -> Result<ExitCode> {
+    let run = RunFolder::open(&args.run)?;
+    let options = ExportOptions {
+        format: match args.format {
+            NamesOf::Timm => Format::Timm,
+            NamesOf::Transformers => Format::Transformers,
+        },
+        which: which(args.checkpoint),
+        license: args.license.clone(),
+    };
+    let exported = fgvr_train::export_run(&run, &args.to, &options)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&exported)?);
+    } else {
+        say(&exported, options.format);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say(exported: &Exported, format: Format) {
+    let directory = exported.directory.display();
+    println!(
+        "{directory}: {} tensors after {} steps, under {}'s names",
+        exported.tensors,
+        exported.step,
+        format.name()
+    );
+    match (&exported.obstacle, format) {
+        (Some(obstacle), _) => println!("{obstacle}; its README.md says how to load it"),
+        (None, Format::Timm) => {
+            println!("timm.create_model(\"local-dir:{directory}\", pretrained=True) builds it");
+        }
+        (None, Format::Transformers) => {
+            println!("transformers.AutoModel.from_pretrained(\"{directory}\") builds it");
+        }
+    }
+}
+
+pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
+    // Before anything is computed.
+    EmbeddingTable::check_place(&args.out, args.overwrite)?;
+    let mut progress = Progress::new(Arc::default());
+    let embedder = match (&args.run, &args.weights) {
+        (Some(run), _) => Embedder::from_run(&RunFolder::open(run)?, which(args.checkpoint))?,
+        (None, Some(source)) => {
+            let weights = fgvr_train::open_weights(source, &mut progress)?;
+            let (embedder, report) = Embedder::from_weights(&weights, args.size)?;
+            eprintln!("{report}");
+            embedder
+        }
+        // The command line asks for one of them.
+        (None, None) => anyhow::bail!("give --run or --weights"),
+    };
+    let table = fgvr_train::embed_set(&embedder, &args.data, &mut progress)?;
+    table.write(&args.out, args.overwrite)?;
+    if args.json {
+        let written = json!({
+            "file": args.out,
+            "photos": table.paths.len(),
+            "features": table.width,
+            "classes": table.classes.len(),
+            "encoder": embedder.origin(),
+        });
+        println!("{written}");
+    } else {
+        println!(
+            "{}: {} photos, {} features each, {} classes, by {}",
+            args.out.display(),
+            table.paths.len(),
+            table.width,
+            table.classes.len(),
+            embedder.origin()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn publish(args: &args::Publish) -> Result<ExitCode> {
+    // What is exported for this alone goes when this is done.
+    let aside = tempfile::tempdir().context("no temporary folder can be made")?;
+    let directory = match (&args.dir, &args.run) {
+        (Some(directory), _) => directory.clone(),
+        (None, Some(run)) => {
+            let directory = aside.path().join("export");
+            let options = ExportOptions {
+                license: args.license.clone(),
+                ..ExportOptions::default()
+            };
+            fgvr_train::export_run(&RunFolder::open(run)?, &directory, &options)?;
+            directory
+        }
+        (None, None) => anyhow::bail!("give --dir or --run"),
+    };
+    let mut progress = Progress::new(Arc::default());
+    let published = fgvr_train::publish(
+        &directory,
+        &args.to,
+        &PublishOptions {
+            revision: Some(args.revision.clone()),
+            private: args.private,
+            message: args.message.clone(),
+            create: true,
+        },
+        &mut progress,
+    )?;
+    if args.json {
+        let there = json!({ "url": published.url, "commit": published.commit });
+        println!("{there}");
+    } else {
+        println!("{} at commit {}", published.url, published.commit);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn inspect(args: &args::Inspect) -> Result<ExitCode> {
+    let weights = fgvr_train::open_weights(&args.source, &mut Progress::new(Arc::default()))?;
+    let summary = weights.summary();
+    if args.json {
+        println!("{}", serde_json::to_string(&summary)?);
+    } else {
+        print!("{summary}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn which(checkpoint: Checkpoint) -> Which {
+    match checkpoint {
+        Checkpoint::Last => Which::Last,
+        Checkpoint::BestVal => Which::BestVal,
+    }
+}

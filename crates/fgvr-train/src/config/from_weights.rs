@@ -1,0 +1,62 @@
+//! What pretrained weights say of the network and of the images it takes.
+
+use fgvr_data::augment::{Fit, Interpolation};
+use fgvr_encoder::Network;
+use fgvr_encoder::weights::Preprocessing;
+use toml::Value;
+
+use super::Layers;
+use crate::start::open_weights;
+use crate::view::view;
+use crate::{Observer, Result};
+
+impl Layers {
+    /// Adds `weights.source`, and what the source brings along: architecture, image size,
+    /// normalisation and how evaluation resizes. Layers that follow may ask for something else.
+    ///
+    /// # Errors
+    /// A source that cannot be opened, or weights of no known architecture.
+    pub fn weights(&mut self, source: &str, observer: &mut dyn Observer) -> Result<()> {
+        let weights = open_weights(source, observer)?;
+        let encoder = crate::embedder::architecture(&weights)?;
+        // Not beside what a preset says of another network.
+        self.remove("encoder");
+        self.set_value("weights.source", source)?;
+        self.set_value("encoder.architecture", encoder.architecture.name())?;
+        if let Network::Vit(vit) = encoder.network()? {
+            self.set_value("encoder.patch_size", count(vit.patch_size))?;
+        } else {
+            self.set_value("encoder.width", count(encoder.width))?;
+            self.set_value("encoder.stem", encoder.stem.name())?;
+        }
+        self.view(weights.preprocessing())
+    }
+
+    fn view(&mut self, preprocessing: &Preprocessing) -> Result<()> {
+        let (view, normalisation) = view(preprocessing, None)?;
+        let numbers = |values: &[f32; 3]| {
+            // The decimals a person wrote, which f32 to f64 would lengthen.
+            let number = |v: &f32| v.to_string().parse().unwrap_or_else(|_| f64::from(*v));
+            Value::Array(values.iter().map(|v| Value::Float(number(v))).collect())
+        };
+        self.set_value("data.size", count(view.size))?;
+        self.set_value("normalisation.mean", numbers(&normalisation.mean))?;
+        self.set_value("normalisation.std", numbers(&normalisation.std))?;
+        match view.fit {
+            Fit::Squash => self.set_value("evaluate.squash", true)?,
+            Fit::Crop(shorter) => {
+                let ratio = shorter as f64 / view.size as f64;
+                self.set_value("evaluate.resize_ratio", ratio)?;
+            }
+        }
+        let interpolation = match view.interpolation {
+            Interpolation::Bilinear => "bilinear",
+            Interpolation::Bicubic => "bicubic",
+        };
+        self.set_value("evaluate.interpolation", interpolation)
+    }
+}
+
+fn count(value: usize) -> Value {
+    Value::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+}

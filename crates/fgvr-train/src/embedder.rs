@@ -1,0 +1,134 @@
+//! A frozen encoder with all that embedding photos needs, from a run or from anyone's weights.
+
+use std::path::Path;
+
+use candle_core::{DType, Device};
+use fgvr_encoder::weights::{LoadOptions, LoadReport, Weights, load};
+use fgvr_encoder::{Backbone, EncoderConfig, FrozenBackbone};
+use fgvr_nn::Parameters;
+
+use crate::checkpoint::{self, Which};
+use crate::embed::Sight;
+use crate::view::view;
+use crate::{Error, PretrainConfig, Result, RunFolder};
+
+/// Images a forward pass.
+const BATCH: usize = 32;
+
+/// An encoder that no longer changes, and the view of a photo that it takes.
+pub struct Embedder {
+    pub(crate) encoder: FrozenBackbone,
+    pub(crate) sight: Sight,
+    /// Where the weights come from, in words.
+    origin: String,
+}
+
+impl Embedder {
+    /// The encoder of a run's checkpoint.
+    ///
+    /// # Errors
+    /// A run without that checkpoint, or one that is damaged.
+    pub fn from_run(run: &RunFolder, which: Which) -> Result<Self> {
+        let config = run.config()?;
+        let (step, parameters) = encoder_of(run, &config, which)?;
+        let encoder = Backbone::new(
+            &config.encoder,
+            parameters.builder(DType::F32, &Device::Cpu),
+        )?;
+        Ok(Self {
+            encoder: encoder.freeze()?,
+            sight: Sight::of(&config),
+            origin: format!("{}, step {step}", run.path().display()),
+        })
+    }
+
+    /// The encoder that `weights` hold, of the architecture that they are of, with the preprocessing
+    /// that comes with them. `size` asks for another side of the images in pixels.
+    ///
+    /// # Errors
+    /// Weights whose architecture cannot be told, or that do not fit it.
+    pub fn from_weights(weights: &Weights, size: Option<usize>) -> Result<(Self, LoadReport)> {
+        let mut config = architecture(weights)?;
+        let (view, normalisation) = view(weights.preprocessing(), size)?;
+        if config.architecture.is_vit() {
+            config.image_size = Some(view.size);
+        }
+        let parameters = Parameters::new(0);
+        let encoder = Backbone::new(&config, parameters.builder(DType::F32, &Device::Cpu))?;
+        let report = load(&parameters, weights, &LoadOptions::default())?;
+        let embedder = Self {
+            encoder: encoder.freeze()?,
+            sight: Sight {
+                view,
+                batch: BATCH,
+                normalisation,
+            },
+            origin: report.from.clone(),
+        };
+        Ok((embedder, report))
+    }
+
+    /// Where the weights come from, in words.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// C, the length of an embedding.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.encoder.width()
+    }
+}
+
+/// The architecture that weights are of, found by their tensors.
+///
+/// # Errors
+/// It is none of ours.
+pub(crate) fn architecture(weights: &Weights) -> Result<EncoderConfig> {
+    weights.encoder().ok_or_else(|| {
+        let found = match weights.architecture() {
+            Some(found) => format!("holds {found}"),
+            None => "holds no network that is known here".to_owned(),
+        };
+        Error::config(
+            weights.origin(),
+            format!(
+                "{found}; `fgvr weights inspect` shows its tensors, docs/weights.md the networks"
+            ),
+        )
+    })
+}
+
+/// The encoder's variables as a checkpoint of a run has them, and its step.
+///
+/// # Errors
+/// As [`Embedder::from_run`].
+pub(crate) fn encoder_of(
+    run: &RunFolder,
+    config: &PretrainConfig,
+    which: Which,
+) -> Result<(u64, Parameters)> {
+    let (manifest, tensors) = checkpoint::load_which(run, which)?;
+    let parameters = Parameters::new(config.seed);
+    Backbone::new(
+        &config.encoder,
+        parameters.builder(DType::F32, &Device::Cpu),
+    )?;
+    let names = tensors.into_iter().filter_map(|(name, tensor)| {
+        Some((name.strip_prefix("objective.encoder.")?.to_owned(), tensor))
+    });
+    parameters
+        .set_all(&names.collect())
+        .map_err(|e| unfit(run.path(), &e))?;
+    Ok((manifest.step, parameters))
+}
+
+fn unfit(run: &Path, error: &candle_core::Error) -> Error {
+    let text = error.to_string();
+    let problem = text.lines().next().unwrap_or_default();
+    Error::checkpoint(
+        &run.join("checkpoints"),
+        format!("does not fit the settings in config.toml ({problem}); was the file changed?"),
+    )
+}

@@ -1,0 +1,227 @@
+//! The model card: what a stranger needs to know before using the weights.
+
+use std::fmt::Write;
+use std::fs;
+
+use fgvr_encoder::export::{Export, Format};
+use fgvr_encoder::weights::Preprocessing;
+use serde_json::Value;
+
+use super::ExportOptions;
+use crate::checkpoint::Which;
+use crate::config::PretrainConfig;
+use crate::{Result, RunFolder};
+
+/// The card as Markdown with the Hub's front matter.
+///
+/// # Errors
+/// An encoder configuration without a network.
+pub(super) fn card(
+    run: &RunFolder,
+    config: &PretrainConfig,
+    export: &Export,
+    view: &Preprocessing,
+    step: u64,
+    options: &ExportOptions,
+) -> Result<String> {
+    let mut text = front_matter(export, options);
+    let name = run.path().file_name();
+    let name = name.map_or_else(|| "encoder".into(), |name| name.to_string_lossy());
+    let _ = writeln!(text, "# {name}\n");
+    let _ = writeln!(
+        text,
+        "A {} that fgvr trained to tell look-alikes apart, from unlabelled photos. It turns an image of \
+         {} x {} px into {} features.\n",
+        config.encoder.architecture,
+        view.size[0],
+        view.size[1],
+        config.encoder.out_channels()?,
+    );
+    usage(&mut text, config, export);
+    training(&mut text, run, config, step, options);
+    figures(&mut text, run);
+    let _ = writeln!(text, "## Preprocessing\n\nImages: {view}.\n");
+    let license = options.license.as_deref();
+    let license = license.unwrap_or("not stated; ask whoever trained it");
+    let _ = writeln!(
+        text,
+        "## Licence\n\n{license}. The photos and the weights it started from have licences of their \
+         own.",
+    );
+    Ok(text)
+}
+
+fn front_matter(export: &Export, options: &ExportOptions) -> String {
+    let library = match (export.format(), export.obstacle()) {
+        (Format::Transformers, _) => "transformers",
+        (Format::Timm, None) => "timm",
+        (Format::Timm, Some(_)) => "fgvr",
+    };
+    let license = options.license.as_deref().unwrap_or("other");
+    format!(
+        "---\nlibrary_name: {library}\nlicense: {license}\npipeline_tag: image-feature-extraction\n\
+         tags:\n- fgvr\n- {library}\n- self-supervised\n- fine-grained\n---\n\n"
+    )
+}
+
+fn usage(text: &mut String, config: &PretrainConfig, export: &Export) {
+    let name = config.encoder.architecture.name();
+    text.push_str("## Use\n\nWith `DIR` for the directory of this file:\n\n");
+    text.push_str("```sh\nfgvr embed --weights DIR --data photos/ --out photos.npz\n```\n\n");
+    match (export.format(), export.obstacle()) {
+        (Format::Transformers, _) => {
+            // A ViTModel would add a layer that nobody trained.
+            let bare = match export.config()["model_type"].as_str() {
+                Some("vit") => ", add_pooling_layer=False",
+                _ => "",
+            };
+            let _ = write!(
+                text,
+                "```python\nfrom transformers import AutoModel\n\
+                 model = AutoModel.from_pretrained(\"DIR\"{bare})\n```\n\n"
+            );
+        }
+        (Format::Timm, None) => {
+            text.push_str(
+                "```python\nimport timm\nmodel = timm.create_model(\"local-dir:DIR\", pretrained=True).eval()\n```\n\n",
+            );
+            if !config.encoder.architecture.is_vit() {
+                let _ = write!(
+                    text,
+                    "```python\nimport torch, torchvision\nfrom safetensors.torch import load_file\n\
+                     model = torchvision.models.{name}()\nmodel.fc = torch.nn.Identity()\n\
+                     model.load_state_dict(load_file(\"DIR/model.safetensors\"), strict=True)\n```\n\n"
+                );
+            }
+        }
+        (Format::Timm, Some(obstacle)) => {
+            let _ = writeln!(
+                text,
+                "Names are timm's and torchvision's, but {obstacle}.{}\n",
+                glue(config)
+            );
+        }
+    }
+}
+
+/// How PyTorch gets the small stem.
+fn glue(config: &PretrainConfig) -> String {
+    if config.encoder.width != 64 || config.encoder.stem != fgvr_encoder::Stem::Small {
+        return String::new();
+    }
+    let name = config.encoder.architecture.name();
+    if matches!(name, "resnet10" | "resnet14") {
+        return String::new();
+    }
+    format!(
+        " With its stem put in place they load strictly:\n\n```python\nimport torch, torchvision\n\
+         from safetensors.torch import load_file\nmodel = torchvision.models.{name}()\n\
+         model.conv1 = torch.nn.Conv2d(3, 64, 3, stride=2, padding=1, bias=False)\n\
+         model.maxpool = model.fc = torch.nn.Identity()\n\
+         model.load_state_dict(load_file(\"DIR/model.safetensors\"), strict=True)\n```"
+    )
+}
+
+fn training(
+    text: &mut String,
+    run: &RunFolder,
+    config: &PretrainConfig,
+    step: u64,
+    options: &ExportOptions,
+) {
+    let json = |file: &str| -> Option<Value> {
+        serde_json::from_slice(&fs::read(run.join(file)).ok()?).ok()
+    };
+    let mut rows = vec![
+        ("arm", config.arm.to_string()),
+        ("start", start(config, json("weights.json").as_ref())),
+        ("data", config.source.clone()),
+        ("optimiser steps", step.to_string()),
+        ("images a step", config.loader.batch.to_string()),
+        ("seed", config.seed.to_string()),
+        (
+            "checkpoint",
+            match options.which {
+                Which::Last => "the last".to_owned(),
+                Which::BestVal => "the best by kNN on held-out training images".to_owned(),
+            },
+        ),
+    ];
+    if let Some(evaluation) = json("eval.json") {
+        for (name, key) in [
+            ("training images", "train_images"),
+            ("test images", "test_images"),
+        ] {
+            rows.push((name, evaluation[key].to_string()));
+        }
+    }
+    let aside = fs::read_to_string(run.join("quarantine.csv"));
+    let aside = aside.map_or(0, |table| table.lines().count().saturating_sub(1));
+    rows.push(("unreadable images set aside", aside.to_string()));
+    if let Some(environment) = json("env.json") {
+        let text = |key: &str| environment[key].as_str().unwrap_or("unknown").to_owned();
+        rows.push((
+            "machine",
+            format!(
+                "{} ({}, {} threads)",
+                text("processor"),
+                text("platform"),
+                environment["threads"]
+            ),
+        ));
+        rows.push(("fgvr", text("version")));
+    }
+    text.push_str("## Training\n\n| | |\n|---|---|\n");
+    for (name, value) in rows {
+        let _ = writeln!(text, "| {name} | {value} |");
+    }
+    text.push('\n');
+}
+
+/// What the weights were before training.
+fn start(config: &PretrainConfig, report: Option<&Value>) -> String {
+    if config.weights.source.is_empty() {
+        return "random weights".to_owned();
+    }
+    let files = report.and_then(|report| report["files"].as_array());
+    let files = files.into_iter().flatten().map(|file| {
+        let text = |key: &str| file[key].as_str().unwrap_or("unknown");
+        format!(
+            "{} (SHA-256 {})",
+            text("path").rsplit('/').next().unwrap_or_default(),
+            text("sha256")
+        )
+    });
+    let files: Vec<String> = files.collect();
+    format!("{}: {}", config.weights.source, files.join(", "))
+}
+
+/// The last evaluation, and the best validation figure beside it.
+fn figures(text: &mut String, run: &RunFolder) {
+    let Some(evaluation) = fs::read(run.join("eval.json"))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
+    else {
+        return;
+    };
+    let percent = |value: &Value| {
+        value
+            .as_f64()
+            .map_or("-".to_owned(), |v| format!("{:.1}", 100. * v))
+    };
+    text.push_str(
+        "## Figures\n\nFrozen features of the last checkpoint, in percent of the test images; nothing was \
+         chosen on them.\n\n| features | kNN | linear | rank 1 | mAP |\n|---|---|---|---|---|\n",
+    );
+    for kind in ["trained", "untrained", "pixels"] {
+        let of = &evaluation[kind];
+        let cells = [
+            &of["knn"]["top1"],
+            &of["linear"]["top1"],
+            &of["retrieval"]["rank1"],
+            &of["retrieval"]["map"],
+        ];
+        let _ = writeln!(text, "| {kind} | {} |", cells.map(percent).join(" | "));
+    }
+    text.push('\n');
+}

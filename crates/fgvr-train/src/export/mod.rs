@@ -1,0 +1,96 @@
+//! A run's encoder for other programs.
+
+mod card;
+
+use std::path::{Path, PathBuf};
+
+use fgvr_encoder::Overwrite;
+use fgvr_encoder::export::{Export, Format};
+use fgvr_nn::Parameters;
+use serde::Serialize;
+
+use crate::checkpoint::Which;
+use crate::config::PretrainConfig;
+use crate::embedder::encoder_of;
+use crate::view::preprocessing;
+use crate::{Result, RunFolder};
+
+/// What is exported, and how.
+#[derive(Clone, Debug, Default)]
+pub struct ExportOptions {
+    /// Whose names the tensors get.
+    pub format: Format,
+    /// Which checkpoint.
+    pub which: Which,
+    /// The licence that the model card states, by its identifier.
+    pub license: Option<String>,
+}
+
+/// What was exported.
+#[derive(Clone, Debug, Serialize)]
+pub struct Exported {
+    /// The directory.
+    pub directory: PathBuf,
+    /// Optimiser steps that the weights have seen.
+    pub step: u64,
+    /// Tensors in `model.safetensors`.
+    pub tensors: usize,
+    /// Why timm cannot build the network by itself, if so.
+    pub obstacle: Option<String>,
+}
+
+/// Writes the encoder of a run's checkpoint to a new directory: `model.safetensors`, `config.json`,
+/// `preprocessor_config.json`, and a model card as `README.md`.
+///
+/// # Errors
+/// A directory that is there, a run without that checkpoint, and an architecture that the format does
+/// not have.
+pub fn export_run(run: &RunFolder, directory: &Path, options: &ExportOptions) -> Result<Exported> {
+    let config = run.config()?;
+    let (step, parameters) = encoder_of(run, &config, options.which)?;
+    write(
+        run,
+        &config,
+        &parameters,
+        step,
+        directory,
+        options,
+        Overwrite::Never,
+    )
+}
+
+/// Writes the run's own `export/`, anew where a finished run is resumed.
+///
+/// # Errors
+/// A file that cannot be written.
+pub(crate) fn export(
+    run: &RunFolder,
+    config: &PretrainConfig,
+    parameters: &Parameters,
+    step: u64,
+) -> Result<Exported> {
+    let (directory, options) = (run.join("export"), ExportOptions::default());
+    let over = Overwrite::Replace;
+    write(run, config, parameters, step, &directory, &options, over)
+}
+
+fn write(
+    run: &RunFolder,
+    config: &PretrainConfig,
+    parameters: &Parameters,
+    step: u64,
+    directory: &Path,
+    options: &ExportOptions,
+    overwrite: Overwrite,
+) -> Result<Exported> {
+    let view = preprocessing(config);
+    let export = Export::new(options.format, &config.encoder, parameters, &view)?;
+    let card = card::card(run, config, &export, &view, step, options)?;
+    export.save(directory, &card, overwrite)?;
+    Ok(Exported {
+        directory: directory.to_owned(),
+        step,
+        tensors: export.tensors().len(),
+        obstacle: export.obstacle().map(str::to_owned),
+    })
+}

@@ -1,0 +1,75 @@
+//! Weights from elsewhere, and to elsewhere: what a run starts from, and the Hub.
+
+use std::path::Path;
+use std::sync::mpsc::channel;
+
+use fgvr_encoder::hub::{self, PublishOptions, Published};
+use fgvr_encoder::weights::{LoadOptions, LoadReport, Source, Weights, load};
+use fgvr_nn::Parameters;
+
+use crate::config::WeightsSettings;
+use crate::{Observer, Result};
+
+/// Opens weights by what a person calls them; a Hub repository is fetched first.
+///
+/// # Errors
+/// A source that is not there, cannot be fetched, or holds no weights.
+pub fn open_weights(source: &str, observer: &mut dyn Observer) -> Result<Weights> {
+    let source: Source = source.parse()?;
+    fetching(observer, |progress| Weights::open_with(&source, progress))
+}
+
+/// Runs `work`, which talks to the Hub, and tells the observer how far it is.
+pub(crate) fn fetching<T: Send>(
+    observer: &mut dyn Observer,
+    work: impl FnOnce(&mut dyn hub::Progress) -> Result<T, fgvr_encoder::Error> + Send,
+) -> Result<T> {
+    let (sender, receiver) = channel::<(String, u64, u64)>();
+    // An observer stays on its thread.
+    let done = std::thread::scope(|scope| {
+        let worker = scope.spawn(move || {
+            work(&mut |file: &str, done: u64, total: u64| {
+                // Nobody listens any more: nothing to tell.
+                let _ = sender.send((file.to_owned(), done, total));
+            })
+        });
+        for (file, done, total) in receiver {
+            observer.on_download(&file, done, total);
+        }
+        worker.join()
+    });
+    match done {
+        Ok(done) => Ok(done?),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Puts an export directory on the Hub.
+///
+/// # Errors
+/// No token, a repository that may not be written, or a transfer that fails.
+pub fn publish(
+    directory: &Path,
+    repository: &str,
+    options: &PublishOptions,
+    observer: &mut dyn Observer,
+) -> Result<Published> {
+    fetching(observer, |progress| {
+        Ok(hub::publish(repository, directory, options, progress)?)
+    })
+}
+
+/// Sets an encoder's variables from `weights`.
+///
+/// # Errors
+/// Weights that do not fit the network.
+pub(crate) fn load_start(
+    settings: &WeightsSettings,
+    parameters: &Parameters,
+    weights: &Weights,
+) -> Result<LoadReport> {
+    let options = LoadOptions {
+        allow_missing: settings.allow_missing.clone(),
+    };
+    Ok(load(parameters, weights, &options)?)
+}

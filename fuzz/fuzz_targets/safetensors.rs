@@ -1,0 +1,5 @@
+//! A safetensors file.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fgvr_fuzz::bounded(input, fgvr_fuzz::open));

@@ -1,0 +1,5 @@
+//! A file of `torch.save`, the zip included.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fgvr_fuzz::bounded(input, fgvr_fuzz::open));
