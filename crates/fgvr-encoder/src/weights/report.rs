@@ -144,11 +144,12 @@ pub(crate) fn row(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::R
         .collect();
     for word in text.split_inclusive(' ') {
         let mut word = word;
-        if line.chars().count() + word.trim_end().chars().count() > COLUMNS - LABEL
-            && !line.trim().is_empty()
-        {
-            writeln!(f, "{label:<LABEL$}{}", line.trim_end())?;
-            label = "";
+        if line.chars().count() + word.trim_end().chars().count() > COLUMNS - LABEL {
+            // An indentation alone makes no line; it gives way to the word.
+            if !line.trim().is_empty() {
+                writeln!(f, "{label:<LABEL$}{}", line.trim_end())?;
+                label = "";
+            }
             line.clear();
         }
         // A word longer than a line, such as a path, is cut where the line ends.
@@ -179,5 +180,35 @@ fn names(f: &mut fmt::Formatter<'_>, label: &str, names: &[String]) -> fmt::Resu
         (0, _) => row(f, label, "0"),
         (count, 0) => row(f, label, &format!("{count}: {shown}")),
         (count, _) => row(f, label, &format!("{count}: {shown}, ...")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Row(String);
+
+    impl fmt::Display for Row {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            row(f, "label", &self.0)
+        }
+    }
+
+    #[test]
+    fn no_row_is_wider_than_the_table_whatever_its_words() {
+        for length in 1..200 {
+            for text in [
+                format!("  ({})", "x".repeat(length)),
+                format!("a {} b", "x".repeat(length)),
+                "word ".repeat(length),
+            ] {
+                let shown = Row(text.clone()).to_string();
+                let widest = shown.lines().map(|line| line.chars().count()).max();
+                assert!(widest <= Some(COLUMNS), "{text:?}: {shown}");
+                let letters = |text: &str| text.chars().filter(|c| *c == 'x').count();
+                assert_eq!(letters(&shown), letters(&text));
+            }
+        }
     }
 }
