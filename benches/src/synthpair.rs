@@ -152,8 +152,10 @@ mod tests {
             case.step().unwrap();
         }
         assert_eq!(case.batch.indices, [8, 9, 10, 11]);
-        for queue in case.trainer.base().queues() {
-            assert_eq!(queue.len(), 4096);
+        let state = case.trainer.state().unwrap();
+        for queue in ["queue", "pair_queue"] {
+            let position = &state[&format!("objective.{queue}.position")];
+            assert_eq!(position.to_vec1::<i64>().unwrap()[1], 4096);
         }
     }
 }

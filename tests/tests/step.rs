@@ -94,7 +94,7 @@ impl Run {
             pair_augment(pictures, &cfg, &norm, SEED, step, view, &images)
         };
         let input = StepInput {
-            views: [first, second],
+            views: [first, second].into(),
             images: &images,
             step,
             total_steps: 10,
@@ -203,7 +203,10 @@ fn with_both_weights_zero_the_gradients_are_the_bases_bit_for_bit() {
         assert!(output.decoder_gradients.is_none());
 
         let [first, second] = &views(step);
-        let pass = alone.base.real([first, second], &images(step)).unwrap();
+        let pass = alone
+            .base
+            .real([first, second].into(), &images(step))
+            .unwrap();
         let (leaves, mut gradients) = (pass.loss.backward().unwrap(), GradStore::default());
         let vars = alone.base.trainable();
         pass.backward(leaves, &vars, &mut gradients).unwrap();

@@ -17,6 +17,11 @@ const COMMANDS: &[Entry] = &[
         "cargo xtask eval --run runs/photos",
     ),
     Entry(
+        "study FILE",
+        "compare arms over seeds and data sets at equal budgets",
+        "cargo xtask study my-study.toml --out studies/mine",
+    ),
+    Entry(
         "embed [args]",
         "write the features of photos to a file, by a run's encoder or anyone's weights",
         "cargo xtask embed --run runs/photos --data photos --out photos.npz",
@@ -130,7 +135,7 @@ mod tests {
     fn an_unknown_command_names_the_nearest_and_lists_all() {
         let text = unknown("pretrian");
         assert!(text.contains("did you mean `pretrain`?"), "{text}");
-        let all = "pretrain, eval, embed, export, publish, weights, plan, calibrate, sheet, bench, parity, \
+        let all = "pretrain, eval, study, embed, export, publish, weights, plan, calibrate, sheet, bench, parity, \
                    interchange, test, fuzz, ci, tidy, help";
         assert!(text.contains(all), "{text}");
         assert!(!unknown("frobnicate").contains("did you mean"));

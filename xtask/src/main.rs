@@ -33,9 +33,8 @@ fn main() -> ExitCode {
     };
     let args: Vec<String> = args.collect();
     let result = match name.as_str() {
-        "pretrain" | "eval" | "embed" | "export" | "publish" | "weights" | "plan" | "calibrate" => {
-            program::run(&name, &args)
-        }
+        "pretrain" | "eval" | "study" | "embed" | "export" | "publish" | "weights" | "plan"
+        | "calibrate" => program::run(&name, &args),
         "sheet" => program::sheet(&args),
         "bench" => bench::run(&args),
         "parity" => parity::run(&args),

@@ -105,6 +105,33 @@ fn adam_steps_as_pytorchs_adamw() {
 }
 
 #[test]
+fn a_weight_decay_set_anew_counts_from_the_next_step_on() {
+    let run = |first: f64, second: f64, set: Option<f64>| {
+        let golden = golden("nn_optim.safetensors");
+        let vars = start(&golden);
+        let cfg = |weight_decay| AdamConfig {
+            weight_decay,
+            ..AdamConfig::default()
+        };
+        let mut adam = Adam::new(vars.clone(), &cfg(first)).unwrap();
+        adam.step(&gradients(&golden, 0, &vars), 0.1).unwrap();
+        if let Some(decay) = set {
+            adam.set_weight_decay(decay).unwrap();
+        } else {
+            let state = adam.state().unwrap().into_iter().collect();
+            adam = Adam::new(vars.clone(), &cfg(second)).unwrap();
+            adam.load_state(&state).unwrap();
+        }
+        adam.step(&gradients(&golden, 1, &vars), 0.1).unwrap();
+        bits(&vars)
+    };
+    assert_eq!(run(0.04, 0.4, Some(0.4)), run(0.04, 0.4, None));
+    assert_ne!(run(0.04, 0.4, Some(0.4)), run(0.04, 0.4, Some(0.04)));
+    let mut adam = Adam::new(BTreeMap::new(), &AdamConfig::default()).unwrap();
+    assert!(adam.set_weight_decay(-1.).is_err());
+}
+
+#[test]
 fn lars_steps_as_its_formula_in_pytorch() {
     let golden = golden("nn_optim.safetensors");
     for (case, momentum, weight_decay, exclude_norm_and_bias) in

@@ -4,7 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
-use fgvr_nn::{Features, Tape};
+use fgvr_nn::{Encoder, Features, Parameters, Tape};
+
+use crate::{BaseKind, Views};
+
+/// An encoder and the variables it was built over.
+pub struct Network<E> {
+    /// The trunk.
+    pub encoder: E,
+    /// Its variables, by the names it gave them.
+    pub parameters: Parameters,
+}
 
 /// One query pass of the trunk.
 pub struct Branch {
@@ -12,21 +22,26 @@ pub struct Branch {
     pub features: Features,
     /// The way back to the trunk's parameters.
     pub tape: Tape,
-    /// Which of the two images given was its input.
+    /// Which of the images given was its input, as [`Views::get`] counts them.
     pub view: usize,
 }
 
 /// One forward pass of a base objective, up to its loss.
 pub struct Pass {
-    /// The query passes: one for MoCo, two for objectives that are symmetric in the views.
+    /// The query passes: one for MoCo v2, two for objectives that are symmetric in the views, and after
+    /// them one for each local crop.
     pub branches: Vec<Branch>,
     /// Scalar, on candle's autograd down to the branches' leaves.
     pub loss: Tensor,
-    /// Projected queries (N, D), normalised, without a way back.
+    /// What the loss compares, one (N, D) a branch, on candle's autograd down to its leaves: for
+    /// [`Base::against`].
+    pub queries: Vec<Tensor>,
+    /// Projections of the first view (N, D), before a predictor where there is one, normalised, without
+    /// a way back: where a collapse is seen.
     pub query: Tensor,
-    /// Projected keys (N, D), normalised, without a way back.
+    /// What they are compared with, of the second view (N, D), normalised, without a way back.
     pub keys: Tensor,
-    /// The key encoder's pooled features (N, C), not normalised.
+    /// The key encoder's pooled features of the second view (N, C), not normalised.
     pub key_pooled: Tensor,
     /// Fraction of queries nearest to their own key.
     pub top1: f64,
@@ -40,19 +55,30 @@ pub struct Pass {
 ///
 /// A step is `real`, where wanted `generated`, the caller's optimiser step, then `after_step`. The first
 /// two may be repeated with other images where gradients are accumulated over batches.
-pub trait Base {
-    /// L_C of two augmented views (N, 3, H, W) of the same images. Running statistics are updated.
+pub trait Base: Send {
+    /// Which base this is.
+    fn kind(&self) -> BaseKind;
+
+    /// L_C of augmented views of the same images. Running statistics are updated.
     ///
     /// # Errors
-    /// Shapes that do not fit.
-    fn real(&mut self, views: [&Tensor; 2], images: &[u32]) -> Result<Pass>;
+    /// Shapes that do not fit, and local crops for a base that is not trained on them.
+    fn real(&mut self, views: Views<'_>, images: &[u32]) -> Result<Pass>;
 
     /// The same loss on a pair of generated images (N, 3, H, W). Running statistics stay as they are,
     /// and keys of generated images meet only their like.
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// Shapes that do not fit, and a base that [`supports`](crate::supports) no generated pairs.
     fn generated(&mut self, pair: [&Tensor; 2], images: &[u32]) -> Result<Pass>;
+
+    /// The loss of a real pass's queries against other images in place of its views, each made of the view
+    /// it stands for: masked ones, for instance. They are seen by the network that makes the targets
+    /// alone, leave no key and no running statistics. A scalar on the same graph as the pass's loss.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    fn against(&self, pass: &Pass, views: [&Tensor; 2], images: &[u32]) -> Result<Tensor>;
 
     /// What follows the optimiser's step: momentum encoder and queues. Not called for a step that the
     /// caller drops.
@@ -61,8 +87,39 @@ pub trait Base {
     /// No `real` pass since the last call, and keys that are not finite.
     fn after_step(&mut self) -> Result<()>;
 
+    /// Forgets the passes since the last [`Base::after_step`]: for a step that is not taken.
+    fn forget_step(&mut self);
+
+    /// Features of `images` (N, 3, H, W) and ∂L_C/∂h at their pooled features (N, C), with running
+    /// statistics and without changing anything: for looking at what the loss finds important. The
+    /// positives are `others`, other views of the same images.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    fn gradient_at_pooled(
+        &self,
+        images: &Tensor,
+        others: &Tensor,
+        indices: &[u32],
+    ) -> Result<(Features, Tensor)>;
+
+    /// The online encoder, the one to keep.
+    fn encoder(&self) -> &dyn Encoder;
+
+    /// The encoder that makes the targets, where it is another one.
+    fn target_encoder(&self) -> Option<&dyn Encoder>;
+
+    /// The online encoder's variables, by the names it gave them.
+    fn encoder_parameters(&self) -> &Parameters;
+
     /// What the optimiser steps: the encoder's variables under `encoder.`, the head's under `head.`.
     fn trainable(&self) -> BTreeMap<String, Var>;
+
+    /// Those of [`Base::trainable`] that get no gradient at this step, on purpose. An optimiser of a
+    /// base that withholds any must skip variables without gradient.
+    fn withheld(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// A copy of everything that a resumed run needs, by name: the online network included.
     ///
@@ -78,30 +135,26 @@ pub trait Base {
 }
 
 impl Pass {
-    /// h: the pooled features of all branches, one under the other (B*N, C), as constants.
+    /// The branches that saw a whole view. Local crops, of another size, take no part in add-ons.
+    fn global(&self) -> impl Iterator<Item = &Branch> {
+        self.branches.iter().filter(|branch| branch.view < 2)
+    }
+
+    /// h: the pooled features of the global branches, one under the other (B*N, C), as constants.
     ///
     /// # Errors
     /// None in practice.
     pub fn pooled(&self) -> Result<Tensor> {
-        stack(
-            self.branches
-                .iter()
-                .map(|b| b.features.pooled.detach())
-                .collect(),
-        )
+        stack(self.global().map(|b| b.features.pooled.detach()).collect())
     }
 
-    /// The images that the branches saw, in the order of [`Pass::pooled`]: (B*N, 3, H, W).
+    /// The images that the global branches saw, in the order of [`Pass::pooled`]: (B*N, 3, H, W).
     ///
     /// # Errors
     /// Views of different shapes.
-    pub fn seen(&self, views: [&Tensor; 2]) -> Result<Tensor> {
-        stack(
-            self.branches
-                .iter()
-                .map(|b| views[b.view].clone())
-                .collect(),
-        )
+    pub fn seen(&self, views: Views<'_>) -> Result<Tensor> {
+        let seen = self.global().map(|b| views.get(b.view).cloned());
+        stack(seen.collect::<Result<_>>()?)
     }
 
     /// The gradient at [`Pass::pooled`], (B*N, C).
@@ -109,16 +162,13 @@ impl Pass {
     /// # Errors
     /// A branch whose pooled features have no gradient: the loss does not depend on them.
     pub fn pooled_gradient(&self, leaves: &GradStore) -> Result<Tensor> {
-        let gradients = self
-            .branches
-            .iter()
-            .map(|b| match leaves.get(&b.features.pooled) {
-                Some(gradient) => Ok(gradient.clone()),
-                None => bail!(
-                    "pooled gradient: the loss does not depend on the features of view {}",
-                    b.view
-                ),
-            });
+        let gradients = self.global().map(|b| match leaves.get(&b.features.pooled) {
+            Some(gradient) => Ok(gradient.clone()),
+            None => bail!(
+                "pooled gradient: the loss does not depend on the features of view {}",
+                b.view
+            ),
+        });
         stack(gradients.collect::<Result<_>>()?)
     }
 
@@ -129,14 +179,14 @@ impl Pass {
     pub fn add_pooled_gradient(&self, leaves: &mut GradStore, gradient: &Tensor) -> Result<()> {
         let (rows, _) = gradient.dims2()?;
         let mut expected = 0;
-        for branch in &self.branches {
+        for branch in self.global() {
             expected += branch.features.pooled.dim(0)?;
         }
         if rows != expected {
             bail!("add pooled gradient: {rows} rows, expected {expected}");
         }
         let mut start = 0;
-        for branch in &self.branches {
+        for branch in self.global() {
             let leaf = &branch.features.pooled;
             let n = leaf.dim(0)?;
             let part = gradient.narrow(0, start, n)?;
@@ -175,6 +225,18 @@ impl Pass {
             }
         }
         Ok(())
+    }
+}
+
+/// The gradient of `loss` at `pooled`, which it is given as a leaf.
+pub(crate) fn gradient_at(
+    pooled: &Tensor,
+    loss: impl FnOnce(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let leaf = Var::from_tensor(&pooled.detach())?;
+    match loss(&leaf)?.backward()?.get(&leaf) {
+        Some(gradient) => Ok(gradient.clone()),
+        None => bail!("gradient at pooled: the loss does not depend on the features"),
     }
 }
 

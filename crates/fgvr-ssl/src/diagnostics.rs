@@ -115,6 +115,39 @@ impl FeatureStatistics {
 }
 
 impl PairDiagnostics {
+    /// Every figure times `factor`.
+    pub(crate) fn scaled(&self, factor: f64) -> Self {
+        Self {
+            mask: MaskStats {
+                fraction: self.mask.fraction * factor,
+                overlap: self.mask.overlap * factor,
+                constant: self.mask.constant * factor,
+            },
+            top1: self.top1 * factor,
+            negative: self.negative.map(|v| v * factor),
+            difference: self.difference * factor,
+            same_cosine: self.same_cosine * factor,
+            other_cosine: self.other_cosine.map(|v| v * factor),
+        }
+    }
+
+    /// Sums of figures; one that only one of the two has is dropped.
+    pub(crate) fn plus(&self, other: &Self) -> Self {
+        let both = |a: Option<f64>, b: Option<f64>| a.zip(b).map(|(a, b)| a + b);
+        Self {
+            mask: MaskStats {
+                fraction: self.mask.fraction + other.mask.fraction,
+                overlap: self.mask.overlap + other.mask.overlap,
+                constant: self.mask.constant + other.mask.constant,
+            },
+            top1: self.top1 + other.top1,
+            negative: both(self.negative, other.negative),
+            difference: self.difference + other.difference,
+            same_cosine: self.same_cosine + other.same_cosine,
+            other_cosine: both(self.other_cosine, other.other_cosine),
+        }
+    }
+
     /// Of real images x, the pair x̂ and x̃ (each (N, 3, H, W)), and the pass it went through.
     pub(crate) fn of(mask: MaskStats, x: &Tensor, pair: [&Tensor; 2], pass: &Pass) -> Result<Self> {
         let distance = |a: &Tensor, b: &Tensor| scalar(&(a - b)?.abs()?.mean_all()?);

@@ -38,7 +38,7 @@ impl ProjectionHead {
 
 /// max(x, 0), as PyTorch does it at the edges: NaN stays NaN, and no gradient passes at exactly 0.
 /// candle's `relu` makes NaN 0, and the loss of a diverged trunk would look healthy.
-fn relu(x: &Tensor) -> Result<Tensor> {
+pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
     x * x.gt(0f32)?.to_dtype(x.dtype())?
 }
 

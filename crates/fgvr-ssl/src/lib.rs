@@ -1,38 +1,60 @@
-//! Self-supervised objectives for look-alikes: MoCo v2, and pairs synthesised from perturbed features
-//! (SynthPair).
+//! Self-supervised objectives for look-alikes: MoCo v2, SimSiam, BYOL, MoCo v3 and DINO, and pairs
+//! synthesised from perturbed features (SynthPair).
 //!
-//! A base objective implements [`Base`] and is one file ([`MoCoV2`]); an add-on such as [`SynthPair`]
-//! stands on any base. Trunk and decoder come in through fgvr-nn's `Encoder` and `Decoder`, so that this
-//! crate knows no architecture. Heads and losses run on candle's autograd, trunks on fgvr-nn's tapes.
+//! A base objective implements [`Base`] and is one file and one line of the registry ([`BaseKind`]); an
+//! add-on such as [`SynthPair`] stands on every base that [`supports`] it. Trunk and decoder come in
+//! through fgvr-nn's `Encoder` and `Decoder`, so that this crate knows no architecture. Heads and losses
+//! run on candle's autograd, trunks on fgvr-nn's tapes.
 
 mod arm;
 mod base;
+mod byol;
+mod combination;
 mod config;
 mod diagnostics;
+mod dino;
+mod dino_head;
 mod head;
 mod info_nce;
+mod mlp;
 mod moco_v2;
+mod moco_v3;
 mod momentum;
 mod queue;
+mod recipe;
+mod registry;
 mod schedule;
 mod shuffle;
+mod siamese;
+mod simsiam;
 mod state;
 mod step;
 mod synth_pair;
+mod views;
 
 pub use arm::Arm;
-pub use base::{Base, Branch, Pass};
+pub use base::{Base, Branch, Network, Pass};
+pub use byol::{Byol, ByolConfig, ByolObjective};
+pub use combination::{Addon, Unsupported, supports};
 pub use config::{SynthPairConfig, Variance};
 pub use diagnostics::{Diagnostics, FeatureStatistics, PairDiagnostics};
+pub use dino::{Dino, DinoConfig};
 pub use head::{ProjectionHead, l2_normalise};
 pub use info_nce::{InfoNce, Negatives, info_nce};
-pub use moco_v2::{MoCoConfig, MoCoV2, Network};
-pub use momentum::{RunningStatistics, momentum_update};
+pub use mlp::{Activation, Mlp, MlpConfig};
+pub use moco_v2::{MoCoConfig, MoCoV2};
+pub use moco_v3::{MoCoV3, MoCoV3Config, MoCoV3Objective};
+pub use momentum::{MomentumSchedule, RunningStatistics, momentum_update};
 pub use queue::KeyQueue;
-pub use schedule::pair_weight;
+pub use recipe::{LearningRate, LocalCrops, Optimizer, Recipe, Trunk, ViewRecipe};
+pub use registry::{BaseConfig, BaseKind, BaseSettings, Parts};
+pub use schedule::{RunLength, pair_weight};
 pub use shuffle::Shuffle;
+pub use siamese::{Average, Objective, Siamese};
+pub use simsiam::{SimSiam, SimSiamConfig, SimSiamObjective};
 pub use step::{Losses, PairAugment, Pictures, StepInput, StepOutput};
 pub use synth_pair::SynthPair;
+pub use views::Views;
 
 /// The README's example, run as a test.
 #[doc = include_str!("../README.md")]

@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use fgvr_nn::{Encoder, Features, NormMode, Parameters};
 
+use crate::base::gradient_at;
+use crate::momentum::{check_momentum, check_temperature};
 use crate::queue::negatives;
-use crate::state::{counters, prefixed, take, under, words};
+use crate::recipe::{LearningRate, MOCO_V2_VIEWS, Optimizer, Recipe, Trunk};
+use crate::registry::{BaseConfig, Parts, sizes};
+use crate::state::{check, counters, of_stores, prefixed, take, trainable, under, words};
 use crate::{
-    Base, Branch, KeyQueue, Pass, ProjectionHead, RunningStatistics, Shuffle, info_nce,
-    momentum_update,
+    Base, BaseKind, Branch, KeyQueue, MomentumSchedule, Network, Pass, ProjectionHead,
+    RunningStatistics, Shuffle, Views, info_nce, momentum_update,
 };
 
 /// Choices of MoCo v2. The defaults are those of a few thousand images, not of ImageNet.
@@ -53,14 +57,6 @@ impl Default for MoCoConfig {
     }
 }
 
-/// An encoder and the variables it was built over.
-pub struct Network<E> {
-    /// The trunk.
-    pub encoder: E,
-    /// Its variables, by the names it gave them.
-    pub parameters: Parameters,
-}
-
 /// Keys of this step and their images, a pair for each pass; they enter the queue only after it.
 type Pending = Vec<(Tensor, Vec<u32>)>;
 
@@ -92,6 +88,7 @@ pub struct MoCoV2<E> {
 enum Keys {
     Real = 0,
     Generated = 1,
+    Other = 2,
 }
 
 impl<E: Encoder> MoCoV2<E> {
@@ -152,48 +149,10 @@ impl<E: Encoder> MoCoV2<E> {
         &self.key
     }
 
-    /// Forgets the passes since the last [`Base::after_step`]: for a step that is not taken.
-    pub fn forget_step(&mut self) {
-        self.pending.clear();
-        self.pending_pair.clear();
-    }
-
     /// The keys of real images and of generated ones.
     #[must_use]
     pub fn queues(&self) -> [&KeyQueue; 2] {
         [&self.queue, &self.pair_queue]
-    }
-
-    /// Features of `images` (N, 3, H, W) and ∂L_C/∂h at their pooled features (N, C), with running
-    /// statistics and without changing anything: for looking at what the loss finds important. The
-    /// positives are the keys of `others`, other views of the same images.
-    ///
-    /// # Errors
-    /// Shapes that do not fit.
-    pub fn gradient_at_pooled(
-        &self,
-        images: &Tensor,
-        others: &Tensor,
-        indices: &[u32],
-    ) -> Result<(Features, Tensor)> {
-        let features = self.online.encoder.features(images, NormMode::Eval)?;
-        let pooled = Var::from_tensor(&features.pooled.detach())?;
-        let query = self.head.forward(&pooled)?;
-        let other = self.key.encoder.features(others, NormMode::Eval)?;
-        let keys = self.key_head.forward(&other.pooled)?.detach();
-        let held = self.queue.keys()?;
-        let found = info_nce(
-            &query,
-            &keys,
-            indices,
-            negatives(&held),
-            self.cfg.temperature,
-        )?;
-        let gradients = found.loss.backward()?;
-        let Some(gradient) = gradients.get(&pooled) else {
-            bail!("gradient_at_pooled: the loss does not depend on the features");
-        };
-        Ok((features, gradient.clone()))
     }
 
     /// Pooled features and keys of `images`, in their order, by the key network. Without a way back.
@@ -211,6 +170,17 @@ impl<E: Encoder> MoCoV2<E> {
         Ok((pooled, keys))
     }
 
+    /// Refuses a queue that a batch overruns: keys would leave it before any query met them.
+    fn enough(&self, field: &str, queue: &KeyQueue, images: &[u32]) -> Result<()> {
+        let (capacity, n) = (queue.capacity(), images.len());
+        if capacity < n {
+            bail!(
+                "moco: {field} holds {capacity} keys, expected at least the {n} of a batch; raise moco.{field} to {n} or more, or use smaller batches"
+            );
+        }
+        Ok(())
+    }
+
     /// The largest number of equal sub-batches, of two images or more each, up to the configured one.
     fn groups(&self, n: usize) -> usize {
         (1..=self.cfg.groups.min(n / 2))
@@ -223,6 +193,7 @@ impl<E: Encoder> MoCoV2<E> {
         let (norm, queue) = match which {
             Keys::Real => (NormMode::Train, &self.queue),
             Keys::Generated => (NormMode::NoUpdate, &self.pair_queue),
+            Keys::Other => (NormMode::NoUpdate, &self.queue),
         };
         let (features, tape) = self.online.encoder.forward_train(first, norm)?;
         let query = self.head.forward(&features.pooled)?;
@@ -243,6 +214,7 @@ impl<E: Encoder> MoCoV2<E> {
             }],
             loss: found.loss,
             query: query.detach(),
+            queries: vec![query],
             keys,
             key_pooled,
             top1: found.top1,
@@ -262,17 +234,31 @@ impl<E: Encoder> MoCoV2<E> {
     }
 }
 
-impl<E: Encoder> Base for MoCoV2<E> {
-    fn real(&mut self, views: [&Tensor; 2], images: &[u32]) -> Result<Pass> {
-        let pass = self.pass(views, images, Keys::Real)?;
+impl<E: Encoder + Send> Base for MoCoV2<E> {
+    fn kind(&self) -> BaseKind {
+        BaseKind::MoCoV2
+    }
+
+    fn real(&mut self, views: Views<'_>, images: &[u32]) -> Result<Pass> {
+        self.enough("queue", &self.queue, images)?;
+        let pass = self.pass(views.only_global("moco")?, images, Keys::Real)?;
         self.pending.push((pass.keys.clone(), images.to_vec()));
         Ok(pass)
     }
 
     fn generated(&mut self, pair: [&Tensor; 2], images: &[u32]) -> Result<Pass> {
+        self.enough("pair_queue", &self.pair_queue, images)?;
         let pass = self.pass(pair, images, Keys::Generated)?;
         self.pending_pair.push((pass.keys.clone(), images.to_vec()));
         Ok(pass)
+    }
+
+    fn against(&self, pass: &Pass, [_, second]: [&Tensor; 2], images: &[u32]) -> Result<Tensor> {
+        let (_, keys) = self.keys(second, Keys::Other)?;
+        let held = self.queue.keys()?;
+        let temperature = self.cfg.temperature;
+        let query = first(&pass.queries)?;
+        Ok(info_nce(query, &keys, images, negatives(&held), temperature)?.loss)
     }
 
     fn after_step(&mut self) -> Result<()> {
@@ -300,15 +286,43 @@ impl<E: Encoder> Base for MoCoV2<E> {
         Ok(())
     }
 
+    fn forget_step(&mut self) {
+        self.pending.clear();
+        self.pending_pair.clear();
+    }
+
+    fn gradient_at_pooled(
+        &self,
+        images: &Tensor,
+        others: &Tensor,
+        indices: &[u32],
+    ) -> Result<(Features, Tensor)> {
+        let features = self.online.encoder.features(images, NormMode::Eval)?;
+        let other = self.key.encoder.features(others, NormMode::Eval)?;
+        let keys = self.key_head.forward(&other.pooled)?.detach();
+        let held = self.queue.keys()?;
+        let gradient = gradient_at(&features.pooled, |pooled| {
+            let query = self.head.forward(pooled)?;
+            let negatives = negatives(&held);
+            Ok(info_nce(&query, &keys, indices, negatives, self.cfg.temperature)?.loss)
+        })?;
+        Ok((features, gradient))
+    }
+
+    fn encoder(&self) -> &dyn Encoder {
+        &self.online.encoder
+    }
+
+    fn target_encoder(&self) -> Option<&dyn Encoder> {
+        Some(&self.key.encoder)
+    }
+
+    fn encoder_parameters(&self) -> &Parameters {
+        &self.online.parameters
+    }
+
     fn trainable(&self) -> BTreeMap<String, Var> {
-        let [encoder, head, ..] = self.stores();
-        [encoder, head]
-            .into_iter()
-            .flat_map(|(prefix, store)| {
-                let vars = store.trainable().into_iter();
-                vars.map(move |(name, var)| (format!("{prefix}.{name}"), var))
-            })
-            .collect()
+        trainable(&self.stores()[..2])
     }
 
     fn state(&self) -> Result<BTreeMap<String, Tensor>> {
@@ -316,23 +330,12 @@ impl<E: Encoder> Base for MoCoV2<E> {
             ("queue", self.queue.state()?),
             ("pair_queue", self.pair_queue.state()?),
         ]);
-        for (prefix, store) in self.stores() {
-            for (name, var) in store.all() {
-                state.insert(format!("{prefix}.{name}"), var.as_tensor().copy()?);
-            }
-        }
-        state.insert("step".to_owned(), words(&[self.step])?);
+        state.extend(of_stores(&self.stores(), [("step", words(&[self.step])?)])?);
         Ok(state)
     }
 
     fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
-        let own = self.state()?;
-        for (name, tensor) in &own {
-            take(state, name, tensor.dims())?;
-        }
-        if let Some(name) = state.keys().find(|name| !own.contains_key(*name)) {
-            bail!("{name}: no tensor of this network");
-        }
+        check(&self.state()?, state)?;
         let (mut queue, mut pair_queue) = (self.queue.clone(), self.pair_queue.clone());
         queue.load_state(&under(state, "queue"))?;
         pair_queue.load_state(&under(state, "pair_queue"))?;
@@ -346,34 +349,52 @@ impl<E: Encoder> Base for MoCoV2<E> {
     }
 }
 
-impl MoCoConfig {
-    /// Checks what a configuration file can get wrong.
-    ///
-    /// # Errors
-    /// The field, what was expected and what was found.
-    pub fn validate(&self) -> Result<()> {
-        let sizes = [
-            ("dim", self.dim),
-            ("hidden", self.hidden.unwrap_or(1)),
-            ("queue", self.queue),
-            ("pair_queue", self.pair_queue),
-            ("groups", self.groups),
-        ];
-        if let Some((name, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
-            bail!("moco: {name} is 0, expected at least 1");
+/// The query of a pass with one branch.
+fn first(queries: &[Tensor]) -> Result<&Tensor> {
+    match queries {
+        [query] => Ok(query),
+        many => bail!("moco: {} queries, expected one", many.len()),
+    }
+}
+
+impl BaseConfig for MoCoConfig {
+    fn validate(&self) -> Result<()> {
+        sizes(
+            "moco",
+            &[
+                ("dim", self.dim),
+                ("hidden", self.hidden.unwrap_or(1)),
+                ("queue", self.queue),
+                ("pair_queue", self.pair_queue),
+                ("groups", self.groups),
+            ],
+        )?;
+        check_momentum("moco", self.momentum)?;
+        check_temperature("moco", "temperature", self.temperature)
+    }
+
+    fn build<E: Encoder + Send + 'static>(&self, parts: Parts<'_, E>) -> Result<Box<dyn Base>> {
+        let (online, key) = ((parts.network)()?, (parts.network)()?);
+        let head = Parameters::new(parts.seed);
+        Ok(Box::new(MoCoV2::new(online, key, head, self)?))
+    }
+
+    fn recipe(_: Trunk) -> Recipe {
+        Recipe {
+            source: "arXiv:2003.04297: ResNet-50, 200 epochs; moco.queue = 65536",
+            optimizer: Optimizer::Sgd { momentum: 0.9 },
+            learning_rate: LearningRate {
+                per_256: 0.03,
+                warm_up_epochs: 0,
+                constant: &[],
+            },
+            weight_decay: [1e-4, 1e-4],
+            decays_norm_and_bias: true,
+            momentum: Some((0.999, MomentumSchedule::Constant)),
+            epochs: 200,
+            batch: 256,
+            views: MOCO_V2_VIEWS,
+            local_crops: None,
         }
-        if !(0. ..=1.).contains(&self.momentum) {
-            bail!(
-                "moco: momentum is {}, expected a number in [0, 1]",
-                self.momentum
-            );
-        }
-        if !(self.temperature > 0. && self.temperature.is_finite()) {
-            bail!(
-                "moco: temperature is {}, expected a positive number",
-                self.temperature
-            );
-        }
-        Ok(())
     }
 }

@@ -17,6 +17,51 @@ pub enum RunningStatistics {
     Copied,
 }
 
+/// How m of the moving average goes over the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+pub enum MomentumSchedule {
+    /// 1 - (1 - m) (cos(π t/T) + 1)/2: from m at the first step t = 0 towards 1 at the last (BYOL,
+    /// arXiv:2006.07733, section 3.2).
+    #[default]
+    Cosine,
+    /// m throughout.
+    Constant,
+}
+
+impl MomentumSchedule {
+    /// m after `step` (from 0) of `steps`, starting at `momentum`. Beyond the last step it is 1.
+    #[must_use]
+    pub fn at(self, momentum: f64, step: u64, steps: u64) -> f64 {
+        match self {
+            Self::Constant => momentum,
+            Self::Cosine => {
+                let done = (step as f64 / steps as f64).min(1.);
+                1. - (1. - momentum) * ((std::f64::consts::PI * done).cos() + 1.) / 2.
+            }
+        }
+    }
+}
+
+/// Refuses an m of 1 or more, with which the target would stay as it was initialised.
+pub(crate) fn check_momentum(base: &str, momentum: f64) -> Result<()> {
+    if !(0. ..1.).contains(&momentum) {
+        bail!(
+            "{base}: momentum is {momentum}, expected 0 or more and less than 1; at 1 the target network would never learn, try 0.99"
+        );
+    }
+    Ok(())
+}
+
+/// Refuses a temperature that nothing can be divided by.
+pub(crate) fn check_temperature(base: &str, name: &str, temperature: f64) -> Result<()> {
+    if !(temperature > 0. && temperature.is_finite()) {
+        bail!("{base}: {name} is {temperature}, expected a positive number; try 0.2");
+    }
+    Ok(())
+}
+
 /// target <- m * target + (1 - m) * online for every trainable variable (Eq. 2 of MoCo,
 /// arXiv:1911.05722), paired by name; running statistics as `statistics` says.
 ///
@@ -88,6 +133,14 @@ mod tests {
 
     fn value(parameters: &Parameters, name: &str) -> f32 {
         parameters.all()[name].to_vec1::<f32>().unwrap()[0]
+    }
+
+    #[test]
+    fn the_momentum_rises_from_its_start_to_one() {
+        let cosine = |step| MomentumSchedule::Cosine.at(0.9, step, 100);
+        assert!((cosine(0) - 0.9).abs() < 1e-12 && (cosine(50) - 0.95).abs() < 1e-12);
+        assert_eq!([cosine(100), cosine(200)], [1., 1.]);
+        assert_eq!(MomentumSchedule::Constant.at(0.9, 70, 100), 0.9);
     }
 
     #[test]

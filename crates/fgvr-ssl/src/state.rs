@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, Var, bail};
+use fgvr_nn::Parameters;
 
 /// The tensor called `name`, of shape `dims`.
 pub(crate) fn take<'a>(
@@ -59,6 +60,44 @@ pub(crate) fn under(state: &HashMap<String, Tensor>, prefix: &str) -> HashMap<St
         .filter_map(|(name, tensor)| {
             let name = name.strip_prefix(prefix)?.strip_prefix('.')?;
             Some((name.to_owned(), tensor.clone()))
+        })
+        .collect()
+}
+
+/// A copy of every variable of `stores`, each name under its prefix, and `extra`.
+pub(crate) fn of_stores(
+    stores: &[(&'static str, &Parameters)],
+    extra: impl IntoIterator<Item = (&'static str, Tensor)>,
+) -> Result<BTreeMap<String, Tensor>> {
+    let mut state = BTreeMap::new();
+    for (prefix, store) in stores {
+        for (name, var) in store.all() {
+            state.insert(format!("{prefix}.{name}"), var.as_tensor().copy()?);
+        }
+    }
+    let extra = extra.into_iter();
+    state.extend(extra.map(|(name, tensor)| (name.to_owned(), tensor)));
+    Ok(state)
+}
+
+/// Checks that `given` has exactly the names and shapes of `own`.
+pub(crate) fn check(own: &BTreeMap<String, Tensor>, given: &HashMap<String, Tensor>) -> Result<()> {
+    for (name, tensor) in own {
+        take(given, name, tensor.dims())?;
+    }
+    match given.keys().find(|name| !own.contains_key(*name)) {
+        Some(name) => bail!("{name}: no tensor of this network"),
+        None => Ok(()),
+    }
+}
+
+/// The trainable variables of `stores`, each name under its prefix.
+pub(crate) fn trainable(stores: &[(&'static str, &Parameters)]) -> BTreeMap<String, Var> {
+    let stores = stores.iter();
+    stores
+        .flat_map(|(prefix, store)| {
+            let vars = store.trainable().into_iter();
+            vars.map(move |(name, var)| (format!("{prefix}.{name}"), var))
         })
         .collect()
 }

@@ -3,16 +3,17 @@
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};
 
-use crate::Diagnostics;
+use crate::{Diagnostics, Views};
 
-/// The pair's own augmentation: images (N, 3, H, W), and 0 for x̂ or 1 for x̃.
+/// The pair's own augmentation: images (N, 3, H, W), and 0 for x̂ or 1 for x̃ of the first view, 2 or 3
+/// of the second.
 pub type PairAugment<'a> = dyn Fn(&Tensor, u64) -> Result<Tensor> + 'a;
 
 /// One batch, and where in the run it stands.
 #[derive(Clone, Copy)]
 pub struct StepInput<'a> {
-    /// Two augmented, normalised views (N, 3, H, W).
-    pub views: [&'a Tensor; 2],
+    /// Augmented, normalised views.
+    pub views: Views<'a>,
     /// The index of each image in its set.
     pub images: &'a [u32],
     /// From 0.
@@ -57,7 +58,8 @@ impl Losses {
     }
 }
 
-/// What pictures of a step are made from: tensors of the batch, without a way back.
+/// What pictures of a step are made from: tensors of the batch, without a way back. Of a base with two
+/// query branches, those of the first.
 #[derive(Clone, Debug)]
 pub struct Pictures {
     /// The images that the queries were made of (N, 3, H, W), normalised.
@@ -84,7 +86,7 @@ pub struct StepOutput {
     pub decoder_gradients: Option<GradStore>,
     /// The losses.
     pub losses: Losses,
-    /// Projected queries of the real views (N, D), normalised, without a way back.
+    /// Projections of the first view (N, D), as [`crate::Pass::query`].
     pub query: Tensor,
     /// Numbers to log.
     pub diagnostics: Diagnostics,

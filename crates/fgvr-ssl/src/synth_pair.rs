@@ -17,12 +17,22 @@ use crate::info_nce::scalar;
 use crate::shuffle::keyed_rng;
 use crate::state::{prefixed, under};
 use crate::step::{Losses, Pictures, StepInput, StepOutput};
-use crate::{Base, Pass, SynthPairConfig, Variance, pair_weight};
+use crate::{Addon, Base, Pass, SynthPairConfig, Variance, pair_weight, supports};
 
 /// Sets the draw of the pair's roles apart from other draws of the same (seed, step).
 const ROLES: u64 = 0x726f_6c65;
 
-/// SynthPair (after arXiv:2407.14676) over any [`Base`]. See [`SynthPairConfig`] for what is whose choice.
+/// Sets the draws for the second branch apart from those for the first.
+const BRANCH: u64 = 0x6272_616e_6368;
+
+/// SynthPair (after arXiv:2407.14676) over any [`Base`] that [`supports`](crate::supports) it. See
+/// [`SynthPairConfig`] for what is whose choice.
+///
+/// # Design choice
+/// A base that is symmetric in the views has two query branches: both views are reconstructed, the
+/// features of both are masked and perturbed, and L_Cp is the mean of the base's loss on the pair made
+/// of each view. Each pair is a batch of its own. The bank holds what the targets are made of, of the
+/// second view.
 #[derive(Debug)]
 pub struct SynthPair {
     cfg: SynthPairConfig,
@@ -51,7 +61,8 @@ impl SynthPair {
     /// it was; the losses and the gradient norm say so.
     ///
     /// # Errors
-    /// Shapes that do not fit, and a decoder whose tape returns no gradient of its input.
+    /// Shapes that do not fit, a decoder whose tape returns no gradient of its input, and a base that does
+    /// not support SynthPair, unless α = 0 and ν = 0.
     pub fn step(
         &mut self,
         base: &mut dyn Base,
@@ -59,6 +70,11 @@ impl SynthPair {
         input: StepInput<'_>,
     ) -> Result<StepOutput> {
         let cfg = &self.cfg;
+        if let (true, Err(unsupported)) =
+            (cfg.uses_decoder(), supports(base.kind(), Addon::SynthPair))
+        {
+            bail!("{unsupported}");
+        }
         let nu = pair_weight(cfg, input.step, input.total_steps);
         let trainable = base.trainable();
         let mut gradients = GradStore::default();
@@ -76,7 +92,9 @@ impl SynthPair {
         // A loss can be finite on features that are not; then there is nothing to rank or to remember.
         let finite = contrastive.is_finite() && all_finite(&dh)? && all_finite(&real.key_pooled)?;
         let has_pair = nu > 0. && finite && self.bank.len() >= cfg.bank_minimum;
-        let masked = has_pair.then(|| self.mask(&h, &dh, &input)).transpose()?;
+        let branches = if has_pair { rows(&h, &input)? } else { 0 };
+        let masked = (0..branches).map(|branch| self.mask(&h, &dh, branch, &input));
+        let masked = masked.collect::<Result<Vec<_>>>()?;
 
         // 4. d(h): L_R. Its gradient at h joins L_C's, then the trunk's tape runs once.
         let decodes = cfg.uses_decoder();
@@ -88,23 +106,24 @@ impl SynthPair {
         let (seen, query) = (Seen::of(&real, &x, dh)?, real.query.clone());
         real.backward(leaves, &trainable, &mut gradients)?;
 
-        // 5. x̂ = d(h) as it is, x̃ = d(h̃), both without a way back to the decoder.
-        let pair = match (&decoded, masked) {
-            (Some(d), Some(masked)) => Some(self.pair(decoder, &d.images, masked, &input)?),
-            _ => None,
-        };
-
+        // 5. x̂ = d(h) as it is, x̃ = d(h̃), both without a way back to the decoder; of each branch.
         // 6. x̂ through f, x̃ through f_m (or the other way round): L_Cp, on a tape of its own.
-        let mut pair_pass = None;
-        if let Some(pair) = &pair {
-            let generated = base.generated([&pair.query, &pair.key], input.images)?;
-            pair_pass = Some((
-                scalar(&generated.loss)?,
-                pair.diagnostics(&seen.x, &generated)?,
-            ));
-            let leaves = (&generated.loss * nu)?.backward()?;
-            generated.backward(leaves, &trainable, &mut gradients)?;
+        let (mut pairs, mut passes) = (Vec::new(), Vec::new());
+        if let Some(decoded) = &decoded {
+            for (branch, masked) in masked.into_iter().enumerate() {
+                let pair = self.pair(decoder, &decoded.images, masked, branch, &input)?;
+                let generated = base.generated([&pair.query, &pair.key], input.images)?;
+                let shown = x.narrow(0, branch * input.images.len(), input.images.len())?;
+                passes.push((
+                    scalar(&generated.loss)?,
+                    pair.diagnostics(&shown, &generated)?,
+                ));
+                let leaves = (&generated.loss * (nu / branches as f64))?.backward()?;
+                generated.backward(leaves, &trainable, &mut gradients)?;
+                pairs.push(pair);
+            }
         }
+        let pair_pass = mean_of(passes);
 
         // 7. The bank; optimisers, moving average and queues are the caller's.
         if finite {
@@ -123,7 +142,7 @@ impl SynthPair {
             query,
             diagnostics: self.diagnostics(&seen, nu, pair_diagnostics)?,
             pictures: match input.pictures {
-                true => Some(seen.pictures(decoded.as_ref(), pair)?),
+                true => Some(seen.pictures(decoded.as_ref(), pairs.into_iter().next())?),
                 false => None,
             },
             decoder_gradients: decoded.map(|decoded| decoded.gradients),
@@ -158,12 +177,18 @@ impl SynthPair {
         self.bank.load_state(&under(state, "bank"))
     }
 
-    /// M and h̃ of the first branch's features.
-    fn mask(&self, h: &Tensor, dh: &Tensor, input: &StepInput<'_>) -> Result<Masked> {
+    /// M and h̃ of one branch's features, among those of all in h and ∂L_C/∂h (B*N, C).
+    fn mask(
+        &self,
+        h: &Tensor,
+        dh: &Tensor,
+        branch: usize,
+        input: &StepInput<'_>,
+    ) -> Result<Masked> {
         let n = input.images.len();
-        let (h, dh) = (h.narrow(0, 0, n)?, dh.narrow(0, 0, n)?);
+        let (h, dh) = (h.narrow(0, branch * n, n)?, dh.narrow(0, branch * n, n)?);
         let key = RandomKey {
-            seed: input.seed,
+            seed: input.seed ^ (branch as u64 * BRANCH),
             step: input.step,
         };
         let importance = importance(&h, &dh, self.cfg.importance, Some(&self.bank.mean()?))?;
@@ -193,21 +218,23 @@ impl SynthPair {
         decoder: &dyn Decoder,
         reconstruction: &Tensor,
         masked: Masked,
+        branch: usize,
         input: &StepInput<'_>,
     ) -> Result<Pair> {
-        let original = reconstruction.narrow(0, 0, input.images.len())?;
+        let n = input.images.len();
+        let original = reconstruction.narrow(0, branch * n, n)?;
         let perturbed = decoder
             .generate(&masked.features, NormMode::NoUpdate)?
             .detach();
         let seen = match self.cfg.augment_pair {
             true => [
-                (input.augment)(&original, 0)?,
-                (input.augment)(&perturbed, 1)?,
+                (input.augment)(&original, 2 * branch as u64)?,
+                (input.augment)(&perturbed, 2 * branch as u64 + 1)?,
             ],
             false => [original.clone(), perturbed.clone()],
         };
         let swapped = self.cfg.swap_roles
-            && keyed_rng([input.seed, input.step, ROLES, 0]).next_u32() % 2 == 1;
+            && keyed_rng([input.seed, input.step, ROLES, branch as u64]).next_u32() % 2 == 1;
         let [first, second] = seen;
         let (query, key) = if swapped {
             (second, first)
@@ -282,6 +309,28 @@ impl Pair {
         let images = [&self.original, &self.perturbed];
         PairDiagnostics::of(self.masked.stats, x, images, pass)
     }
+}
+
+/// How many branches' features stand one under the other in h (B*N, C).
+fn rows(h: &Tensor, input: &StepInput<'_>) -> Result<usize> {
+    match (h.dim(0)?, input.images.len()) {
+        (rows, n) if n > 0 && rows.is_multiple_of(n) => Ok(rows / n),
+        (rows, n) => bail!("synth pair: {rows} features of {n} images"),
+    }
+}
+
+/// Loss and diagnostics over the pairs of all branches.
+fn mean_of(passes: Vec<(f64, PairDiagnostics)>) -> Option<(f64, PairDiagnostics)> {
+    let share = 1. / passes.len() as f64;
+    let mut sum: Option<(f64, PairDiagnostics)> = None;
+    for (loss, of) in passes {
+        let (loss, of) = (loss * share, of.scaled(share));
+        sum = Some(match sum {
+            None => (loss, of),
+            Some((before, all)) => (before + loss, all.plus(&of)),
+        });
+    }
+    sum
 }
 
 /// Whether every value is finite; squares in f64 cannot overflow where f32 values do not.

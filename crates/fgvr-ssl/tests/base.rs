@@ -29,6 +29,7 @@ fn pass(network: &fgvr_ssl::Network<toy::ToyEncoder>, views: [&Tensor; 2]) -> Pa
     Pass {
         branches: branches.into(),
         loss,
+        queries: vec![],
         query: pooled.clone(),
         keys: pooled.clone(),
         key_pooled: pooled,
@@ -46,7 +47,7 @@ fn two_branches_stack_and_their_gradients_add_up_in_the_trunk() {
     let pass = pass(&network, views);
     let rows = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let both = Tensor::cat(&[&first, &second], 0).unwrap();
-    assert_eq!(rows(&pass.seen(views).unwrap()), rows(&both));
+    assert_eq!(rows(&pass.seen(views.into()).unwrap()), rows(&both));
     assert_eq!(pass.pooled().unwrap().dims(), [8, WIDTH]);
 
     let mut leaves = pass.loss.backward().unwrap();

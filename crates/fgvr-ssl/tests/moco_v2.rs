@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use fgvr_nn::{Encoder, NormMode, Parameters};
-use fgvr_ssl::{Base, ProjectionHead, RunningStatistics, Shuffle, momentum_update};
+use fgvr_ssl::{Base, BaseConfig, ProjectionHead, RunningStatistics, Shuffle, momentum_update};
 use fgvr_testkit::{assert_close, golden};
 use toy::{batch, descend, moco, moco_config, values};
 
 /// One step of MoCo by itself; its loss.
 fn step(base: &mut dyn Base, seed: u64) -> f32 {
     let ([first, second], images) = batch(seed, 8);
-    let pass = base.real([&first, &second], &images).unwrap();
+    let pass = base.real([&first, &second].into(), &images).unwrap();
     let loss = pass.loss.to_scalar::<f32>().unwrap();
     let (leaves, mut gradients) = (pass.loss.backward().unwrap(), GradStore::default());
     pass.backward(leaves, &base.trainable(), &mut gradients)
@@ -93,7 +93,10 @@ fn keys_are_those_of_the_shuffled_sub_batches_in_the_order_of_the_images() {
         .features(&second, NormMode::NoUpdate)
         .unwrap()
         .pooled;
-    let found = base.real([&first, &second], &images).unwrap().key_pooled;
+    let found = base
+        .real([&first, &second].into(), &images)
+        .unwrap()
+        .key_pooled;
     let rows = |t: &Tensor| t.to_vec2::<f32>().unwrap();
     assert_eq!(rows(&found), rows(&expected));
     assert_ne!(rows(&found), rows(&whole));
@@ -103,7 +106,7 @@ fn keys_are_those_of_the_shuffled_sub_batches_in_the_order_of_the_images() {
 fn keys_enter_their_queues_only_after_the_step() {
     let mut base = moco(1, &moco_config());
     let ([first, second], images) = batch(3, 8);
-    let pass = base.real([&first, &second], &images).unwrap();
+    let pass = base.real([&first, &second].into(), &images).unwrap();
     base.generated([&second, &first], &images).unwrap();
     assert!(base.queues().iter().all(|queue| queue.is_empty()));
     base.after_step().unwrap();
@@ -126,7 +129,7 @@ fn keys_of_every_accumulated_pass_enter_in_order() {
     for seed in [3, 4] {
         let ([first, second], mut images) = batch(seed, 4);
         images.iter_mut().for_each(|i| *i += 100 * seed as u32);
-        let pass = base.real([&first, &second], &images).unwrap();
+        let pass = base.real([&first, &second].into(), &images).unwrap();
         real_keys.extend(pass.keys.to_vec2::<f32>().unwrap());
         real_images.extend(images.clone());
         let pass = base.generated([&second, &first], &images).unwrap();
@@ -147,7 +150,7 @@ fn keys_of_every_accumulated_pass_enter_in_order() {
 fn a_forgotten_step_leaves_no_key() {
     let mut base = moco(1, &moco_config());
     let ([first, second], images) = batch(3, 8);
-    base.real([&first, &second], &images).unwrap();
+    base.real([&first, &second].into(), &images).unwrap();
     base.generated([&second, &first], &images).unwrap();
     base.forget_step();
     assert!(base.after_step().is_err());
@@ -159,7 +162,7 @@ fn gradients_reach_every_trainable_variable_and_no_key_variable() {
     let mut base = moco(1, &moco_config());
     step(&mut base, 1);
     let ([first, second], images) = batch(2, 8);
-    let pass = base.real([&first, &second], &images).unwrap();
+    let pass = base.real([&first, &second].into(), &images).unwrap();
     let (leaves, mut gradients) = (pass.loss.backward().unwrap(), GradStore::default());
     let trainable = base.trainable();
     pass.backward(leaves, &trainable, &mut gradients).unwrap();
@@ -198,7 +201,7 @@ fn real_passes_update_running_statistics_and_generated_ones_do_not() {
         };
         let start = buffers(&base);
         let ([first, second], images) = batch(3, 8);
-        base.real([&first, &second], &images).unwrap();
+        base.real([&first, &second].into(), &images).unwrap();
         let real = buffers(&base);
         assert_ne!(start[0], real[0]);
         assert_eq!(start[1] != real[1], statistics == RunningStatistics::Own);

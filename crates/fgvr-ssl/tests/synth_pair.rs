@@ -54,7 +54,7 @@ impl Run {
     fn gradients(&mut self, step: u64) -> StepOutput {
         let ([first, second], images) = batch(step, N);
         let input = StepInput {
-            views: [&first, &second],
+            views: [&first, &second].into(),
             images: &images,
             step,
             total_steps: STEPS,
@@ -133,7 +133,7 @@ fn without_reconstruction_and_pairs_the_base_is_reproduced_bit_for_bit() {
     let mut method = SynthPair::new(&config(Arm::Base), WIDTH).unwrap();
     for step in 0..8 {
         let ([first, second], images) = batch(step, N);
-        let pass = alone.real([&first, &second], &images).unwrap();
+        let pass = alone.real([&first, &second].into(), &images).unwrap();
         let loss = pass.loss.to_scalar::<f32>().unwrap();
         let (leaves, mut gradients) = (pass.loss.backward().unwrap(), GradStore::default());
         pass.backward(leaves, &alone.trainable(), &mut gradients)
@@ -142,7 +142,7 @@ fn without_reconstruction_and_pairs_the_base_is_reproduced_bit_for_bit() {
         alone.after_step().unwrap();
 
         let input = StepInput {
-            views: [&first, &second],
+            views: [&first, &second].into(),
             images: &images,
             step,
             total_steps: 8,
@@ -246,7 +246,7 @@ fn importance_from_the_gradient_at_hand_is_that_of_the_full_graph() {
     let (keys, of) = run.base.queues()[0].keys().unwrap().unwrap();
     let of = of.to_vec();
     let ([first, second], images) = batch(3, N);
-    let pass = run.base.real([&first, &second], &images).unwrap();
+    let pass = run.base.real([&first, &second].into(), &images).unwrap();
     let dh = pass
         .pooled_gradient(&pass.loss.backward().unwrap())
         .unwrap();
@@ -493,7 +493,7 @@ fn an_unaugmented_pair_is_seen_as_it_was_generated() {
         run.step(0);
         let ([first, second], images) = batch(1, N);
         let input = StepInput {
-            views: [&first, &second],
+            views: [&first, &second].into(),
             images: &images,
             step: 1,
             total_steps: STEPS,
@@ -547,7 +547,7 @@ fn a_step_that_is_not_finite_leaves_the_bank_alone_and_says_so() {
     let bias = &run.base.trainable()["head.2.bias"];
     bias.set(&(bias.as_tensor() * f64::NAN).unwrap()).unwrap();
     let input = StepInput {
-        views: [&first, &second],
+        views: [&first, &second].into(),
         images: &images,
         step: 5,
         total_steps: STEPS,
@@ -581,7 +581,7 @@ fn a_decoder_that_does_not_fit_is_an_error() {
         let mut run = run(&config(Arm::ReconOnly));
         let ([first, second], images) = batch(0, N);
         let input = StepInput {
-            views: [&first, &second],
+            views: [&first, &second].into(),
             images: &images,
             step: 0,
             total_steps: STEPS,

@@ -7,6 +7,7 @@
 pub mod config;
 pub mod record;
 pub mod report;
+pub mod study;
 
 mod checkpoint;
 mod embed;
@@ -20,6 +21,7 @@ mod export;
 mod learning_rate;
 mod monitor;
 mod observer;
+mod optimizer;
 mod parts;
 mod pictures;
 mod plan;
@@ -46,6 +48,7 @@ pub use export::{ExportOptions, Exported, export_run};
 pub use learning_rate::learning_rate;
 pub use monitor::{Monitor, Vitals};
 pub use observer::{Observer, Silent};
+pub use optimizer::OptimizerKind;
 pub use parts::PartHits;
 pub use plan::{Plan, plan};
 pub use pretrain::{Summary, evaluate_run, pretrain, resume};

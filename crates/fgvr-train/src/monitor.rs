@@ -60,13 +60,13 @@ impl Monitor {
         });
         let low_std = (vitals.embedding_std < s.min_embedding_std).then(|| {
             format!(
-                "embedding s.d. {:.3} is below {}: the features collapse; lower optimizer.lr or raise moco.queue",
+                "embedding s.d. {:.3} is below {}: the features collapse; lower optimizer.lr, or raise moco.queue where there is one",
                 vitals.embedding_std, s.min_embedding_std
             )
         });
         let low_rank = vitals.effective_rank.filter(|rank| *rank < s.min_effective_rank).map(|rank| {
             format!(
-                "effective rank {rank:.1} is below {}: the features collapse; lower optimizer.lr or raise moco.queue",
+                "effective rank {rank:.1} is below {}: the features collapse; lower optimizer.lr, or raise moco.queue where there is one",
                 s.min_effective_rank
             )
         });

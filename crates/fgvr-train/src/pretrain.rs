@@ -127,13 +127,13 @@ pub fn evaluate_run(
 
 /// The loader at the position after `steps` optimiser steps.
 pub(crate) fn loader(config: &PretrainConfig, splits: &Splits, steps: u64) -> Result<Loader> {
-    let (size, views, normalisation) = (
-        config.data.size,
-        config.augment.clone(),
-        config.normalisation.clone(),
-    );
-    let transform =
-        move |image: &Image, key: ViewKey| augment(image, size, &views, &normalisation, key);
+    let (size, normalisation) = (config.data.size, config.normalisation.clone());
+    let first = config.augment.clone();
+    let second = config.augment_second.clone().unwrap_or(first.clone());
+    let transform = move |image: &Image, key: ViewKey| {
+        let how = if key.view == 1 { &second } else { &first };
+        augment(image, size, how, &normalisation, key)
+    };
     let batches = (splits.train.len() / config.loader.batch).max(1) as u64;
     let done = steps * config.optimizer.accumulate as u64;
     let start = Position {

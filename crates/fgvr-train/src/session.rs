@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use fgvr_data::{Loader, Splits};
-use fgvr_ssl::Pictures;
+use fgvr_ssl::{BaseKind, Pictures};
 
 use crate::checkpoint::{self, Manifest};
 use crate::config::PretrainConfig;
@@ -19,7 +19,6 @@ use crate::pictures::sheets;
 use crate::pretrain::loader;
 use crate::record::Recorder;
 use crate::run_report::write_report;
-use crate::trainer::queue_capacity;
 use crate::{
     Environment, Error, Observer, Result, RunFolder, StepRow, Summary, Trainer, evaluation_tables,
 };
@@ -133,8 +132,9 @@ impl<'a> Session<'a> {
             &config.name
         };
         self.run.log(&format!(
-            "fgvr {}: settings {name}, arm {}, seed {}, data {} ({images} training images), steps {} to {}, {} threads, {} kernels",
+            "fgvr {}: settings {name}, {}, arm {}, seed {}, data {} ({images} training images), steps {} to {}, {} threads, {} kernels",
             env!("CARGO_PKG_VERSION"),
+            config.base,
             config.arm,
             config.seed,
             config.source,
@@ -143,9 +143,12 @@ impl<'a> Session<'a> {
             rayon::current_num_threads(),
             simd()
         ))?;
+        if config.base != BaseKind::MoCoV2 {
+            return Ok(());
+        }
         let moco = &config.moco;
         for (key, wanted) in [("queue", moco.queue), ("pair_queue", moco.pair_queue)] {
-            let capacity = queue_capacity(wanted, config, images);
+            let capacity = config.queue_capacity(wanted, images);
             if capacity != wanted {
                 let line = format!(
                     "moco.{key}: {capacity} rather than {wanted}, half of the {images} training images"

@@ -11,12 +11,13 @@ use fgvr_encoder::Backbone;
 use fgvr_encoder::weights::{LoadReport, Weights};
 use fgvr_eval::{effective_rank, embedding_std};
 use fgvr_nn::Parameters;
-use fgvr_nn::optim::{Adam, AdamConfig, Sgd, SgdConfig, clip_gradient_norm};
-use fgvr_ssl::{Base, MoCoConfig, MoCoV2, Network, Pictures, StepInput, SynthPair};
+use fgvr_nn::optim::{Adam, AdamConfig, clip_gradient_norm};
+use fgvr_ssl::{Base, Network, Parts, Pictures, RunLength, StepInput, SynthPair};
 
 use crate::checkpoint::State;
 use crate::config::PretrainConfig;
 use crate::learning_rate::learning_rate;
+use crate::optimizer::TrunkOptimizer;
 use crate::start::load_start;
 use crate::{Error, Result, StepRow};
 
@@ -31,10 +32,12 @@ pub struct Trainer {
     total: u64,
     encoder_parameters: Parameters,
     decoder_parameters: Parameters,
-    base: MoCoV2<Backbone>,
+    /// Over the same variables as the base's online encoder.
+    encoder: Backbone,
+    base: Box<dyn Base>,
     decoder: ConvDecoder,
     synthpair: SynthPair,
-    sgd: Sgd,
+    optimizer: TrunkOptimizer,
     adam: Adam,
 }
 
@@ -69,12 +72,6 @@ impl Trainer {
         start: impl FnOnce(&Parameters) -> Result<R>,
     ) -> Result<(Self, R)> {
         enough_images(config, images)?;
-        let moco = MoCoConfig {
-            queue: queue_capacity(config.moco.queue, config, images),
-            pair_queue: queue_capacity(config.moco.pair_queue, config, images),
-            seed: config.seed,
-            ..config.moco.clone()
-        };
         let mut synthpair = config.synthpair.clone();
         config.arm.apply(&mut synthpair);
         let build = |parameters: &Parameters| {
@@ -84,37 +81,46 @@ impl Trainer {
             )
         };
         let encoder_parameters = Parameters::new(config.seed);
-        let key_parameters = Parameters::new(config.seed);
         let encoder = build(&encoder_parameters)?;
-        let key_encoder = build(&key_parameters)?;
-        // The objective copies these to its key encoder.
+        // A base copies these to the network that follows them.
         let started = start(&encoder_parameters)?;
         let width = config.encoder.out_channels()?;
-        let online = Network {
-            encoder,
-            parameters: encoder_parameters.clone(),
+        let mut online = Some(encoder_parameters.clone());
+        let mut network = || {
+            let fresh = || Parameters::new(config.seed);
+            let parameters = online.take().unwrap_or_else(fresh);
+            let encoder = build(&parameters)?;
+            Ok(Network {
+                encoder,
+                parameters,
+            })
         };
-        let key = Network {
-            encoder: key_encoder,
-            parameters: key_parameters,
-        };
-        let base = MoCoV2::new(online, key, Parameters::new(config.seed), &moco)?;
+        let base = config.base.build(
+            &config.base_settings(images),
+            Parts {
+                network: &mut network,
+                seed: config.seed,
+                run: RunLength {
+                    steps: config.total_steps(images),
+                    steps_per_epoch: config.steps_per_epoch(images),
+                },
+            },
+        )?;
+        let constant = config.base.recipe(config.trunk()).learning_rate.constant;
+        // A base that withholds some variables at some steps; all others must get a gradient.
+        let skips = !base.withheld().is_empty();
+        let optimizer = TrunkOptimizer::new(base.trainable(), &config.optimizer, constant, skips)?;
         let decoder_parameters = Parameters::new(config.seed);
         let decoder = ConvDecoder::new(
             &decoder_config(config)?,
             decoder_parameters.builder(DType::F32, &Device::Cpu),
         )?;
-        let sgd = SgdConfig {
-            momentum: config.optimizer.momentum,
-            weight_decay: config.optimizer.weight_decay,
-            exclude_norm_and_bias: true,
-            ..SgdConfig::default()
-        };
         let trainer = Self {
             images,
             step: 0,
             total: config.total_steps(images),
-            sgd: Sgd::new(base.trainable(), &sgd)?,
+            optimizer,
+            encoder,
             adam: Adam::new(decoder_parameters.trainable(), &AdamConfig::default())?,
             synthpair: SynthPair::new(&synthpair, width)?,
             encoder_parameters,
@@ -147,7 +153,7 @@ impl Trainer {
     /// The online encoder.
     #[must_use]
     pub fn encoder(&self) -> &Backbone {
-        &self.base.online().encoder
+        &self.encoder
     }
 
     /// The online encoder's variables, with timm's names.
@@ -164,8 +170,8 @@ impl Trainer {
 
     /// The base objective.
     #[must_use]
-    pub fn base(&self) -> &MoCoV2<Backbone> {
-        &self.base
+    pub fn base(&self) -> &dyn Base {
+        self.base.as_ref()
     }
 
     /// The synthesised pairs.
@@ -270,7 +276,7 @@ impl Trainer {
         row.gradient_norm = clip_gradient_norm(&trainable, &mut gradients, clip)?;
         let finite = row.loss.is_finite() && row.gradient_norm.is_finite();
         if finite {
-            self.sgd.step(&gradients, lr)?;
+            self.optimizer.step(&gradients, lr, self.step, self.total)?;
             if let Some(gradients) = &decoder_gradients {
                 self.adam
                     .step(gradients, self.config.optimizer.decoder_lr)?;
@@ -312,7 +318,7 @@ impl Trainer {
             )
         };
         let input = StepInput {
-            views: [&batch.views[0], &batch.views[1]],
+            views: [&batch.views[0], &batch.views[1]].into(),
             images: &batch.indices,
             step,
             total_steps: self.total,
@@ -320,7 +326,9 @@ impl Trainer {
             augment: &augment,
             pictures,
         };
-        Ok(self.synthpair.step(&mut self.base, &self.decoder, input)?)
+        Ok(self
+            .synthpair
+            .step(self.base.as_mut(), &self.decoder, input)?)
     }
 
     /// All that a resumed run needs to go on with the same bits.
@@ -342,7 +350,9 @@ impl Trainer {
         add("decoder", values(&self.decoder_parameters));
         add("objective", self.base.state()?);
         add("synthpair", self.synthpair.state()?);
-        add("sgd", self.sgd.state()?);
+        for (file, tensors) in self.optimizer.state()? {
+            add(&file, tensors);
+        }
         add("adam", self.adam.state()?);
         Ok(state)
     }
@@ -363,8 +373,8 @@ impl Trainer {
         self.decoder_parameters.set_all(&part("decoder"))?;
         self.base.load_state(&part("objective"))?;
         self.synthpair.load_state(&part("synthpair"))?;
-        self.sgd.load_state(&part("sgd"))?;
         self.adam.load_state(&part("adam"))?;
+        self.optimizer.load_state(part)?;
         self.step = step;
         Ok(())
     }
@@ -382,12 +392,6 @@ pub(crate) fn enough_images(config: &PretrainConfig, images: usize) -> Result<()
             config.source, config.loader.batch
         ),
     ))
-}
-
-/// The queue's size: at most half the set (`method.md` 2.2 f), since older keys of an image are no
-/// negatives of it.
-pub(crate) fn queue_capacity(wanted: usize, config: &PretrainConfig, images: usize) -> usize {
-    wanted.min(images / 2).max(config.loader.batch)
 }
 
 /// The decoder that fits the encoder and the image size.

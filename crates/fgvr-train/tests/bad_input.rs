@@ -148,9 +148,9 @@ fn settings_that_make_no_sense() {
     place.refused(&set("loader.bach=8"), &["did you mean batch?"]);
     place.refused(
         &set("moco.temperature=0"),
-        &["moco.temperature", "more than 0"],
+        &["moco.temperature", "a positive number"],
     );
-    place.refused(&set("moco.momentum=1"), &["moco.momentum", "below 1"]);
+    place.refused(&set("moco.momentum=1"), &["moco.momentum", "less than 1"]);
     place.refused(&set("moco.queue=4"), &["moco.queue", "at least 16"]);
     place.refused(
         &set("encoder.architecture=resnet17"),

@@ -88,7 +88,7 @@ fn every_row_has_every_figure_and_null_where_an_arm_has_no_such_term() {
         let log = fs::read_to_string(run.join("train.log")).expect("train.log");
         let first = log.lines().next().expect("a line");
         assert!(
-            first.contains(&format!("settings tiny, arm {arm}, seed 0")),
+            first.contains(&format!("settings tiny, moco-v2, arm {arm}, seed 0")),
             "{first}"
         );
         for words in [
@@ -272,7 +272,7 @@ fn the_base_arm_is_moco_alone_bit_for_bit() {
         let batch = batch(step, 16);
         let (row, _) = trainer.step(std::slice::from_ref(&batch), false).unwrap();
         let pass = moco
-            .real([&batch.views[0], &batch.views[1]], &batch.indices)
+            .real([&batch.views[0], &batch.views[1]].into(), &batch.indices)
             .unwrap();
         assert_eq!(row.loss, f64::from(pass.loss.to_scalar::<f32>().unwrap()));
         let leaves = pass.loss.backward().unwrap();
@@ -294,7 +294,7 @@ fn accumulated_batches_are_one_step_and_all_their_keys_are_kept() {
     let mut trainer = Trainer::new(&config, 96).unwrap();
     let (row, _) = trainer.step(&batches, false).unwrap();
     assert_eq!((row.step, trainer.step_count()), (1, 1));
-    assert_eq!(trainer.base().queues()[0].len(), 32);
+    assert_eq!(queued(&trainer), 32);
     // Twice the same batch has the mean gradient of that batch, but for its batch statistics' second
     // update: the trained variables agree.
     let mut once = Trainer::new(&config, 96).unwrap();
@@ -325,17 +325,21 @@ fn a_step_that_is_not_finite_changes_no_weight() {
             .map(|var| values(var))
             .collect()
     };
-    let before = (weights(&trainer), trainer.base().queues()[0].len());
+    let before = (weights(&trainer), queued(&trainer));
     // Large enough that the reconstruction's squared error overflows.
     let mut sick = batch(2, 16);
     sick.views = sick.views.iter().map(|v| (v * 1e30).unwrap()).collect();
     let (row, _) = trainer.step(&[sick], true).unwrap();
     assert!(!row.loss.is_finite());
     assert!(row.to_map().unwrap()["loss"].is_null());
-    assert_eq!(
-        (weights(&trainer), trainer.base().queues()[0].len()),
-        before
-    );
+    assert_eq!((weights(&trainer), queued(&trainer)), before);
+}
+
+/// Keys in MoCo's queue.
+fn queued(trainer: &Trainer) -> i64 {
+    let state = trainer.state().expect("a state");
+    let position = &state["objective.queue.position"];
+    position.to_vec1::<i64>().expect("two counters")[1]
 }
 
 /// Two views of noise.

@@ -103,6 +103,19 @@ impl Adam {
         })
     }
 
+    /// Sets the weight decay of the steps to come, for those who let it follow a schedule. It is no part
+    /// of [`Adam::state`].
+    ///
+    /// # Errors
+    /// A weight decay that is negative or not finite.
+    pub fn set_weight_decay(&mut self, weight_decay: f64) -> Result<()> {
+        if !(weight_decay.is_finite() && weight_decay >= 0.) {
+            bail!("adam: weight decay {weight_decay} (0 or more)");
+        }
+        self.cfg.weight_decay = weight_decay;
+        Ok(())
+    }
+
     /// One step of every variable.
     ///
     /// # Errors

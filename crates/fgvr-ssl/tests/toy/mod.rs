@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 use fgvr_nn::{Buffer, Decoder, Encoder, Features, NormMode, Parameters, Tape};
-use fgvr_ssl::{MoCoConfig, MoCoV2, Network};
+use fgvr_ssl::{
+    Base, BaseKind, BaseSettings, ByolConfig, DinoConfig, MoCoConfig, MoCoV2, MoCoV3Config,
+    Network, Parts, RunLength, SimSiamConfig,
+};
 use fgvr_testkit::{normal, uniform};
 
 pub(crate) const SIDE: usize = 8;
@@ -284,6 +287,70 @@ pub(crate) fn moco_config() -> MoCoConfig {
 
 pub(crate) fn moco(seed: u64, cfg: &MoCoConfig) -> MoCoV2<ToyEncoder> {
     MoCoV2::new(network(seed), network(99), Parameters::new(seed + 1), cfg).unwrap()
+}
+
+/// Small heads for every base, as the golden run has them; DINO takes two local crops.
+pub(crate) fn settings() -> BaseSettings {
+    BaseSettings {
+        moco: moco_config(),
+        simsiam: SimSiamConfig {
+            dim: 8,
+            predictor_hidden: 4,
+            ..SimSiamConfig::default()
+        },
+        byol: ByolConfig {
+            dim: 6,
+            hidden: 16,
+            momentum: 0.9,
+            ..ByolConfig::default()
+        },
+        moco_v3: MoCoV3Config {
+            dim: 6,
+            hidden: 10,
+            momentum: 0.9,
+            ..MoCoV3Config::default()
+        },
+        dino: DinoConfig {
+            prototypes: 20,
+            hidden: 10,
+            bottleneck: 6,
+            teacher_temperature_start: 0.02,
+            teacher_temperature: 0.08,
+            teacher_temperature_epochs: 3,
+            momentum: 0.9,
+            local_crops: 2,
+            ..DinoConfig::default()
+        },
+    }
+}
+
+/// A base on toy encoders, for a run of 20 steps of 5 an epoch.
+pub(crate) fn base(kind: BaseKind, settings: &BaseSettings, seed: u64) -> Box<dyn Base> {
+    let mut made = 0;
+    let mut make = || {
+        made += 1;
+        Ok(network(seed + 100 * made))
+    };
+    let run = RunLength {
+        steps: 20,
+        steps_per_epoch: 5,
+    };
+    let parts = Parts {
+        network: &mut make,
+        seed: seed + 1,
+        run,
+    };
+    kind.build(settings, parts).unwrap()
+}
+
+/// As many local crops (N, 3, 4, 4) as the base is set to.
+pub(crate) fn crops(kind: BaseKind, settings: &BaseSettings, seed: u64, n: usize) -> Vec<Tensor> {
+    let count = match kind {
+        BaseKind::Dino => settings.dino.local_crops,
+        _ => 0,
+    };
+    let crop = |i| uniform(1000 * (seed + 1) + i, (n, 3, 4, 4), -1., 1.);
+    (0..count as u64).map(crop).collect()
 }
 
 /// Two views of `n` images, the second a noisy copy of the first; and their indices.

@@ -7,6 +7,7 @@ mod presets;
 mod validate;
 
 pub use overrides::Layers;
+pub(crate) use overrides::did_you_mean;
 pub use presets::PRESETS;
 
 use fgvr_data::augment::{
@@ -15,8 +16,13 @@ use fgvr_data::augment::{
 use fgvr_data::{DataConfig, Normalisation};
 use fgvr_encoder::EncoderConfig;
 use fgvr_eval::{KnnConfig, ProbeConfig};
-use fgvr_ssl::{Arm, MoCoConfig, SynthPairConfig};
+use fgvr_ssl::{
+    Arm, BaseKind, BaseSettings, ByolConfig, DinoConfig, MoCoConfig, MoCoV3Config, SimSiamConfig,
+    SynthPairConfig, Trunk,
+};
 use serde::{Deserialize, Serialize};
+
+use crate::optimizer::OptimizerKind;
 
 /// Everything that determines a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,14 +46,27 @@ pub struct PretrainConfig {
     pub loader: LoaderSettings,
     /// How a view is made from an image.
     pub augment: AugmentConfig,
+    /// How the second view is made, where not as the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment_second: Option<AugmentConfig>,
     /// How generated pairs are augmented.
     pub pair_augment: PairAugmentConfig,
     /// The trunk.
     pub encoder: EncoderConfig,
     /// The decoder.
     pub decoder: DecoderSettings,
-    /// The base objective.
+    /// The base objective: which of the following counts.
+    pub base: BaseKind,
+    /// MoCo v2.
     pub moco: MoCoConfig,
+    /// SimSiam.
+    pub simsiam: SimSiamConfig,
+    /// BYOL.
+    pub byol: ByolConfig,
+    /// MoCo v3.
+    pub moco_v3: MoCoV3Config,
+    /// DINO.
+    pub dino: DinoConfig,
     /// The synthesised pairs.
     pub synthpair: SynthPairConfig,
     /// Length, learning rates and their course.
@@ -125,12 +144,19 @@ pub struct OptimizerSettings {
     /// Optimiser steps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
-    /// Peak learning rate of SGD for encoder and head.
+    /// The optimiser of encoder and head.
+    pub kind: OptimizerKind,
+    /// Its peak learning rate.
     pub lr: f64,
-    /// SGD's momentum.
+    /// Momentum of SGD and LARS.
     pub momentum: f64,
+    /// LARS: length of a step as a share of the variable's.
+    pub trust: f64,
     /// Weight decay; norms and biases have none.
     pub weight_decay: f64,
+    /// AdamW: weight decay at the last step, along a cosine from `weight_decay`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_decay_end: Option<f64>,
     /// Fraction of all steps over which the learning rate rises linearly; a cosine to zero follows.
     pub warm_up: f64,
     /// Largest gradient norm of encoder and head; 0 switches clipping off.
@@ -146,9 +172,12 @@ impl Default for OptimizerSettings {
         Self {
             epochs: 100,
             steps: None,
+            kind: OptimizerKind::Sgd,
             lr: 0.03,
             momentum: 0.9,
+            trust: 1e-3,
             weight_decay: 1e-4,
+            weight_decay_end: None,
             warm_up: 0.02,
             clip: 0.,
             accumulate: 1,
@@ -286,10 +315,20 @@ impl Default for PretrainConfig {
             weights: WeightsSettings::default(),
             loader: LoaderSettings::default(),
             augment: AugmentConfig::default(),
+            augment_second: None,
             pair_augment: PairAugmentConfig::default(),
             encoder: EncoderConfig::default(),
             decoder: DecoderSettings::default(),
+            base: BaseKind::default(),
             moco: MoCoConfig::default(),
+            simsiam: SimSiamConfig::default(),
+            byol: ByolConfig::default(),
+            moco_v3: MoCoV3Config::default(),
+            dino: DinoConfig {
+                // The loader makes no small crops yet.
+                local_crops: 0,
+                ..DinoConfig::default()
+            },
             synthpair: SynthPairConfig::default(),
             optimizer: OptimizerSettings::default(),
             monitor: MonitorSettings::default(),
@@ -300,6 +339,39 @@ impl Default for PretrainConfig {
 }
 
 impl PretrainConfig {
+    /// The choices of all bases, for a training split of `images` images.
+    #[must_use]
+    pub fn base_settings(&self, images: usize) -> BaseSettings {
+        BaseSettings {
+            moco: MoCoConfig {
+                queue: self.queue_capacity(self.moco.queue, images),
+                pair_queue: self.queue_capacity(self.moco.pair_queue, images),
+                seed: self.seed,
+                ..self.moco.clone()
+            },
+            simsiam: self.simsiam.clone(),
+            byol: self.byol.clone(),
+            moco_v3: self.moco_v3.clone(),
+            dino: self.dino.clone(),
+        }
+    }
+
+    /// A queue's size: at most half the set (`docs/methods.md`), since older keys of an image are no
+    /// negatives of it.
+    #[must_use]
+    pub fn queue_capacity(&self, wanted: usize, images: usize) -> usize {
+        wanted.min(images / 2).max(self.loader.batch)
+    }
+
+    /// The kind of trunk, on which published recipes depend.
+    #[must_use]
+    pub fn trunk(&self) -> Trunk {
+        match self.encoder.architecture.is_vit() {
+            true => Trunk::Vit,
+            false => Trunk::ResNet,
+        }
+    }
+
     /// What evaluation sees of an image.
     #[must_use]
     pub fn evaluation_view(&self) -> EvaluationView {

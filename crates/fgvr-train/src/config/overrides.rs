@@ -127,6 +127,10 @@ impl Layers {
     /// An unknown key, a value of another type, or one out of range.
     pub fn resolve(&self) -> Result<PretrainConfig> {
         let mut config = self.parse()?;
+        if self.get("dino.local_crops").is_none() {
+            // DINO's own default is eight; the loader makes none.
+            config.dino.local_crops = 0;
+        }
         if config.encoder.architecture.is_vit() {
             // What follows from the network, where nothing else was asked for.
             config.encoder.image_size.get_or_insert(config.data.size);

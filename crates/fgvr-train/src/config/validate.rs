@@ -1,6 +1,9 @@
 //! Ranges: what each setting may be, before anything is spent.
 
+use fgvr_ssl::{Addon, Arm, BaseKind};
+
 use super::PretrainConfig;
+use crate::optimizer::OptimizerKind;
 use crate::{Error, Result};
 
 impl PretrainConfig {
@@ -10,7 +13,6 @@ impl PretrainConfig {
     /// The first setting out of range, with the range.
     pub fn validate(&self) -> Result<()> {
         let o = &self.optimizer;
-        let m = &self.moco;
         let s = &self.synthpair;
         within("data.size", self.data.size as f64, 16., 4096.)?;
         within("loader.batch", self.loader.batch as f64, 2., 65_536.)?;
@@ -27,17 +29,8 @@ impl PretrainConfig {
                 "expected at least one step, found 0",
             ));
         }
-        below_one("moco.momentum", m.momentum)?;
-        if !(m.temperature > 0. && m.temperature <= 10.) {
-            return Err(Error::config(
-                "moco.temperature",
-                format!(
-                    "expected more than 0 and at most 10, found {}",
-                    m.temperature
-                ),
-            ));
-        }
-        within("moco.queue", m.queue as f64, self.loader.batch as f64, 1e7)?;
+        within("optimizer.trust", o.trust, 0., 1e3)?;
+        self.validate_base()?;
         within("synthpair.alpha", s.alpha, 0., 1e3)?;
         within("synthpair.nu", s.nu, 0., 1e3)?;
         within("synthpair.warm_up", s.warm_up, 0., 1.)?;
@@ -84,6 +77,64 @@ impl PretrainConfig {
         self.pair_augment.validate()?;
         s.validate()
             .map_err(|e| Error::config("synthpair", e.to_string()))?;
+        Ok(())
+    }
+}
+
+impl PretrainConfig {
+    /// The base, its optimiser and what stands on it.
+    fn validate_base(&self) -> Result<()> {
+        let (base, o) = (self.base, &self.optimizer);
+        let settings = fgvr_ssl::BaseSettings {
+            moco: self.moco.clone(),
+            ..self.base_settings(usize::MAX)
+        };
+        base.validate(&settings).map_err(|e| {
+            // "byol: momentum is 2, expected ..." of the setting byol.momentum
+            let section = match base {
+                BaseKind::MoCoV2 => "moco",
+                BaseKind::MoCoV3 => "moco_v3",
+                other => other.name(),
+            };
+            let text = e.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            let what = line.split_once(": ").map_or(line, |(_, what)| what);
+            match what
+                .split_once(" is ")
+                .filter(|(field, _)| !field.contains(' '))
+            {
+                Some((field, problem)) => {
+                    Error::config(format!("{section}.{field}"), format!("found {problem}"))
+                }
+                None => Error::config(section, what),
+            }
+        })?;
+        if base == BaseKind::MoCoV2 {
+            let (queue, batch) = (self.moco.queue as f64, self.loader.batch as f64);
+            within("moco.queue", queue, batch, 1e7)?;
+        }
+        if base == BaseKind::Dino && self.dino.local_crops > 0 {
+            return Err(Error::config(
+                "dino.local_crops",
+                "expected 0: the loader makes two views of an image and no small crops",
+            ));
+        }
+        if self.arm != Arm::Base {
+            fgvr_ssl::supports(base, Addon::SynthPair)
+                .map_err(|e| Error::config("base", format!("{e}; arm=base trains {base} alone")))?;
+        }
+        if let Some(end) = o.weight_decay_end {
+            within("optimizer.weight_decay_end", end, 0., 1.)?;
+            if o.kind != OptimizerKind::Adamw {
+                return Err(Error::config(
+                    "optimizer.weight_decay_end",
+                    format!(
+                        "{} has one weight decay; set optimizer.kind=adamw",
+                        o.kind.name()
+                    ),
+                ));
+            }
+        }
         Ok(())
     }
 }

@@ -39,6 +39,27 @@ Examples:
 
 The file holds features (N, C), labels (-1 without one), paths, splits and class names.";
 
+const STUDY_EXAMPLES: &str = "\
+Examples:
+  fgvr study my-study.toml --out studies/mine     begin, or go on where it stopped
+  fgvr study --preset bases --out studies/bases   a study that comes with fgvr
+
+A study file names arms, seeds and data sets:
+  name = \"does it help?\"
+  seeds = [0, 1, 2]
+  control = \"base\"
+  preset = \"learn\"
+  [[data]]
+  name = \"birds\"
+  source = \"builtin:lookalikes\"
+  [[arm]]
+  name = \"base\"
+  set = [\"arm=base\"]
+  [[arm]]
+  name = \"full\"
+  set = [\"arm=full\"]
+Call it in several processes with one --out, and they share the work.";
+
 const PUBLISH_EXAMPLES: &str = "\
 Examples:
   HF_TOKEN=... fgvr publish --dir birds-r50 --to me/birds-r50
@@ -70,6 +91,9 @@ pub(crate) enum Command {
     /// Put an exported encoder on the Hub.
     #[command(after_help = PUBLISH_EXAMPLES)]
     Publish(Publish),
+    /// Compare arms over seeds and data sets at equal budgets: does it help, and by how much?
+    #[command(after_help = STUDY_EXAMPLES)]
+    Study(Study),
     /// Look into pretrained weights.
     #[command(subcommand)]
     Weights(WeightsCommand),
@@ -280,4 +304,24 @@ pub(crate) enum NamesOf {
     Timm,
     /// transformers'.
     Transformers,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Study {
+    /// The study file.
+    #[arg(
+        value_name = "STUDY.toml",
+        required_unless_present = "preset",
+        conflicts_with = "preset"
+    )]
+    pub(crate) file: Option<PathBuf>,
+    /// A study that comes with fgvr: bases.
+    #[arg(long, value_name = "P")]
+    pub(crate) preset: Option<String>,
+    /// The study's folder; what is done in it is not done again.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Print the figures as JSON on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
 }

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use fgvr_train::config::Layers;
+use fgvr_train::study::StudyConfig;
 use fgvr_train::{Error, Place, PretrainConfig, RunFolder};
 
-use crate::args::{Calibrate, Command, Eval, Plan, Pretrain, Settings, WeightsCommand};
+use crate::args::{Calibrate, Command, Eval, Plan, Pretrain, Settings, Study, WeightsCommand};
 use crate::progress::Progress;
 use crate::{tables, weights};
 
@@ -23,6 +24,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Eval(args) => eval(&args),
         Command::Plan(args) => plan(&args),
         Command::Calibrate(args) => calibrate(&args),
+        Command::Study(args) => study(&args),
         Command::Embed(args) => weights::embed(&args),
         Command::Export(args) => weights::export(&args),
         Command::Publish(args) => weights::publish(&args),
@@ -32,17 +34,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
 
 fn pretrain(args: &Pretrain) -> Result<ExitCode> {
     let device = device(&args.settings.device)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        // A second signal does not wait for the step.
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-        eprintln!("saving, then leaving; a second signal leaves at once");
-    })
-    .context("no handler for signals can be set")?;
-    let mut progress = Progress::new(stop);
+    let mut progress = Progress::new(stop_on_signal()?);
     let summary = match &args.resume {
         Some(folder) => {
             let run = RunFolder::open(folder)?;
@@ -71,6 +63,52 @@ fn pretrain(args: &Pretrain) -> Result<ExitCode> {
         print!("{}", tables::summary(&summary));
     }
     Ok(if summary.interrupted {
+        ExitCode::from(INTERRUPTED)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// A flag that the first signal raises.
+fn stop_on_signal() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        // A second signal does not wait for the step.
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        eprintln!("saving, then leaving; a second signal leaves at once");
+    })
+    .context("no handler for signals can be set")?;
+    Ok(stop)
+}
+
+fn study(args: &Study) -> Result<ExitCode> {
+    let config = match (&args.file, &args.preset) {
+        (Some(file), _) => StudyConfig::read(file)?,
+        (None, Some(name)) => StudyConfig::preset(name)?,
+        // The command line asks for one of them.
+        (None, None) => anyhow::bail!("give a study file or --preset"),
+    };
+    let mut progress = Progress::new(stop_on_signal()?);
+    let end = fgvr_train::study::study(&config, &args.out, &Device::Cpu, &mut progress)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&end.report)?);
+    } else {
+        for (title, table) in end.report.tables() {
+            println!("\n{title}\n\n{table}");
+        }
+        let [done, wanted] = end.report.done;
+        println!(
+            "{done} of {wanted} runs done: {}",
+            args.out.join("study.html").display()
+        );
+        if end.elsewhere > 0 {
+            println!("{} runs are in other processes' hands", end.elsewhere);
+        }
+    }
+    Ok(if end.interrupted {
         ExitCode::from(INTERRUPTED)
     } else {
         ExitCode::SUCCESS

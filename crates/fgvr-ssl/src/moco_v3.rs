@@ -1,0 +1,204 @@
+//! MoCo v3: InfoNCE within the batch, against the keys of a slowly following network.
+
+use candle_core::{Result, Tensor};
+use fgvr_nn::Encoder;
+
+use crate::momentum::{check_momentum, check_temperature};
+use crate::recipe::{BYOL_VIEWS, LearningRate, MOCO_V3_RESNET_VIEWS, Optimizer, Recipe, Trunk};
+use crate::registry::{BaseConfig, Parts, sizes};
+use crate::siamese::{Average, Objective, Siamese, in_batch};
+use crate::{
+    Activation, Base, BaseKind, InfoNce, MlpConfig, MomentumSchedule, RunningStatistics,
+    l2_normalise,
+};
+
+/// The patch projection of a vision transformer, by the names that timm gives it.
+const PATCH_PROJECTION: &str = "patch_embed.proj.";
+
+/// Choices of [`MoCoV3`].
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
+pub struct MoCoV3Config {
+    /// D, the width of queries and keys.
+    pub dim: usize,
+    /// Width between the layers of projector and predictor.
+    pub hidden: usize,
+    /// Number of the projector's layers: 3 in the paper; 2 in the released code for a ResNet.
+    pub projector_layers: usize,
+    /// T of InfoNCE: 0.2 in the paper; 1 in the released code for a ResNet.
+    pub temperature: f64,
+    /// m of the moving average at the start.
+    pub momentum: f64,
+    /// Its course.
+    pub momentum_schedule: MomentumSchedule,
+    /// The momentum network's running statistics.
+    pub running_statistics: RunningStatistics,
+    /// Whether a vision transformer's patch projection stays as it was initialised, which keeps the
+    /// training of a transformer stable (section 4 of the paper). A ResNet has none.
+    pub freeze_patch_projection: bool,
+}
+
+impl Default for MoCoV3Config {
+    /// The paper's for a vision transformer.
+    fn default() -> Self {
+        Self {
+            dim: 256,
+            hidden: 4096,
+            projector_layers: 3,
+            temperature: 0.2,
+            momentum: 0.99,
+            momentum_schedule: MomentumSchedule::Cosine,
+            running_statistics: RunningStatistics::Own,
+            freeze_patch_projection: true,
+        }
+    }
+}
+
+/// MoCo v3 (arXiv:2104.02057) as a [`Base`], with q_i of the online and k_i of the momentum network,
+/// both normalised:
+///
+/// L = ctr(q_1, k_2) + ctr(q_2, k_1),
+/// ctr(q, k) = -2T mean over i of log( exp(q_i·k_i/T) / sum over j of exp(q_i·k_j/T) )
+///
+/// (Algorithm 1.) All layers of projector and predictor have batch norm, the last without weight and
+/// bias.
+///
+/// # Differs
+/// A key of another copy of the query's own image in the batch is no negative ([`crate::info_nce`]). After
+/// step t the average takes m(t), as BYOL and DINO do, where the released code takes m(t + 1). Position
+/// embeddings of a transformer are the trunk's; the released code's are fixed.
+pub type MoCoV3<E> = Siamese<E, MoCoV3Objective>;
+
+/// What makes a [`Siamese`] base a [`MoCoV3`].
+#[derive(Clone, Debug)]
+pub struct MoCoV3Objective(MoCoV3Config);
+
+impl MoCoV3Objective {
+    /// With these choices.
+    ///
+    /// # Errors
+    /// A configuration out of range.
+    pub fn new(cfg: &MoCoV3Config) -> Result<Self> {
+        cfg.validate()?;
+        Ok(Self(cfg.clone()))
+    }
+}
+
+impl Objective for MoCoV3Objective {
+    fn kind(&self) -> BaseKind {
+        BaseKind::MoCoV3
+    }
+
+    fn projector(&self) -> MlpConfig {
+        MlpConfig {
+            layers: self.0.projector_layers,
+            hidden: self.0.hidden,
+            out: self.0.dim,
+            norm: true,
+            last_norm: true,
+            bias: [false, false],
+            activation: Activation::Relu,
+        }
+    }
+
+    fn predictor(&self) -> MlpConfig {
+        MlpConfig {
+            layers: 2,
+            ..self.projector()
+        }
+    }
+
+    fn average(&self) -> Option<Average> {
+        Some(Average {
+            momentum: self.0.momentum,
+            schedule: self.0.momentum_schedule,
+            statistics: self.0.running_statistics,
+        })
+    }
+
+    fn trains(&self, encoder_variable: &str) -> bool {
+        !(self.0.freeze_patch_projection && encoder_variable.starts_with(PATCH_PROJECTION))
+    }
+
+    fn compare(&self, predictions: &Tensor, targets: &Tensor, images: &[u32]) -> Result<InfoNce> {
+        let (q, k) = (l2_normalise(predictions)?, l2_normalise(targets)?);
+        let found = in_batch(&q, &k, images, self.0.temperature)?;
+        let loss = (&found.loss * (2. * self.0.temperature))?;
+        Ok(InfoNce { loss, ..found })
+    }
+}
+
+impl BaseConfig for MoCoV3Config {
+    fn validate(&self) -> Result<()> {
+        sizes(
+            "moco-v3",
+            &[
+                ("dim", self.dim),
+                ("hidden", self.hidden),
+                ("projector_layers", self.projector_layers),
+            ],
+        )?;
+        check_temperature("moco-v3", "temperature", self.temperature)?;
+        check_momentum("moco-v3", self.momentum)
+    }
+
+    fn build<E: Encoder + Send + 'static>(&self, parts: Parts<'_, E>) -> Result<Box<dyn Base>> {
+        Ok(Box::new(MoCoV3::new(self, parts)?))
+    }
+
+    fn recipe(trunk: Trunk) -> Recipe {
+        let vit = Recipe {
+            source: "arXiv:2104.02057, section 4, and the released CONFIG.md: ViT-S and ViT-B, 300 epochs",
+            optimizer: Optimizer::AdamW {
+                betas: [0.9, 0.999],
+            },
+            learning_rate: LearningRate {
+                per_256: 1.5e-4,
+                warm_up_epochs: 40,
+                constant: &[],
+            },
+            weight_decay: [0.1, 0.1],
+            decays_norm_and_bias: true,
+            momentum: Some((0.99, MomentumSchedule::Cosine)),
+            epochs: 300,
+            batch: 4096,
+            views: BYOL_VIEWS,
+            local_crops: None,
+        };
+        match trunk {
+            Trunk::Vit => vit,
+            Trunk::ResNet => Recipe {
+                source: "the released CONFIG.md of MoCo v3: ResNet-50, 300 epochs; moco_v3.temperature = 1, moco_v3.projector_layers = 2",
+                optimizer: Optimizer::Lars {
+                    momentum: 0.9,
+                    trust: 1e-3,
+                },
+                learning_rate: LearningRate {
+                    per_256: 0.3,
+                    warm_up_epochs: 10,
+                    constant: &[],
+                },
+                weight_decay: [1e-6, 1e-6],
+                decays_norm_and_bias: false,
+                views: MOCO_V3_RESNET_VIEWS,
+                ..vit
+            },
+        }
+    }
+}
+
+impl<E: Encoder> MoCoV3<E> {
+    /// MoCo v3 over two encoders of `parts`.
+    ///
+    /// # Errors
+    /// A configuration out of range, and what `parts` returns.
+    pub fn new(cfg: &MoCoV3Config, parts: Parts<'_, E>) -> Result<Self> {
+        Self::build(
+            MoCoV3Objective::new(cfg)?,
+            parts.network,
+            parts.seed,
+            parts.run,
+        )
+    }
+}

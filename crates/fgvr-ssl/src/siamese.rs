@@ -1,0 +1,396 @@
+//! What the bases share that are symmetric in the two views: trunk, projector and predictor for each
+//! view, compared with the other view's target.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{DType, Device, Result, Tensor, Var, bail};
+use fgvr_nn::{Encoder, Features, NormMode, Parameters};
+
+use crate::base::gradient_at;
+use crate::state::{check, counters, of_stores, take, trainable, under, words};
+use crate::{
+    Base, BaseKind, Branch, InfoNce, Mlp, MlpConfig, MomentumSchedule, Negatives, Network, Pass,
+    RunLength, RunningStatistics, Views, info_nce, l2_normalise, momentum_update,
+};
+
+/// How a target network follows the online one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Average {
+    /// m at the start.
+    pub momentum: f64,
+    /// Its course.
+    pub schedule: MomentumSchedule,
+    /// The target's running statistics.
+    pub statistics: RunningStatistics,
+}
+
+/// What tells one symmetric base from another.
+pub trait Objective: Send {
+    /// Which base this is.
+    fn kind(&self) -> BaseKind;
+
+    /// The shape of the projector.
+    fn projector(&self) -> MlpConfig;
+
+    /// The shape of the predictor, which the online network alone has.
+    fn predictor(&self) -> MlpConfig;
+
+    /// How the target follows; `None` where the online network is its own target.
+    fn average(&self) -> Option<Average>;
+
+    /// Whether no gradient passes through the targets. Always so where there is a target network.
+    fn stops_gradient(&self) -> bool {
+        true
+    }
+
+    /// Whether the optimiser steps the encoder's variable of this name.
+    fn trains(&self, _encoder_variable: &str) -> bool {
+        true
+    }
+
+    /// One of the loss's two terms: predictions (N, D) of one view against targets (N, D) of the other,
+    /// neither normalised. The loss is the sum of both terms.
+    ///
+    /// # Errors
+    /// Shapes that do not agree.
+    fn compare(&self, predictions: &Tensor, targets: &Tensor, images: &[u32]) -> Result<InfoNce>;
+}
+
+/// A network that follows the online one, and its projector.
+struct Target<E> {
+    network: Network<E>,
+    projector: Mlp,
+    projector_parameters: Parameters,
+}
+
+/// A base that is symmetric in the two views; [`crate::SimSiam`], [`crate::Byol`] and [`crate::MoCoV3`].
+///
+/// Of view i the online network makes h_i = f(x_i), z_i = p(h_i) and the prediction q_i = g(z_i); the
+/// target is k_i = p_m(f_m(x_i)) of the averaged network, or z_i itself where there is none. Then
+/// L_C = compare(q_1, k_2) + compare(q_2, k_1), and no gradient passes through k.
+///
+/// # Differs
+/// Each view is a batch of its own for batch norm, in both networks. Running statistics of the target
+/// network are its own or copied ([`RunningStatistics`]), as in [`crate::MoCoV2`].
+pub struct Siamese<E, O> {
+    objective: O,
+    online: Network<E>,
+    projector: Mlp,
+    projector_parameters: Parameters,
+    predictor: Mlp,
+    predictor_parameters: Parameters,
+    target: Option<Target<E>>,
+    run: RunLength,
+    step: u64,
+    /// Whether a real pass is waiting for [`Base::after_step`].
+    pending: bool,
+}
+
+/// Whether images are real or generated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Images {
+    Real,
+    Generated,
+    /// Running statistics everywhere, nothing changes.
+    Inspected,
+}
+
+impl<E: Encoder, O: Objective> Siamese<E, O> {
+    /// `objective` over encoders that `network` makes, each over variables of its own: one where the
+    /// online network is its own target, two otherwise, the second of which takes over the first one's
+    /// values. `seed` decides the heads' initial values.
+    ///
+    /// # Errors
+    /// What `network` returns, and encoders whose variables differ in name or shape.
+    pub(crate) fn build(
+        objective: O,
+        network: &mut dyn FnMut() -> Result<Network<E>>,
+        seed: u64,
+        run: RunLength,
+    ) -> Result<Self> {
+        run.validate()?;
+        let online = network()?;
+        let width = online.encoder.width();
+        let shape = objective.projector();
+        let projector = |parameters: &Parameters| {
+            let vb = parameters.builder(DType::F32, &Device::Cpu);
+            Mlp::new(width, &shape, vb.pp("projector"))
+        };
+        let (projector_parameters, predictor_parameters) =
+            (Parameters::new(seed), Parameters::new(seed));
+        let predictor = Mlp::new(
+            shape.out,
+            &objective.predictor(),
+            (predictor_parameters.builder(DType::F32, &Device::Cpu)).pp("predictor"),
+        )?;
+        let online_projector = projector(&projector_parameters)?;
+        let mut target = None;
+        if objective.average().is_some() {
+            let (network, own) = (network()?, Parameters::new(seed));
+            let projector = projector(&own)?;
+            // Also the check that names and shapes agree, in both directions.
+            let copied = RunningStatistics::Copied;
+            momentum_update(&online.parameters, &network.parameters, 0., copied)?;
+            momentum_update(&projector_parameters, &own, 0., copied)?;
+            target = Some(Target {
+                network,
+                projector,
+                projector_parameters: own,
+            });
+        }
+        Ok(Self {
+            objective,
+            online,
+            projector: online_projector,
+            projector_parameters,
+            predictor,
+            predictor_parameters,
+            target,
+            run,
+            step: 0,
+            pending: false,
+        })
+    }
+
+    /// The online network.
+    #[must_use]
+    pub fn online(&self) -> &Network<E> {
+        &self.online
+    }
+
+    /// The network that makes the targets, where it is another one.
+    #[must_use]
+    pub fn target(&self) -> Option<&Network<E>> {
+        self.target.as_ref().map(|target| &target.network)
+    }
+
+    /// m of the average after the step to come; `None` without a target network.
+    #[must_use]
+    pub fn momentum(&self) -> Option<f64> {
+        let average = self.objective.average()?;
+        let Average {
+            momentum, schedule, ..
+        } = average;
+        Some(schedule.at(momentum, self.step, self.run.steps))
+    }
+
+    fn norm(&self, images: Images) -> NormMode {
+        match images {
+            Images::Real => NormMode::Train,
+            Images::Generated => NormMode::NoUpdate,
+            Images::Inspected => NormMode::Eval,
+        }
+    }
+
+    /// Targets of images by the network that makes them, without a way back and without a trace.
+    fn other_targets(&self, view: &Tensor, images: Images) -> Result<Tensor> {
+        if let Some(target) = &self.target {
+            return Ok(self.targets(target, view, images)?.1);
+        }
+        let norm = self.norm(images);
+        let pooled = self.online.encoder.features(view, norm)?.pooled.detach();
+        Ok(self.projector.forward(&pooled, norm)?.detach())
+    }
+
+    /// Features and targets of one view by the averaged network, without a way back.
+    fn targets(
+        &self,
+        target: &Target<E>,
+        view: &Tensor,
+        images: Images,
+    ) -> Result<(Tensor, Tensor)> {
+        let own = (self.objective.average())
+            .is_some_and(|average| average.statistics == RunningStatistics::Own);
+        let norm = match self.norm(images) {
+            NormMode::Train if !own => NormMode::NoUpdate,
+            norm => norm,
+        };
+        let pooled = target.network.encoder.features(view, norm)?.pooled.detach();
+        let targets = target.projector.forward(&pooled, norm)?.detach();
+        Ok((pooled, targets))
+    }
+
+    fn pass(&self, views: [&Tensor; 2], indices: &[u32], images: Images) -> Result<Pass> {
+        let norm = self.norm(images);
+        let mut branches = Vec::with_capacity(2);
+        for (view, x) in views.into_iter().enumerate() {
+            let (features, tape) = self.online.encoder.forward_train(x, norm)?;
+            branches.push(Branch {
+                features,
+                tape,
+                view,
+            });
+        }
+        let projected = |branch: &Branch| self.projector.forward(&branch.features.pooled, norm);
+        let z = [projected(&branches[0])?, projected(&branches[1])?];
+        let q = [
+            self.predictor.forward(&z[0], norm)?,
+            self.predictor.forward(&z[1], norm)?,
+        ];
+        let (key_pooled, k) = match &self.target {
+            Some(target) => {
+                let (_, first) = self.targets(target, views[0], images)?;
+                let (pooled, second) = self.targets(target, views[1], images)?;
+                (pooled, [first, second])
+            }
+            None => {
+                let stop = |z: &Tensor| match self.objective.stops_gradient() {
+                    true => z.detach(),
+                    false => z.clone(),
+                };
+                let pooled = branches[1].features.pooled.detach();
+                (pooled, [stop(&z[0]), stop(&z[1])])
+            }
+        };
+        let first = self.objective.compare(&q[0], &k[1], indices)?;
+        let second = self.objective.compare(&q[1], &k[0], indices)?;
+        let mean = |a: f64, b: f64| (a + b) / 2.;
+        Ok(Pass {
+            branches,
+            loss: (first.loss + second.loss)?,
+            queries: q.into(),
+            query: l2_normalise(&z[0].detach())?,
+            keys: l2_normalise(&k[1].detach())?,
+            key_pooled,
+            top1: mean(first.top1, second.top1),
+            positive: mean(first.positive, second.positive),
+            negative: (first.negative.zip(second.negative)).map(|(a, b)| mean(a, b)),
+        })
+    }
+
+    /// The stores of variables and their prefixes; those that are trained first.
+    fn stores(&self) -> Vec<(&'static str, &Parameters)> {
+        let mut stores = vec![
+            ("encoder", &self.online.parameters),
+            ("head", &self.projector_parameters),
+            ("head", &self.predictor_parameters),
+        ];
+        if let Some(target) = &self.target {
+            stores.push(("target_encoder", &target.network.parameters));
+            stores.push(("target_head", &target.projector_parameters));
+        }
+        stores
+    }
+}
+
+/// -log-likelihood of its own key among the keys of a batch, and how well it is found: the reading of
+/// similarity that the symmetric bases report, whether it is their loss or not. Rows are normalised.
+pub(crate) fn in_batch(
+    queries: &Tensor,
+    keys: &Tensor,
+    images: &[u32],
+    temperature: f64,
+) -> Result<InfoNce> {
+    // A key of the query's own image, its own key too, is no negative.
+    let negatives = (images.len() > 1).then_some(Negatives { keys, images });
+    info_nce(queries, keys, images, negatives, temperature)
+}
+
+impl<E: Encoder + Send, O: Objective> Base for Siamese<E, O> {
+    fn kind(&self) -> BaseKind {
+        self.objective.kind()
+    }
+
+    fn real(&mut self, views: Views<'_>, images: &[u32]) -> Result<Pass> {
+        let views = views.only_global(self.kind().name())?;
+        let pass = self.pass(views, images, Images::Real)?;
+        self.pending = true;
+        Ok(pass)
+    }
+
+    fn generated(&mut self, pair: [&Tensor; 2], images: &[u32]) -> Result<Pass> {
+        self.pass(pair, images, Images::Generated)
+    }
+
+    fn against(&self, pass: &Pass, views: [&Tensor; 2], images: &[u32]) -> Result<Tensor> {
+        let [first, second] = pass.queries.as_slice() else {
+            bail!(
+                "{}: {} queries, expected two",
+                self.kind(),
+                pass.queries.len()
+            );
+        };
+        let targets = |view| self.other_targets(view, Images::Generated);
+        let loss = self
+            .objective
+            .compare(first, &targets(views[1])?, images)?
+            .loss;
+        loss + self
+            .objective
+            .compare(second, &targets(views[0])?, images)?
+            .loss
+    }
+
+    fn after_step(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.pending) {
+            bail!("after_step: no pass on real views since the last one");
+        }
+        if let (Some(m), Some(average), Some(target)) =
+            (self.momentum(), self.objective.average(), &self.target)
+        {
+            let (network, statistics) = (&target.network, average.statistics);
+            momentum_update(&self.online.parameters, &network.parameters, m, statistics)?;
+            let own = &target.projector_parameters;
+            momentum_update(&self.projector_parameters, own, m, statistics)?;
+        }
+        self.step += 1;
+        Ok(())
+    }
+
+    fn forget_step(&mut self) {
+        self.pending = false;
+    }
+
+    fn gradient_at_pooled(
+        &self,
+        images: &Tensor,
+        others: &Tensor,
+        indices: &[u32],
+    ) -> Result<(Features, Tensor)> {
+        let features = self.online.encoder.features(images, NormMode::Eval)?;
+        let targets = self.other_targets(others, Images::Inspected)?;
+        let gradient = gradient_at(&features.pooled, |pooled| {
+            let z = self.projector.forward(pooled, NormMode::Eval)?;
+            let q = self.predictor.forward(&z, NormMode::Eval)?;
+            Ok(self.objective.compare(&q, &targets, indices)?.loss)
+        })?;
+        Ok((features, gradient))
+    }
+
+    fn encoder(&self) -> &dyn Encoder {
+        &self.online.encoder
+    }
+
+    fn target_encoder(&self) -> Option<&dyn Encoder> {
+        let target = self.target.as_ref()?;
+        Some(&target.network.encoder)
+    }
+
+    fn encoder_parameters(&self) -> &Parameters {
+        &self.online.parameters
+    }
+
+    fn trainable(&self) -> BTreeMap<String, Var> {
+        let mut vars = trainable(&self.stores()[..3]);
+        vars.retain(|name, _| match name.strip_prefix("encoder.") {
+            Some(name) => self.objective.trains(name),
+            None => true,
+        });
+        vars
+    }
+
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        of_stores(&self.stores(), [("step", words(&[self.step])?)])
+    }
+
+    fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        check(&self.state()?, state)?;
+        let step = counters(take(state, "step", &[1])?)?[0];
+        for (prefix, store) in self.stores() {
+            store.set_all(&under(state, prefix))?;
+        }
+        self.step = step;
+        self.pending = false;
+        Ok(())
+    }
+}

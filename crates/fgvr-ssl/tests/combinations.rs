@@ -1,0 +1,196 @@
+//! Every add-on on every base: those that are supported run, the others say why not.
+#![allow(clippy::unwrap_used)] // in helpers of tests
+
+mod toy;
+
+use candle_core::{Result, Tensor};
+use fgvr_nn::Decoder;
+use fgvr_ssl::{
+    Addon, Arm, Base, BaseKind, StepInput, StepOutput, SynthPair, SynthPairConfig, Views, supports,
+};
+use fgvr_testkit::assert_close;
+use toy::{ToyDecoder, WIDTH, base, batch, crops, descend, settings, values};
+
+const N: usize = 8;
+const STEPS: u64 = 10;
+
+fn config(arm: Arm) -> SynthPairConfig {
+    let mut cfg = SynthPairConfig {
+        bank_size: 40,
+        bank_minimum: 16,
+        ..SynthPairConfig::default()
+    };
+    arm.apply(&mut cfg);
+    cfg
+}
+
+fn step(
+    (base, decoder, method): (&mut dyn Base, &ToyDecoder, &mut SynthPair),
+    step: u64,
+) -> Result<StepOutput> {
+    let ([first, second], images) = batch(step, N);
+    let local = crops(base.kind(), &settings(), step, N);
+    let input = StepInput {
+        views: Views {
+            global: [&first, &second],
+            local: &local,
+        },
+        images: &images,
+        step,
+        total_steps: STEPS,
+        seed: 3,
+        augment: &|images, view| images * (1. + 0.1 * view as f64),
+        pictures: true,
+    };
+    method.step(base, decoder, input)
+}
+
+fn buffers(base: &dyn Base) -> Vec<(String, Vec<f32>)> {
+    let running = |name: &String| name.contains("running_");
+    let state = base.state().unwrap().into_iter();
+    state
+        .filter(|(name, _)| running(name))
+        .map(|(name, t)| (name, t.flatten_all().unwrap().to_vec1().unwrap()))
+        .collect()
+}
+
+fn synth_pair_runs_on(kind: BaseKind) {
+    let mut base = base(kind, &settings(), 1);
+    let decoder = ToyDecoder::new(5).unwrap();
+    let mut method = SynthPair::new(&config(Arm::Full), WIDTH).unwrap();
+    let start = values(&base.trainable());
+    let mut pairs = 0;
+    for number in 0..STEPS {
+        let output = step((base.as_mut(), &decoder, &mut method), number).unwrap();
+        assert!(
+            output.losses.total.is_finite(),
+            "{kind}: {:?}",
+            output.losses
+        );
+        assert!(output.losses.reconstruction.is_some(), "{kind}");
+        let expected = number >= 2 && output.diagnostics.pair_weight > 0.;
+        assert_eq!(output.losses.pair.is_some(), expected, "{kind} at {number}");
+        if let Some(pair) = &output.diagnostics.pair {
+            pairs += 1;
+            assert!(
+                (0.25..=0.5).contains(&pair.mask.fraction),
+                "{kind}: {pair:?}"
+            );
+            assert!(pair.difference > 0., "{kind}: {pair:?}");
+            let finite = output.diagnostics.values();
+            assert!(
+                finite.iter().all(|(_, v)| v.is_finite()),
+                "{kind}: {finite:?}"
+            );
+        }
+        descend(&base.trainable(), &output.gradients, 0.05);
+        let decoded = output.decoder_gradients.unwrap();
+        descend(&decoder.parameters.trainable(), &decoded, 0.5);
+        base.after_step().unwrap();
+    }
+    assert!(pairs > 4, "{kind}: {pairs}");
+    assert_eq!(method.bank().len(), 40, "{kind}");
+    // One training pass of the decoder a step, over all branches at once.
+    let count = &values(&decoder.parameters.buffers())["bn.running_mean"];
+    assert_eq!(count, &[STEPS as f32]);
+    let end = values(&base.trainable());
+    for (name, values) in &end {
+        assert!(values.iter().all(|v| v.is_finite()), "{kind}: {name}");
+        assert_ne!(values, &start[name], "{kind}: {name} was not trained");
+    }
+}
+
+#[test]
+fn every_supported_combination_runs_and_every_other_is_refused_with_its_reason() {
+    let mut refused = 0;
+    for kind in BaseKind::ALL {
+        for addon in Addon::ALL {
+            match (supports(kind, addon), addon) {
+                (Ok(()), Addon::SynthPair) => synth_pair_runs_on(kind),
+                (Err(unsupported), Addon::SynthPair) => {
+                    refused += 1;
+                    assert_eq!((unsupported.base, unsupported.addon), (kind, addon));
+                    let mut base = base(kind, &settings(), 1);
+                    let decoder = ToyDecoder::new(5).unwrap();
+                    let mut method = SynthPair::new(&config(Arm::Full), WIDTH).unwrap();
+                    let error = step((base.as_mut(), &decoder, &mut method), 0);
+                    let error = error.err().unwrap().to_string();
+                    assert!(error.contains(unsupported.reason), "{error}");
+                }
+            }
+        }
+    }
+    assert_eq!(refused, 1);
+}
+
+#[test]
+fn every_base_runs_alone() {
+    for kind in BaseKind::ALL {
+        let mut base = base(kind, &settings(), 1);
+        let decoder = ToyDecoder::new(5).unwrap();
+        let mut method = SynthPair::new(&config(Arm::Base), WIDTH).unwrap();
+        for number in 0..3 {
+            let output = step((base.as_mut(), &decoder, &mut method), number).unwrap();
+            assert!(output.losses.total.is_finite(), "{kind}");
+            assert!(output.decoder_gradients.is_none(), "{kind}");
+            assert_eq!(output.query.dims()[0], N);
+            base.after_step().unwrap();
+        }
+    }
+}
+
+#[test]
+fn generated_images_change_no_running_statistics_and_meet_no_real_ones() {
+    for kind in [BaseKind::SimSiam, BaseKind::Byol, BaseKind::MoCoV3] {
+        let mut base = base(kind, &settings(), 1);
+        let ([first, second], images) = batch(3, N);
+        base.real([&first, &second].into(), &images).unwrap();
+        let before = buffers(base.as_ref());
+        let pass = base.generated([&second, &first], &images).unwrap();
+        assert_eq!(pass.branches.len(), 2, "{kind}");
+        assert_eq!(before, buffers(base.as_ref()), "{kind}");
+        // Symmetric: the loss of a pair is that of the pair the other way round.
+        let swapped = base.generated([&first, &second], &images).unwrap();
+        assert_close(kind.name(), &pass.loss, &swapped.loss, 1e-5);
+    }
+}
+
+#[test]
+fn both_branches_are_masked_and_reconstructed() {
+    for kind in [BaseKind::SimSiam, BaseKind::Byol, BaseKind::MoCoV3] {
+        let mut base = base(kind, &settings(), 1);
+        let decoder = ToyDecoder::new(5).unwrap();
+        let mut cfg = config(Arm::Full);
+        (cfg.warm_up, cfg.ramp, cfg.bank_minimum) = (0., 0., 8);
+        (cfg.augment_pair, cfg.swap_roles) = (false, false);
+        let mut method = SynthPair::new(&cfg, WIDTH).unwrap();
+        step((base.as_mut(), &decoder, &mut method), 0).unwrap();
+        base.forget_step();
+        let output = step((base.as_mut(), &decoder, &mut method), 1).unwrap();
+        let ([first, second], images) = batch(1, N);
+
+        // L_R over both views, from a second pass with the same weights.
+        let pass = base.real([&first, &second].into(), &images).unwrap();
+        let seen = pass.seen([&first, &second].into()).unwrap();
+        let images_of = |h: &Tensor| decoder.generate(h, fgvr_nn::NormMode::NoUpdate).unwrap();
+        let made = images_of(&pass.pooled().unwrap());
+        let error = (&made - &seen).unwrap().sqr().unwrap().mean_all().unwrap();
+        let expected = error.to_scalar::<f32>().unwrap();
+        let found = output.losses.reconstruction.unwrap();
+        assert!(
+            (found - f64::from(expected)).abs() < 1e-6,
+            "{kind}: {found} {expected}"
+        );
+
+        // The pair of the first view is the first half of the mean: the second one's loss is the rest.
+        let [query, key] = output.pictures.unwrap().pair.unwrap();
+        assert_close("x̂ of view 1", &query, &made.narrow(0, 0, N).unwrap(), 1e-6);
+        let first_loss = base.generated([&query, &key], &images).unwrap().loss;
+        let first_loss = f64::from(first_loss.to_scalar::<f32>().unwrap());
+        let second_loss = 2. * output.losses.pair.unwrap() - first_loss;
+        assert!(
+            second_loss.is_finite() && second_loss != first_loss,
+            "{kind}"
+        );
+    }
+}

@@ -1,0 +1,310 @@
+//! What a study compares: arms, seeds and data sets, checked before anything runs.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Layers, did_you_mean};
+use crate::{Error, PretrainConfig, Result};
+
+/// Keys that decide how much an arm may spend and how it is judged: the same for all arms.
+const BUDGET: [&str; 6] = [
+    "source",
+    "data",
+    "loader.batch",
+    "optimizer.steps",
+    "optimizer.epochs",
+    "optimizer.accumulate",
+];
+
+/// A study file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StudyConfig {
+    /// Its title.
+    pub name: String,
+    /// What it asks, for people.
+    #[serde(default)]
+    pub about: String,
+    /// Seeds, each of which every arm runs with.
+    pub seeds: Vec<u64>,
+    /// The arm that the others are compared with.
+    pub control: String,
+    /// Whose figures are reported; see [`Choice`].
+    #[serde(default)]
+    pub checkpoint: Choice,
+    /// The settings that all runs start from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    /// Settings of all runs, as `--set` takes them.
+    #[serde(default)]
+    pub set: Vec<String>,
+    /// The data sets.
+    pub data: Vec<StudyData>,
+    /// The arms.
+    pub arm: Vec<StudyArm>,
+}
+
+/// Which checkpoint's figures count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Choice {
+    /// The last one, chosen by nobody.
+    #[default]
+    Last,
+    /// Named in order to be refused: the best of many looks at the test images says little of new
+    /// ones.
+    BestTest,
+}
+
+/// A data set of a study.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StudyData {
+    /// Its name in tables and paths.
+    pub name: String,
+    /// `builtin:lookalikes`, or a folder.
+    pub source: String,
+    /// A preset in place of the study's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    /// Settings of the runs on it.
+    #[serde(default)]
+    pub set: Vec<String>,
+}
+
+/// An arm of a study.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StudyArm {
+    /// Its name in tables and paths.
+    pub name: String,
+    /// Its settings.
+    #[serde(default)]
+    pub set: Vec<String>,
+}
+
+impl StudyConfig {
+    /// Reads a study file and checks it.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is no study, or asks for what a study may not do.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// A study that comes with fgvr.
+    ///
+    /// # Errors
+    /// An unknown name; the nearest one is named.
+    pub fn preset(name: &str) -> Result<Self> {
+        let known = || super::STUDIES.iter().map(|(known, ..)| *known);
+        match super::STUDIES.iter().find(|(known, ..)| *known == name) {
+            Some((_, _, text)) => Self::parse(text, name),
+            None => Err(Error::config(
+                format!("--preset {name}"),
+                format!(
+                    "there is no such study{}; there are: {}",
+                    did_you_mean(name, known()),
+                    known().collect::<Vec<_>>().join(", ")
+                ),
+            )),
+        }
+    }
+
+    /// As [`StudyConfig::read`], from text; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// As [`StudyConfig::read`].
+    pub fn parse(text: &str, origin: &str) -> Result<Self> {
+        let study: Self = toml::from_str(text).map_err(|e: toml::de::Error| {
+            let before = e.span().and_then(|span| text.get(..span.start));
+            let line = before.map_or(1, |before| 1 + before.matches('\n').count());
+            Error::config(origin, format!("line {line}: {}", e.message()))
+        })?;
+        study.validate(origin)?;
+        Ok(study)
+    }
+
+    fn validate(&self, origin: &str) -> Result<()> {
+        let problem = |text: String| Err(Error::config(origin, text));
+        if self.checkpoint == Choice::BestTest {
+            return problem(
+                "checkpoint = \"best-test\" would choose on the images it reports; \
+                 leave it out, and the last checkpoint counts"
+                    .to_owned(),
+            );
+        }
+        if self.seeds.is_empty() || self.arm.is_empty() || self.data.is_empty() {
+            return problem("expected at least one seed, one [[arm]] and one [[data]]".to_owned());
+        }
+        let seeds: BTreeSet<u64> = self.seeds.iter().copied().collect();
+        if seeds.len() < self.seeds.len() {
+            return problem(format!("a seed stands twice in {:?}", self.seeds));
+        }
+        unique("arm", self.arm.iter().map(|arm| arm.name.as_str()), origin)?;
+        unique("data", self.data.iter().map(|d| d.name.as_str()), origin)?;
+        if !self.arm.iter().any(|arm| arm.name == self.control) {
+            let names: Vec<&str> = self.arm.iter().map(|arm| arm.name.as_str()).collect();
+            return problem(format!(
+                "control = {:?} names no arm; there are {}",
+                self.control,
+                names.join(", ")
+            ));
+        }
+        for data in &self.data {
+            self.equal_budgets(data, origin)?;
+        }
+        Ok(())
+    }
+
+    /// Every arm sees the same images and is judged on the same ones.
+    fn equal_budgets(&self, data: &StudyData, origin: &str) -> Result<()> {
+        let resolve = |arm: &StudyArm| self.resolve(data, arm, self.seeds[0]);
+        let Some(control) = self.arm.iter().find(|arm| arm.name == self.control) else {
+            return Ok(());
+        };
+        let control = resolve(control)?;
+        for arm in &self.arm {
+            let config = resolve(arm)?;
+            let mut same = config.clone();
+            // What an arm may change: everything that is not listed.
+            same.source.clone_from(&control.source);
+            same.data = control.data.clone();
+            same.loader.batch = control.loader.batch;
+            same.optimizer.steps = control.optimizer.steps;
+            same.optimizer.epochs = control.optimizer.epochs;
+            same.optimizer.accumulate = control.optimizer.accumulate;
+            same.evaluate = control.evaluate.clone();
+            if let Some((key, was, is)) = same.first_difference(&config)? {
+                return Err(Error::config(
+                    origin,
+                    format!(
+                        "arm {} has {key} = {is}, the control {was}; arms are compared at the same \
+                         budget and judged alike ({} and evaluate), so set it for all",
+                        arm.name,
+                        BUDGET.join(", ")
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The settings of one run.
+    ///
+    /// # Errors
+    /// A setting that is unknown or out of range.
+    pub fn resolve(&self, data: &StudyData, arm: &StudyArm, seed: u64) -> Result<PretrainConfig> {
+        let mut layers = Layers::default();
+        if let Some(preset) = data.preset.as_ref().or(self.preset.as_ref()) {
+            layers.preset(preset)?;
+        }
+        layers.set_value("source", data.source.clone())?;
+        for setting in self.set.iter().chain(&data.set).chain(&arm.set) {
+            layers.set(setting)?;
+        }
+        let seed = i64::try_from(seed)
+            .map_err(|_| Error::config("seeds", format!("{seed} is above {}", i64::MAX)))?;
+        layers.set_value("seed", seed)?;
+        layers.set_value("name", format!("{}/{}", data.name, arm.name))?;
+        layers.resolve()
+    }
+}
+
+/// Names that differ and can be folders.
+fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>, origin: &str) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_+.".contains(c);
+        if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+            return Err(Error::config(
+                origin,
+                format!("{what} {name:?}: expected a name of letters, digits, - _ + and ."),
+            ));
+        }
+        if !seen.insert(name) {
+            return Err(Error::config(
+                origin,
+                format!("two [[{what}]] are called {name:?}; rename one"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STUDY: &str = r#"
+name = "tiny"
+seeds = [0, 1]
+control = "base"
+preset = "learn"
+[[data]]
+name = "birds"
+source = "builtin:lookalikes"
+[[arm]]
+name = "base"
+set = ["arm=base"]
+[[arm]]
+name = "full"
+set = ["arm=full"]
+"#;
+
+    fn refused(text: &str) -> String {
+        StudyConfig::parse(text, "s.toml").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn settings_come_in_the_order_study_data_arm() {
+        let text = STUDY
+            .replace(
+                "preset = \"learn\"",
+                "preset = \"learn\"\nset = [\"monitor.knn_every=3\"]",
+            )
+            .replace("\"arm=full\"", "\"arm=full\", \"monitor.knn_every=5\"");
+        let study = StudyConfig::parse(&text, "s.toml").unwrap();
+        let every = |arm: usize| {
+            let config = study.resolve(&study.data[0], &study.arm[arm], 7).unwrap();
+            (config.monitor.knn_every, config.seed)
+        };
+        assert_eq!((every(0), every(1)), ((3, 7), (5, 7)));
+    }
+
+    #[test]
+    fn a_study_never_chooses_on_test() {
+        let error = refused(&STUDY.replace("seeds", "checkpoint = \"best-test\"\nseeds"));
+        assert!(error.contains("choose on the images it reports"), "{error}");
+    }
+
+    #[test]
+    fn arms_of_one_name_unequal_budgets_and_an_unknown_control_are_refused() {
+        let error = refused(&STUDY.replace("name = \"full\"", "name = \"base\""));
+        assert!(error.contains("two [[arm]] are called \"base\""), "{error}");
+        for more in [
+            "optimizer.steps=9",
+            "loader.batch=32",
+            "data.size=32",
+            "evaluate.knn.k=5",
+        ] {
+            let error = refused(&STUDY.replace("arm=full", &format!("arm=full\", \"{more}")));
+            let key = more.split('=').next().unwrap();
+            assert!(
+                error.contains(key) && error.contains("same budget"),
+                "{error}"
+            );
+        }
+        let error = refused(&STUDY.replace("control = \"base\"", "control = \"bas\""));
+        assert!(error.contains("there are base, full"), "{error}");
+        let error = refused(&STUDY.replace("[0, 1]", "[0, 0]"));
+        assert!(error.contains("twice"), "{error}");
+        let error = refused(&STUDY.replace("name = \"birds\"", "name = \"../birds\""));
+        assert!(error.contains("letters, digits"), "{error}");
+        let error = refused(&STUDY.replace("arm=full", "arm=ful"));
+        assert!(error.contains("ful"), "{error}");
+    }
+}

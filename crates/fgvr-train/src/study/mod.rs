@@ -1,0 +1,122 @@
+//! Does it help, by how much, against which control, on these photos? Arms times seeds times data
+//! sets at equal budgets, resumable, by one process or many.
+
+mod compare;
+mod config;
+mod figures;
+mod jobs;
+mod report;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::Device;
+
+pub use compare::{Paired, Spread, Verdict};
+pub use config::{Choice, StudyArm, StudyConfig, StudyData};
+pub use figures::{METRICS, RunFigures};
+pub use jobs::{Job, Outcome};
+pub use report::{ArmReport, DataReport, ReferenceReport, StudyReport};
+
+use crate::run_folder::write_atomically;
+use crate::{Error, Observer, Result};
+
+/// Named studies: name, what it asks, and its file.
+pub const STUDIES: &[(&str, &str, &str)] = &[(
+    "bases",
+    "SynthPair on each base that carries it, beside the base alone, on the built-in set",
+    include_str!("../studies/bases.toml"),
+)];
+
+/// How a study ended.
+#[derive(Clone, Debug)]
+pub struct StudyEnd {
+    /// What the runs that are done say.
+    pub report: StudyReport,
+    /// Whether a signal ended it; every run is saved.
+    pub interrupted: bool,
+    /// Runs that other processes have in hand.
+    pub elsewhere: usize,
+}
+
+/// Does the runs of a study that nobody has done or has in hand, and puts the figures of all that are
+/// done into `study.json` and `study.html` of the folder `out`. The same call again goes on where it
+/// stopped; calls in several processes share the work.
+///
+/// # Errors
+/// A run in the study's folder that was made with other settings; as [`crate::pretrain`].
+pub fn study(
+    config: &StudyConfig,
+    out: &Path,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<StudyEnd> {
+    let jobs = config.jobs(out)?;
+    // All of them, before any time is spent.
+    for job in &jobs {
+        job.same_settings()?;
+    }
+    std::fs::create_dir_all(out).map_err(Error::io(out))?;
+    let text = toml::to_string_pretty(config).map_err(|e| Error::config("study", e.to_string()))?;
+    write_atomically(&out.join("study.toml"), text.as_bytes())?;
+    let (mut interrupted, mut elsewhere) = (false, 0);
+    for (number, job) in jobs.iter().enumerate() {
+        let what = format!(
+            "run {} of {}: {}, {}, seed {}",
+            number + 1,
+            jobs.len(),
+            job.data,
+            job.arm,
+            job.seed
+        );
+        if job.is_done() {
+            observer.on_message(&format!("{what}: done before"));
+            continue;
+        }
+        if observer.should_stop() {
+            interrupted = true;
+            break;
+        }
+        observer.on_message(&what);
+        match job.run(device, observer)? {
+            Outcome::Done => {
+                // A study that is cut short leaves the tables of what it has.
+                write(config, out, &jobs)?;
+            }
+            Outcome::Elsewhere => {
+                elsewhere += 1;
+                observer.on_message(&format!("{what}: another process has it in hand"));
+            }
+            Outcome::Interrupted => {
+                interrupted = true;
+                break;
+            }
+        }
+    }
+    Ok(StudyEnd {
+        report: write(config, out, &jobs)?,
+        interrupted,
+        elsewhere,
+    })
+}
+
+/// The tables of all runs that are done, into the study's folder.
+fn write(config: &StudyConfig, out: &Path, jobs: &[Job]) -> Result<StudyReport> {
+    let mut found = BTreeMap::new();
+    for job in jobs.iter().filter(|job| job.is_done()) {
+        let key = (job.data.clone(), job.arm.clone(), job.seed);
+        found.insert(key, figures::read(job)?);
+    }
+    let report = StudyReport::new(config, &found);
+    let text = serde_json::to_vec_pretty(&report)
+        .map_err(|e| Error::config("study.json", e.to_string()))?;
+    write_atomically(&out.join("study.json"), &text)?;
+    let mut markdown = format!("# {}\n\n{}\n", config.name, config.about);
+    for (title, table) in report.tables() {
+        markdown += &format!("\n## {title}\n\n{}", table.to_markdown());
+    }
+    write_atomically(&out.join("study.md"), markdown.as_bytes())?;
+    let page = report.page(config);
+    page.write(&out.join("study.html"))?;
+    Ok(report)
+}

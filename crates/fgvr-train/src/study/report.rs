@@ -1,0 +1,340 @@
+//! The tables of a study, and its page.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::StudyConfig;
+use super::compare::{Paired, Spread, Verdict};
+use super::figures::{METRICS, RunFigures};
+use crate::report::{Align, Plot, Report, Section, Series, Table};
+
+/// Everything a study found; `study.json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct StudyReport {
+    /// Its title.
+    pub name: String,
+    /// The arm the others are compared with.
+    pub control: String,
+    /// Runs that are done, of how many.
+    pub done: [usize; 2],
+    /// One for each data set.
+    pub data: Vec<DataReport>,
+}
+
+/// What a study found on one data set.
+#[derive(Clone, Debug, Serialize)]
+pub struct DataReport {
+    /// Its name.
+    pub name: String,
+    /// One for each arm, in the study's order.
+    pub arms: Vec<ArmReport>,
+    /// The start and the pixels, from the control's runs.
+    pub references: Vec<ReferenceReport>,
+    /// The seconds that the table at equal wall time grants each arm: those of the fastest.
+    pub seconds: Option<f64>,
+}
+
+/// What an arm came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct ArmReport {
+    /// Its name.
+    pub name: String,
+    /// Each figure over seeds.
+    pub figures: BTreeMap<&'static str, Spread>,
+    /// Each figure less the control's, seed by seed; empty for the control.
+    pub against_control: BTreeMap<&'static str, Paired>,
+    /// Seconds of training.
+    pub seconds: Option<Spread>,
+    /// Online kNN on validation images when the fastest arm's time was over.
+    pub at_equal_time: Option<Spread>,
+    /// Smallest share of steps at the pair loss's full weight.
+    pub full_nu: Option<f64>,
+    /// Online kNN on validation images over seconds, seed by seed.
+    #[serde(skip)]
+    pub curves: Vec<(u64, Vec<(f64, f64)>)>,
+}
+
+/// What takes no training.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReferenceReport {
+    /// What it is.
+    pub name: &'static str,
+    /// Each figure over seeds.
+    pub figures: BTreeMap<&'static str, Spread>,
+}
+
+/// Figures by (data set, arm, seed).
+pub(super) type Found = BTreeMap<(String, String, u64), RunFigures>;
+
+impl StudyReport {
+    /// Puts the figures found so far together.
+    #[must_use]
+    pub(super) fn new(study: &StudyConfig, found: &Found) -> Self {
+        let wanted = study.seeds.len() * study.arm.len() * study.data.len();
+        Self {
+            name: study.name.clone(),
+            control: study.control.clone(),
+            done: [found.len(), wanted],
+            data: study
+                .data
+                .iter()
+                .map(|data| data_report(study, &data.name, found))
+                .collect(),
+        }
+    }
+
+    /// The tables, each with its title, for a terminal.
+    #[must_use]
+    pub fn tables(&self) -> Vec<(String, Table)> {
+        let mut tables = Vec::new();
+        for data in &self.data {
+            tables.push((
+                format!(
+                    "{}: last checkpoint, percent of test images, mean and s.d. over seeds",
+                    data.name
+                ),
+                data.figures_table(),
+            ));
+            tables.push((
+                format!(
+                    "{}: differences to {}, seed by seed, in points (± half the 95 % interval)",
+                    data.name, self.control
+                ),
+                data.differences_table(&self.control),
+            ));
+            tables.push((
+                format!(
+                    "{}: time, and kNN on validation images at equal time",
+                    data.name
+                ),
+                data.time_table(),
+            ));
+        }
+        tables
+    }
+
+    /// The page.
+    #[must_use]
+    pub fn page(&self, study: &StudyConfig) -> Report {
+        let [done, wanted] = self.done;
+        let seeds: Vec<String> = study.seeds.iter().map(ToString::to_string).collect();
+        let facts = [
+            ("runs done", format!("{done} of {wanted}")),
+            ("seeds", seeds.join(", ")),
+            ("control", self.control.clone()),
+            ("figures", "of the last checkpoint".to_owned()),
+        ];
+        let mut sections = Vec::new();
+        for data in &self.data {
+            sections.push(Section {
+                title: data.name.clone(),
+                text: format!(
+                    "{}\n\nA gain is called one only where the difference to {} has one sign in all \
+                     seeds (three at least) and exceeds two standard deviations of the differences.",
+                    study.about, self.control
+                ),
+                tables: vec![
+                    data.figures_table(),
+                    data.differences_table(&self.control),
+                    data.time_table(),
+                ],
+                plots: data.plots(),
+                ..Section::default()
+            });
+        }
+        Report {
+            title: self.name.clone(),
+            facts: facts.map(|(name, value)| (name.to_owned(), value)).into(),
+            sections,
+        }
+    }
+}
+
+fn data_report(study: &StudyConfig, data: &str, found: &Found) -> DataReport {
+    let of = |arm: &str| -> Vec<(u64, &RunFigures)> {
+        let key = |seed: &u64| (data.to_owned(), arm.to_owned(), *seed);
+        let runs = study.seeds.iter();
+        runs.filter_map(|seed| Some((*seed, found.get(&key(seed))?)))
+            .collect()
+    };
+    let control = of(&study.control);
+    let seconds = |runs: &[(u64, &RunFigures)]| {
+        Spread::of(&runs.iter().map(|(_, f)| f.seconds).collect::<Vec<_>>())
+    };
+    let fastest = (study.arm.iter())
+        .filter_map(|arm| Some(seconds(&of(&arm.name))?.mean))
+        .min_by(f64::total_cmp);
+    let arms = study.arm.iter().map(|arm| {
+        let runs = of(&arm.name);
+        let figures = spreads(&runs, |f| &f.trained);
+        let mut against_control = BTreeMap::new();
+        if arm.name != study.control {
+            for (metric, _) in METRICS {
+                let pairs: Vec<(f64, f64)> = runs
+                    .iter()
+                    .filter_map(|(seed, figures)| {
+                        let (_, control) = control.iter().find(|(s, _)| s == seed)?;
+                        Some((*figures.trained.get(metric)?, *control.trained.get(metric)?))
+                    })
+                    .collect();
+                if let Some(paired) = Paired::of(&pairs) {
+                    against_control.insert(metric, paired);
+                }
+            }
+        }
+        let at_time: Vec<f64> = fastest.map_or_else(Vec::new, |seconds| {
+            let runs = runs.iter();
+            runs.filter_map(|(_, f)| f.validation_at(seconds)).collect()
+        });
+        ArmReport {
+            name: arm.name.clone(),
+            figures,
+            against_control,
+            seconds: seconds(&runs),
+            at_equal_time: Spread::of(&at_time),
+            full_nu: runs.iter().map(|(_, f)| f.full_nu).min_by(f64::total_cmp),
+            curves: runs
+                .iter()
+                .map(|(seed, f)| (*seed, f.validation.clone()))
+                .collect(),
+        }
+    });
+    DataReport {
+        name: data.to_owned(),
+        arms: arms.collect(),
+        references: vec![
+            ReferenceReport {
+                name: "start of the control",
+                figures: spreads(&control, |f| &f.start),
+            },
+            ReferenceReport {
+                name: "pixels",
+                figures: spreads(&control, |f| &f.pixels),
+            },
+        ],
+        seconds: fastest,
+    }
+}
+
+fn spreads(
+    runs: &[(u64, &RunFigures)],
+    of: impl Fn(&RunFigures) -> &BTreeMap<&'static str, f64>,
+) -> BTreeMap<&'static str, Spread> {
+    let spread = |(metric, _): (&'static str, _)| {
+        let values: Vec<f64> = runs
+            .iter()
+            .filter_map(|(_, figures)| of(figures).get(metric).copied())
+            .collect();
+        Some((metric, Spread::of(&values)?))
+    };
+    METRICS.into_iter().filter_map(spread).collect()
+}
+
+fn columns(first: &'static str) -> Vec<(&'static str, Align)> {
+    let metrics = METRICS.iter().map(|(name, _)| (*name, Align::Right));
+    std::iter::once((first, Align::Left))
+        .chain(metrics)
+        .collect()
+}
+
+fn percent(spread: Option<&Spread>) -> String {
+    match spread {
+        None => "-".to_owned(),
+        Some(Spread { mean, sd, .. }) => match sd {
+            Some(sd) => format!("{:.1} ({:.1})", 100. * mean, 100. * sd),
+            None => format!("{:.1}", 100. * mean),
+        },
+    }
+}
+
+impl DataReport {
+    fn figures_table(&self) -> Table {
+        let mut table = Table::new(&columns("arm"));
+        let arms = self
+            .arms
+            .iter()
+            .map(|arm| (arm.name.as_str(), &arm.figures));
+        let references = self.references.iter().map(|r| (r.name, &r.figures));
+        for (name, figures) in arms.chain(references) {
+            let cells = METRICS.map(|(metric, _)| percent(figures.get(metric)));
+            table.push(std::iter::once(name.to_owned()).chain(cells));
+        }
+        table
+    }
+
+    fn differences_table(&self, control: &str) -> Table {
+        let mut table = Table::new(&columns("arm"));
+        for arm in self.arms.iter().filter(|arm| arm.name != control) {
+            let cells = METRICS.map(|(metric, _)| match arm.against_control.get(metric) {
+                None => "-".to_owned(),
+                Some(paired) => {
+                    let width = paired
+                        .half_width
+                        .map_or_else(String::new, |w| format!(" ± {:.1}", 100. * w));
+                    let verdict = match paired.verdict {
+                        Verdict::Gain => " gain",
+                        Verdict::Loss => " loss",
+                        Verdict::NotShown | Verdict::TooFewSeeds => "",
+                    };
+                    format!("{:+.1}{width}{verdict}", 100. * paired.difference.mean)
+                }
+            });
+            table.push(std::iter::once(arm.name.clone()).chain(cells));
+        }
+        table
+    }
+
+    fn time_table(&self) -> Table {
+        let mut table = Table::new(&[
+            ("arm", Align::Left),
+            ("minutes", Align::Right),
+            ("validation kNN at equal time", Align::Right),
+            ("steps at full nu", Align::Right),
+        ]);
+        for arm in &self.arms {
+            let minutes = arm
+                .seconds
+                .map_or("-".to_owned(), |s| format!("{:.1}", s.mean / 60.));
+            let share = match arm.full_nu {
+                Some(share) if share > 0. => format!("{:.0} %", 100. * share),
+                _ => "-".to_owned(),
+            };
+            let at_time = percent(arm.at_equal_time.as_ref());
+            table.push([arm.name.clone(), minutes, at_time, share]);
+        }
+        table
+    }
+
+    /// Online kNN over time, a line an arm: the mean over seeds where all of them have a figure.
+    fn plots(&self) -> Vec<Plot> {
+        let series: Vec<Series> = self
+            .arms
+            .iter()
+            .filter_map(|arm| {
+                let shortest = arm.curves.iter().map(|(_, curve)| curve.len()).min()?;
+                let seeds = arm.curves.len() as f64;
+                let points = (0..shortest).map(|i| {
+                    let sum = arm.curves.iter().fold((0., 0.), |sum, (_, curve)| {
+                        (sum.0 + curve[i].0 / 60., sum.1 + 100. * curve[i].1)
+                    });
+                    (sum.0 / seeds, sum.1 / seeds)
+                });
+                Some(Series {
+                    name: arm.name.clone(),
+                    points: points.collect(),
+                })
+            })
+            .filter(|series| !series.points.is_empty())
+            .collect();
+        if series.is_empty() {
+            return Vec::new();
+        }
+        vec![Plot {
+            title: "kNN on validation images, percent".to_owned(),
+            x_label: "minutes of training".to_owned(),
+            series,
+            ..Plot::default()
+        }]
+    }
+}

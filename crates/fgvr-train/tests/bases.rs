@@ -1,0 +1,126 @@
+//! Every base through the program: it trains, goes on with the same bits, and refuses what cannot be.
+
+mod common;
+
+use common::{Place, last_checkpoint};
+
+/// Heads small enough for a test.
+const SMALL: [&str; 5] = [
+    "byol.hidden=16",
+    "moco_v3.hidden=16",
+    "dino.hidden=16",
+    "dino.prototypes=32",
+    "optimizer.steps=6",
+];
+
+fn arguments<'a>(settings: &[&'a str]) -> Vec<&'a str> {
+    let all = SMALL.iter().chain(settings);
+    all.flat_map(|setting| ["--set", *setting]).collect()
+}
+
+#[test]
+fn every_base_trains_alone_and_with_what_it_carries() {
+    let place = Place::new();
+    for (base, kind) in [
+        ("moco-v2", "sgd"),
+        ("simsiam", "sgd"),
+        ("byol", "lars"),
+        ("moco-v3", "adamw"),
+        ("dino", "adamw"),
+    ] {
+        let base_setting = format!("base={base}");
+        let kind_setting = format!("optimizer.kind={kind}");
+        for arm in ["arm=base", "arm=full"] {
+            let out = format!("{base}-{arm}");
+            let set = arguments(&[&base_setting, &kind_setting, arm]);
+            let run = place.pretrain(&[&["--out", &out][..], &set[..]].concat());
+            if (base, arm) == ("dino", "arm=full") {
+                place.refused(&run, &["synthpair does not run on dino", "arm=base"]);
+                continue;
+            }
+            let stderr = String::from_utf8_lossy(&run.stderr);
+            assert!(run.status.success(), "{base} {arm}: {stderr}");
+            let metrics = std::fs::read_to_string(place.join(&out).join("metrics.jsonl"));
+            let last: serde_json::Value =
+                serde_json::from_str(metrics.unwrap().lines().last().unwrap()).unwrap();
+            assert!(last["loss"].is_number(), "{base} {arm}: {last}");
+            let pairs = last["loss_pair"].is_number();
+            assert_eq!(pairs, arm == "arm=full", "{base} {arm}: {last}");
+        }
+    }
+}
+
+#[test]
+fn a_resumed_run_of_any_base_has_the_bits_of_one_that_never_stopped() {
+    for (base, kind) in [("simsiam", "sgd"), ("byol", "lars"), ("dino", "adamw")] {
+        let place = Place::new();
+        let base = format!("base={base}");
+        let kind = format!("optimizer.kind={kind}");
+        let settings = [
+            base.as_str(),
+            kind.as_str(),
+            "arm=base",
+            "optimizer.steps=6",
+        ];
+        let run = |out: &str, more: &[&str]| {
+            let set = arguments(&[&settings[..], more].concat());
+            let run = place.pretrain(&[&["--out", out][..], &set[..]].concat());
+            assert!(
+                run.status.success(),
+                "{}",
+                String::from_utf8_lossy(&run.stderr)
+            );
+        };
+        run("whole", &["checkpoint.every=3"]);
+        run("cut", &["checkpoint.every=3", "checkpoint.keep=5"]);
+        // As if it had been stopped after three steps.
+        let checkpoints = place.join("cut/checkpoints");
+        std::fs::remove_dir_all(checkpoints.join("step-00000006")).unwrap();
+        std::fs::write(checkpoints.join("last"), "step-00000003").unwrap();
+        let resumed = place
+            .fgvr(&["pretrain", "--resume", "cut"])
+            .output()
+            .unwrap();
+        assert!(
+            resumed.status.success(),
+            "{}",
+            String::from_utf8_lossy(&resumed.stderr)
+        );
+        assert!(
+            last_checkpoint(&place.join("whole")) == last_checkpoint(&place.join("cut")),
+            "{base}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_one_line() {
+    let place = Place::new();
+    for (settings, words) in [
+        (&["base=mocov2"][..], &["base", "moco-v2"][..]),
+        (
+            &["base=byol", "byol.momentum=1.5"],
+            &["byol.momentum", "found 1.5"],
+        ),
+        (
+            &["base=moco-v3", "moco_v3.temperature=0"],
+            &["moco_v3.temperature", "found 0"],
+        ),
+        (&["moco.temperature=0"], &["moco.temperature"]),
+        (&["moco.momentum=1"], &["moco.momentum"]),
+        (&["moco.queue=4"], &["moco.queue", "16"]),
+        (
+            &["base=dino", "arm=base", "dino.local_crops=2"],
+            &["dino.local_crops", "small crops"],
+        ),
+        (
+            &["optimizer.weight_decay_end=0.4"],
+            &["weight_decay_end", "adamw"],
+        ),
+        (&["optimizer.kind=adam"], &["optimizer.kind", "adamw"]),
+    ] {
+        let run = place.pretrain(&[&["--out", "never"][..], &arguments(settings)[..]].concat());
+        place.refused(&run, words);
+    }
+    assert!(!place.join("never").exists());
+}

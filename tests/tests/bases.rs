@@ -1,0 +1,167 @@
+//! Every base on a real trunk: a narrow ResNet-10 whose variables all learn, and with SynthPair on top.
+
+#![allow(clippy::unwrap_used)]
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Tensor};
+use fgvr_decoder::{ConvDecoder, DecoderConfig};
+use fgvr_encoder::{ResNet, ResNetConfig, Stem};
+use fgvr_nn::Parameters;
+use fgvr_nn::optim::{MissingGradient, Sgd, SgdConfig};
+use fgvr_ssl::{
+    Addon, Arm, Base, BaseKind, BaseSettings, Network, Parts, RunLength, StepInput, SynthPair,
+    SynthPairConfig, Views, supports,
+};
+use fgvr_testkit::normal;
+
+const N: usize = 8;
+const SIZE: usize = 32;
+
+fn encoder() -> ResNetConfig {
+    ResNetConfig {
+        depth: 10,
+        width: 8,
+        stem: Stem::Small,
+        zero_init_residual: false,
+        ..ResNetConfig::default()
+    }
+}
+
+fn settings() -> BaseSettings {
+    let mut settings = BaseSettings::default();
+    (settings.moco.dim, settings.moco.queue) = (16, 32);
+    (settings.moco.pair_queue, settings.moco.groups) = (32, 2);
+    (settings.simsiam.dim, settings.simsiam.predictor_hidden) = (32, 8);
+    (settings.byol.dim, settings.byol.hidden) = (16, 32);
+    (settings.moco_v3.dim, settings.moco_v3.hidden) = (16, 32);
+    (settings.dino.prototypes, settings.dino.hidden) = (64, 32);
+    (settings.dino.bottleneck, settings.dino.local_crops) = (16, 2);
+    settings
+}
+
+fn build(kind: BaseKind) -> Box<dyn Base> {
+    let mut make = || {
+        let parameters = Parameters::new(11);
+        let vb = parameters.builder(DType::F32, &Device::Cpu);
+        Ok(Network {
+            encoder: ResNet::new(&encoder(), vb)?,
+            parameters,
+        })
+    };
+    let run = RunLength {
+        steps: 6,
+        steps_per_epoch: 2,
+    };
+    let parts = Parts {
+        network: &mut make,
+        seed: 11,
+        run,
+    };
+    kind.build(&settings(), parts).unwrap()
+}
+
+/// Views of the same images, and small crops of them where the base takes any.
+struct Batch {
+    global: [Tensor; 2],
+    local: Vec<Tensor>,
+    images: Vec<u32>,
+}
+
+fn batch(kind: BaseKind, step: u64) -> Batch {
+    let first = normal(3 * step, (N, 3, SIZE, SIZE));
+    let noise = (normal(3 * step + 1, (N, 3, SIZE, SIZE)) * 0.3).unwrap();
+    let half = |from| {
+        let rows = first.narrow(2, from, SIZE / 2).unwrap();
+        rows.narrow(3, from, SIZE / 2)
+            .unwrap()
+            .contiguous()
+            .unwrap()
+    };
+    Batch {
+        local: match kind {
+            BaseKind::Dino => vec![half(0), half(SIZE / 2)],
+            _ => Vec::new(),
+        },
+        global: [first.clone(), (&first + noise).unwrap()],
+        images: (0..N as u32).map(|i| i + N as u32 * step as u32).collect(),
+    }
+}
+
+#[test]
+fn every_base_trains_all_of_a_resnet_with_and_without_synthpair() {
+    for kind in BaseKind::ALL {
+        let mut arms = vec![Arm::Base];
+        arms.extend(
+            supports(kind, Addon::SynthPair)
+                .is_ok()
+                .then_some(Arm::Full),
+        );
+        for arm in arms {
+            let mut base = build(kind);
+            let mut cfg = SynthPairConfig {
+                warm_up: 0.,
+                ramp: 0.,
+                bank_minimum: N,
+                bank_size: 64,
+                ..SynthPairConfig::default()
+            };
+            arm.apply(&mut cfg);
+            let width = encoder().out_channels();
+            let mut method = SynthPair::new(&cfg, width).unwrap();
+            let decoder = ConvDecoder::new(
+                &DecoderConfig::for_size(width, SIZE, encoder().stride(), 16),
+                Parameters::new(1).builder(DType::F32, &Device::Cpu),
+            );
+            let decoder = decoder.unwrap();
+            let sgd = SgdConfig {
+                missing: MissingGradient::Skip,
+                ..SgdConfig::default()
+            };
+            let mut sgd = Sgd::new(base.trainable(), &sgd).unwrap();
+            for step in 0..4 {
+                let Batch {
+                    global: [first, second],
+                    local,
+                    images,
+                } = batch(kind, step);
+                let input = StepInput {
+                    views: Views {
+                        global: [&first, &second],
+                        local: &local,
+                    },
+                    images: &images,
+                    step,
+                    total_steps: 6,
+                    seed: 1,
+                    augment: &|images, _| Ok(images.clone()),
+                    pictures: false,
+                };
+                let output = method.step(base.as_mut(), &decoder, input).unwrap();
+                assert!(output.losses.total.is_finite(), "{kind} {arm}");
+                assert_eq!(output.losses.pair.is_some(), arm == Arm::Full && step > 0);
+                check(kind, base.as_ref(), &output.gradients, step);
+                sgd.step(&output.gradients, 0.05).unwrap();
+                base.after_step().unwrap();
+            }
+        }
+    }
+}
+
+/// Every variable has a gradient but those withheld; MoCo v2 has nothing to compare with at first.
+fn check(kind: BaseKind, base: &dyn Base, gradients: &GradStore, step: u64) {
+    let withheld = base.withheld();
+    assert_eq!(!withheld.is_empty(), kind == BaseKind::Dino && step < 2);
+    for (name, var) in base.trainable() {
+        let Some(gradient) = gradients.get(&var) else {
+            assert!(withheld.contains(&name), "{kind}: {name} has no gradient");
+            continue;
+        };
+        let sum = gradient.sqr().unwrap().sum_all().unwrap();
+        let sum = sum.to_scalar::<f32>().unwrap();
+        let starts = kind == BaseKind::MoCoV2 && step == 0;
+        assert!(
+            sum.is_finite() && (sum > 0. || starts),
+            "{kind}: {name}: {sum}"
+        );
+    }
+}
