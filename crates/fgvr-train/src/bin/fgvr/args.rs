@@ -113,7 +113,7 @@ pub(crate) struct Settings {
     /// A folder of images, or builtin:lookalikes.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<String>,
-    /// Pretrained weights to start from: a file, a folder, or hf:owner/name[@revision][:file]. They bring
+    /// Pretrained weights to start from: a file, a folder, or `hf:owner/name[@revision][:file]`. They bring
     /// architecture, image size and normalisation along; --set overrides each.
     #[arg(long, value_name = "SRC")]
     pub(crate) weights: Option<String>,
@@ -278,7 +278,7 @@ pub(crate) enum WeightsCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct Inspect {
-    /// A file, a folder, or hf:owner/name[@revision][:file].
+    /// A file, a folder, or `hf:owner/name[@revision][:file]`.
     #[arg(value_name = "SRC")]
     pub(crate) source: String,
     /// Print everything as JSON on standard output.
