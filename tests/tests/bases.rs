@@ -9,7 +9,7 @@ use fgvr_encoder::{ResNet, ResNetConfig, Stem};
 use fgvr_nn::Parameters;
 use fgvr_nn::optim::{MissingGradient, Sgd, SgdConfig};
 use fgvr_ssl::{
-    Addon, Arm, Base, BaseKind, BaseSettings, Network, Parts, RunLength, StepInput, SynthPair,
+    AddonKind, Arm, Base, BaseKind, BaseSettings, Network, Parts, RunLength, StepInput, SynthPair,
     SynthPairConfig, Views, supports,
 };
 use fgvr_testkit::normal;
@@ -92,7 +92,7 @@ fn every_base_trains_all_of_a_resnet_with_and_without_synthpair() {
     for kind in BaseKind::ALL {
         let mut arms = vec![Arm::Base];
         arms.extend(
-            supports(kind, Addon::SynthPair)
+            supports(kind, AddonKind::SynthPair)
                 .is_ok()
                 .then_some(Arm::Full),
         );

@@ -6,6 +6,8 @@
 //! through fgvr-nn's `Encoder` and `Decoder`, so that this crate knows no architecture. Heads and losses
 //! run on candle's autograd, trunks on fgvr-nn's tapes.
 
+mod addon;
+mod addons;
 mod arm;
 mod base;
 mod byol;
@@ -20,6 +22,7 @@ mod mlp;
 mod moco_v2;
 mod moco_v3;
 mod momentum;
+mod pretext;
 mod queue;
 mod recipe;
 mod registry;
@@ -32,10 +35,12 @@ mod step;
 mod synth_pair;
 mod views;
 
+pub use addon::{Addon, AtFeatures, Further};
+pub use addons::{AddonConfig, AddonKind, AddonParts, AddonSettings};
 pub use arm::Arm;
 pub use base::{Base, Branch, Network, Pass};
 pub use byol::{Byol, ByolConfig, ByolObjective};
-pub use combination::{Addon, Unsupported, supports};
+pub use combination::{Unsupported, supports};
 pub use config::{SynthPairConfig, Variance};
 pub use diagnostics::{Diagnostics, FeatureStatistics, PairDiagnostics};
 pub use dino::{Dino, DinoConfig};
@@ -45,6 +50,7 @@ pub use mlp::{Activation, Mlp, MlpConfig};
 pub use moco_v2::{MoCoConfig, MoCoV2};
 pub use moco_v3::{MoCoV3, MoCoV3Config, MoCoV3Objective};
 pub use momentum::{MomentumSchedule, RunningStatistics, momentum_update};
+pub use pretext::{Pretext, PretextConfig, PretextTask};
 pub use queue::KeyQueue;
 pub use recipe::{LearningRate, LocalCrops, Optimizer, Recipe, Trunk, ViewRecipe};
 pub use registry::{BaseConfig, BaseKind, BaseSettings, Parts};
@@ -52,8 +58,8 @@ pub use schedule::{RunLength, pair_weight};
 pub use shuffle::Shuffle;
 pub use siamese::{Average, Objective, Siamese};
 pub use simsiam::{SimSiam, SimSiamConfig, SimSiamObjective};
-pub use step::{Losses, PairAugment, Pictures, StepInput, StepOutput};
-pub use synth_pair::SynthPair;
+pub use step::{Losses, PairAugment, Pictures, Report, StepInput, StepOutput, Term, step};
+pub use synth_pair::{SynthPair, SynthPairStep};
 pub use views::Views;
 
 /// The README's example, run as a test.

@@ -33,6 +33,11 @@ impl Shuffle {
         Ok(Self { order })
     }
 
+    /// Which row each place gets.
+    pub(crate) fn order(&self) -> &[u32] {
+        &self.order
+    }
+
     /// Row i of the result is row `order[i]` of `x`.
     ///
     /// # Errors

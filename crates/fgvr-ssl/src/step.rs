@@ -1,9 +1,11 @@
-//! What a SynthPair step is given, and what it gives back.
+//! One training step of a base and whatever stands on it, up to the gradients.
 
 use candle_core::backprop::GradStore;
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 
-use crate::{Diagnostics, Views};
+use crate::diagnostics::{Diagnostics, FeatureStatistics};
+use crate::info_nce::scalar;
+use crate::{Addon, AtFeatures, Base, Further, Pass, Views, supports};
 
 /// The pair's own augmentation: images (N, 3, H, W), and 0 for x̂ or 1 for x̃ of the first view, 2 or 3
 /// of the second.
@@ -28,8 +30,27 @@ pub struct StepInput<'a> {
     pub pictures: bool,
 }
 
-/// The losses of a step.
+/// A loss term of an add-on.
 #[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Term {
+    /// Its name in records.
+    pub name: &'static str,
+    /// What it is multiplied by in the total.
+    pub weight: f64,
+    /// Its value.
+    pub loss: f64,
+}
+
+impl Term {
+    /// A term by its parts.
+    #[must_use]
+    pub fn new(name: &'static str, weight: f64, loss: f64) -> Self {
+        Self { name, weight, loss }
+    }
+}
+
+/// The losses of a step.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Losses {
     /// L_C.
     pub contrastive: f64,
@@ -37,25 +58,10 @@ pub struct Losses {
     pub reconstruction: Option<f64>,
     /// L_Cp, where there was a pair.
     pub pair: Option<f64>,
-    /// L_C + α L_R + ν(t) L_Cp.
+    /// The terms of other add-ons.
+    pub terms: Vec<Term>,
+    /// L_C + α L_R + ν(t) L_Cp, and the other terms by their weights.
     pub total: f64,
-}
-
-impl Losses {
-    /// With α and L_R, ν(t) and L_Cp.
-    pub(crate) fn new(
-        contrastive: f64,
-        (alpha, reconstruction): (f64, Option<f64>),
-        (nu, pair): (f64, Option<f64>),
-    ) -> Self {
-        let weighted = |weight: f64, loss: Option<f64>| loss.map_or(0., |loss| weight * loss);
-        Self {
-            contrastive,
-            reconstruction,
-            pair,
-            total: contrastive + weighted(alpha, reconstruction) + weighted(nu, pair),
-        }
-    }
 }
 
 /// What pictures of a step are made from: tensors of the batch, without a way back. Of a base with two
@@ -76,11 +82,77 @@ pub struct Pictures {
     pub gradient: Tensor,
     /// The mask (N, C).
     pub mask: Option<Tensor>,
+    /// Where add-ons look (N, h, w), each under its name; values of at least 0.
+    pub maps: Vec<(&'static str, Tensor)>,
+}
+
+/// What a step says of itself, while it is put together.
+pub struct Report {
+    /// The losses.
+    pub losses: Losses,
+    /// Numbers to log.
+    pub diagnostics: Diagnostics,
+    /// Figures of add-ons to log, by name.
+    pub figures: Vec<(&'static str, f64)>,
+    /// Only when asked for.
+    pub pictures: Option<Pictures>,
+    /// Of the decoder's variables, for L_R; `None` in arms without a decoder.
+    pub decoder_gradients: Option<GradStore>,
+}
+
+impl Report {
+    /// Adds a term to the total.
+    pub fn add(&mut self, term: Term) {
+        self.losses.total += term.weight * term.loss;
+        self.losses.terms.push(term);
+    }
+
+    fn of(pass: &Pass, contrastive: f64, seen: &Tensor, input: &StepInput<'_>) -> Result<Self> {
+        let Some(branch) = pass.branches.first() else {
+            bail!("step: the base's pass has no query branch");
+        };
+        let pooled = branch.features.pooled.detach();
+        let n = pooled.dim(0)?;
+        let pictures = match input.pictures {
+            true => Some(Pictures {
+                x: seen.narrow(0, 0, n)?,
+                reconstruction: None,
+                perturbed: None,
+                pair: None,
+                map: branch.features.map.detach(),
+                gradient: pooled.zeros_like()?,
+                mask: None,
+                maps: Vec::new(),
+            }),
+            false => None,
+        };
+        Ok(Self {
+            losses: Losses {
+                contrastive,
+                reconstruction: None,
+                pair: None,
+                terms: Vec::new(),
+                total: contrastive,
+            },
+            diagnostics: Diagnostics {
+                top1: pass.top1,
+                positive: pass.positive,
+                negative: pass.negative,
+                features: FeatureStatistics::of(&pooled)?,
+                dead_fraction: None,
+                pair_weight: 0.,
+                pair: None,
+            },
+            figures: Vec::new(),
+            pictures,
+            decoder_gradients: None,
+        })
+    }
 }
 
 /// What a step computed; the caller's optimisers do the rest.
 pub struct StepOutput {
-    /// Of the base's trainable variables: encoder and head, for all three terms.
+    /// Of the variables of the base (encoder and head) and of the add-ons, for all terms.
     pub gradients: GradStore,
     /// Of the decoder's variables, for L_R; `None` in arms without a decoder.
     pub decoder_gradients: Option<GradStore>,
@@ -90,6 +162,85 @@ pub struct StepOutput {
     pub query: Tensor,
     /// Numbers to log.
     pub diagnostics: Diagnostics,
+    /// Figures of add-ons to log, by name.
+    pub figures: Vec<(&'static str, f64)>,
     /// Only when asked for.
     pub pictures: Option<Pictures>,
+}
+
+/// One step of `base` with `addons`, in their order, up to the gradients. The caller then steps the
+/// optimisers, and calls `after_step` of base and add-ons.
+///
+/// 1. The views through the trunk, L_C back through the head as far as the trunk's outputs.
+/// 2. Each add-on adds losses of the features there ([`Addon::at_features`]).
+/// 3. The sum of all gradients at the features goes through the trunk once.
+/// 4. Each add-on runs passes of its own ([`Addon::further_passes`]).
+///
+/// # Errors
+/// Shapes that do not fit, and an active add-on that does not stand on this base.
+pub fn step(
+    base: &mut dyn Base,
+    addons: &mut [&mut dyn Addon],
+    input: StepInput<'_>,
+) -> Result<StepOutput> {
+    let mut trainable = base.trainable();
+    for addon in addons.iter() {
+        if let (true, Err(unsupported)) = (addon.is_active(), supports(base.kind(), addon.kind())) {
+            bail!("{unsupported}");
+        }
+        trainable.extend(addon.trainable());
+    }
+    let mut gradients = GradStore::default();
+
+    let real = base.real(input.views, input.images)?;
+    let contrastive = scalar(&real.loss)?;
+    let (seen, pooled) = (real.seen(input.views)?, real.pooled()?);
+    let mut leaves = real.loss.backward()?;
+    let gradient = real.pooled_gradient(&leaves)?;
+    // A loss can be finite on features that are not.
+    let finite = contrastive.is_finite() && all_finite(&gradient)? && all_finite(&real.key_pooled)?;
+    let mut report = Report::of(&real, contrastive, &seen, &input)?;
+    if let Some(pictures) = &mut report.pictures {
+        pictures.gradient = gradient.narrow(0, 0, pictures.x.dim(0)?)?;
+    }
+    for addon in addons.iter_mut() {
+        addon.at_features(&mut AtFeatures {
+            base: &*base,
+            input: &input,
+            pass: &real,
+            seen: &seen,
+            pooled: &pooled,
+            gradient: &gradient,
+            finite,
+            leaves: &mut leaves,
+            report: &mut report,
+        })?;
+    }
+    let query = real.query.clone();
+    real.backward(leaves, &trainable, &mut gradients)?;
+    for addon in addons.iter_mut() {
+        addon.further_passes(&mut Further {
+            base: &mut *base,
+            input: &input,
+            seen: &seen,
+            trainable: &trainable,
+            gradients: &mut gradients,
+            report: &mut report,
+        })?;
+    }
+    Ok(StepOutput {
+        gradients,
+        decoder_gradients: report.decoder_gradients,
+        losses: report.losses,
+        query,
+        diagnostics: report.diagnostics,
+        figures: report.figures,
+        pictures: report.pictures,
+    })
+}
+
+/// Whether every value is finite; squares in f64 cannot overflow where f32 values do not.
+fn all_finite(tensor: &Tensor) -> Result<bool> {
+    let squares = tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?;
+    Ok(squares.to_scalar::<f64>()?.is_finite())
 }

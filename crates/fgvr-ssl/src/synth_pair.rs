@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 use fgvr_gradcam::importance;
 use fgvr_nn::{Decoder, NormMode};
 use fgvr_perturb::{
@@ -12,12 +12,14 @@ use fgvr_perturb::{
 };
 use rand::Rng;
 
-use crate::diagnostics::{Diagnostics, FeatureStatistics, PairDiagnostics};
+use crate::diagnostics::PairDiagnostics;
 use crate::info_nce::scalar;
 use crate::shuffle::keyed_rng;
 use crate::state::{prefixed, under};
-use crate::step::{Losses, Pictures, StepInput, StepOutput};
-use crate::{Addon, Base, Pass, SynthPairConfig, Variance, pair_weight, supports};
+use crate::step::{StepInput, StepOutput};
+use crate::{
+    Addon, AddonKind, AtFeatures, Base, Further, Pass, SynthPairConfig, Variance, pair_weight,
+};
 
 /// Sets the draw of the pair's roles apart from other draws of the same (seed, step).
 const ROLES: u64 = 0x726f_6c65;
@@ -52,101 +54,32 @@ impl SynthPair {
         })
     }
 
-    /// One step, up to the gradients. The caller then steps the optimisers of the base and the decoder,
-    /// and calls [`Base::after_step`].
-    ///
-    /// The pair waits until ν(t) > 0 and the bank holds its minimum. Where α = 0 and ν = 0 the decoder
-    /// does not run, and the gradients are those of the base alone, bit for bit. A step whose L_C is not
-    /// finite, or whose gradient at the features or key features are not, gets no pair and leaves the bank as
-    /// it was; the losses and the gradient norm say so.
+    /// One step of `base` with these pairs and nothing else: [`crate::step`] with [`SynthPair::with`].
     ///
     /// # Errors
-    /// Shapes that do not fit, a decoder whose tape returns no gradient of its input, and a base that does
-    /// not support SynthPair, unless α = 0 and ν = 0.
+    /// As [`crate::step`], and a decoder whose tape returns no gradient of its input.
     pub fn step(
         &mut self,
         base: &mut dyn Base,
         decoder: &dyn Decoder,
         input: StepInput<'_>,
     ) -> Result<StepOutput> {
-        let cfg = &self.cfg;
-        if let (true, Err(unsupported)) =
-            (cfg.uses_decoder(), supports(base.kind(), Addon::SynthPair))
-        {
-            bail!("{unsupported}");
+        crate::step(base, &mut [&mut self.with(decoder)], input)
+    }
+
+    /// These pairs and the decoder that makes them, as an add-on for one step.
+    ///
+    /// The pair waits until ν(t) > 0 and the bank holds its minimum. Where α = 0 and ν = 0 the decoder
+    /// does not run, and the gradients are those of the base alone, bit for bit. A step whose L_C is not
+    /// finite, or whose gradient at the features or key features are not, gets no pair and leaves the bank as
+    /// it was; the losses and the gradient norm say so.
+    pub fn with<'a>(&'a mut self, decoder: &'a dyn Decoder) -> SynthPairStep<'a> {
+        SynthPairStep {
+            method: self,
+            decoder,
+            decoded: None,
+            masked: Vec::new(),
         }
-        let nu = pair_weight(cfg, input.step, input.total_steps);
-        let trainable = base.trainable();
-        let mut gradients = GradStore::default();
-
-        // 1. x1 through f, x2 through f_m: L_C.
-        let real = base.real(input.views, input.images)?;
-        let contrastive = scalar(&real.loss)?;
-        let (x, h) = (real.seen(input.views)?, real.pooled()?);
-
-        // 2. L_C back through the head, no further: ∂L_C/∂h.
-        let mut leaves = real.loss.backward()?;
-        let dh = real.pooled_gradient(&leaves)?;
-
-        // 3. Importance from that very gradient, variance from the bank: the mask M, and h̃.
-        // A loss can be finite on features that are not; then there is nothing to rank or to remember.
-        let finite = contrastive.is_finite() && all_finite(&dh)? && all_finite(&real.key_pooled)?;
-        let has_pair = nu > 0. && finite && self.bank.len() >= cfg.bank_minimum;
-        let branches = if has_pair { rows(&h, &input)? } else { 0 };
-        let masked = (0..branches).map(|branch| self.mask(&h, &dh, branch, &input));
-        let masked = masked.collect::<Result<Vec<_>>>()?;
-
-        // 4. d(h): L_R. Its gradient at h joins L_C's, then the trunk's tape runs once.
-        let decodes = cfg.uses_decoder();
-        let decoded = decodes.then(|| reconstruct(decoder, &h, &x)).transpose()?;
-        let reaches = cfg.alpha > 0. && cfg.reconstruction_reaches_encoder;
-        if let Some(decoded) = decoded.as_ref().filter(|_| reaches) {
-            real.add_pooled_gradient(&mut leaves, &(&decoded.at_features * cfg.alpha)?)?;
-        }
-        let (seen, query) = (Seen::of(&real, &x, dh)?, real.query.clone());
-        real.backward(leaves, &trainable, &mut gradients)?;
-
-        // 5. x̂ = d(h) as it is, x̃ = d(h̃), both without a way back to the decoder; of each branch.
-        // 6. x̂ through f, x̃ through f_m (or the other way round): L_Cp, on a tape of its own.
-        let (mut pairs, mut passes) = (Vec::new(), Vec::new());
-        if let Some(decoded) = &decoded {
-            for (branch, masked) in masked.into_iter().enumerate() {
-                let pair = self.pair(decoder, &decoded.images, masked, branch, &input)?;
-                let generated = base.generated([&pair.query, &pair.key], input.images)?;
-                let shown = x.narrow(0, branch * input.images.len(), input.images.len())?;
-                passes.push((
-                    scalar(&generated.loss)?,
-                    pair.diagnostics(&shown, &generated)?,
-                ));
-                let leaves = (&generated.loss * (nu / branches as f64))?.backward()?;
-                generated.backward(leaves, &trainable, &mut gradients)?;
-                pairs.push(pair);
-            }
-        }
-        let pair_pass = mean_of(passes);
-
-        // 7. The bank; optimisers, moving average and queues are the caller's.
-        if finite {
-            self.remember(&seen)?;
-        }
-
-        let (pair_loss, pair_diagnostics) = pair_pass.unzip();
-        let reconstruction = decoded.as_ref().map(|decoded| decoded.loss);
-        Ok(StepOutput {
-            gradients,
-            losses: Losses::new(
-                contrastive,
-                (self.cfg.alpha, reconstruction),
-                (nu, pair_loss),
-            ),
-            query,
-            diagnostics: self.diagnostics(&seen, nu, pair_diagnostics)?,
-            pictures: match input.pictures {
-                true => Some(seen.pictures(decoded.as_ref(), pairs.into_iter().next())?),
-                false => None,
-            },
-            decoder_gradients: decoded.map(|decoded| decoded.gradients),
-        })
     }
 
     /// The configuration.
@@ -251,31 +184,110 @@ impl SynthPair {
     }
 
     /// The key encoder's features of real images into the bank, un-normalised.
-    fn remember(&mut self, seen: &Seen) -> Result<()> {
+    fn remember(&mut self, key_pooled: &Tensor, pooled: &Tensor) -> Result<()> {
         match self.cfg.variance {
-            Variance::Bank => self.bank.push(&seen.key_pooled),
-            Variance::Between => self.bank.push_pair(&seen.key_pooled, &seen.pooled),
+            Variance::Bank => self.bank.push(key_pooled),
+            Variance::Between => self.bank.push_pair(key_pooled, pooled),
         }
     }
+}
 
-    fn diagnostics(
-        &self,
-        seen: &Seen,
-        nu: f64,
-        pair: Option<PairDiagnostics>,
-    ) -> Result<Diagnostics> {
-        Ok(Diagnostics {
-            top1: seen.top1,
-            positive: seen.positive,
-            negative: seen.negative,
-            features: FeatureStatistics::of(&seen.pooled)?,
-            dead_fraction: match self.bank.is_empty() {
-                true => None,
-                false => Some(self.bank.dead()?),
-            },
-            pair_weight: nu,
-            pair,
-        })
+/// A [`SynthPair`] and its decoder during one step.
+pub struct SynthPairStep<'a> {
+    method: &'a mut SynthPair,
+    decoder: &'a dyn Decoder,
+    decoded: Option<Decoded>,
+    masked: Vec<Masked>,
+}
+
+impl Addon for SynthPairStep<'_> {
+    fn kind(&self) -> AddonKind {
+        AddonKind::SynthPair
+    }
+
+    fn is_active(&self) -> bool {
+        self.method.cfg.uses_decoder()
+    }
+
+    fn at_features(&mut self, step: &mut AtFeatures<'_>) -> Result<()> {
+        let (method, input) = (&mut *self.method, step.input);
+        let cfg = &method.cfg;
+        let nu = pair_weight(cfg, input.step, input.total_steps);
+        step.report.diagnostics.pair_weight = nu;
+
+        // Importance from the gradient of L_C, variance from the bank: the mask M, and h̃.
+        let has_pair = nu > 0. && step.finite && method.bank.len() >= cfg.bank_minimum;
+        let branches = if has_pair {
+            rows(step.pooled, input)?
+        } else {
+            0
+        };
+        let masked =
+            (0..branches).map(|branch| method.mask(step.pooled, step.gradient, branch, input));
+        self.masked = masked.collect::<Result<Vec<_>>>()?;
+
+        // d(h): L_R. Its gradient at h joins that of L_C.
+        if cfg.uses_decoder() {
+            let decoded = reconstruct(self.decoder, step.pooled, step.seen)?;
+            if cfg.alpha > 0. && cfg.reconstruction_reaches_encoder {
+                let gradient = (&decoded.at_features * cfg.alpha)?;
+                step.pass.add_pooled_gradient(step.leaves, &gradient)?;
+            }
+            let losses = &mut step.report.losses;
+            losses.reconstruction = Some(decoded.loss);
+            losses.total += cfg.alpha * decoded.loss;
+            self.decoded = Some(decoded);
+        }
+
+        // This step's masks have been drawn: the bank may move on.
+        if step.finite {
+            let pooled = step.pooled.narrow(0, 0, input.images.len())?;
+            method.remember(&step.pass.key_pooled, &pooled)?;
+        }
+        if !method.bank.is_empty() {
+            step.report.diagnostics.dead_fraction = Some(method.bank.dead()?);
+        }
+        Ok(())
+    }
+
+    fn further_passes(&mut self, step: &mut Further<'_>) -> Result<()> {
+        let Some(decoded) = self.decoded.take() else {
+            return Ok(());
+        };
+        let (method, input) = (&*self.method, step.input);
+        let nu = step.report.diagnostics.pair_weight;
+        let masked = std::mem::take(&mut self.masked);
+        let share = nu / masked.len().max(1) as f64;
+        let n = input.images.len();
+
+        // x̂ = d(h) as it is, x̃ = d(h̃), both without a way back to the decoder; of each branch.
+        // x̂ through f, x̃ through f_m (or the other way round): L_Cp, on a tape of its own.
+        let (mut pairs, mut passes) = (Vec::new(), Vec::new());
+        for (branch, masked) in masked.into_iter().enumerate() {
+            let pair = method.pair(self.decoder, &decoded.images, masked, branch, input)?;
+            let generated = (step.base).generated([&pair.query, &pair.key], input.images)?;
+            let shown = step.seen.narrow(0, branch * n, n)?;
+            let diagnostics = pair.diagnostics(&shown, &generated)?;
+            passes.push((scalar(&generated.loss)?, diagnostics));
+            step.add_pass(share, generated)?;
+            pairs.push(pair);
+        }
+        if let Some((loss, diagnostics)) = mean_of(passes) {
+            let losses = &mut step.report.losses;
+            losses.pair = Some(loss);
+            losses.total += nu * loss;
+            step.report.diagnostics.pair = Some(diagnostics);
+        }
+        if let Some(pictures) = &mut step.report.pictures {
+            pictures.reconstruction = Some(decoded.images.narrow(0, 0, n)?);
+            if let Some(pair) = pairs.into_iter().next() {
+                pictures.perturbed = Some(pair.perturbed);
+                pictures.pair = Some([pair.query, pair.key]);
+                pictures.mask = Some(pair.masked.mask);
+            }
+        }
+        step.report.decoder_gradients = Some(decoded.gradients);
+        Ok(())
     }
 }
 
@@ -333,12 +345,6 @@ fn mean_of(passes: Vec<(f64, PairDiagnostics)>) -> Option<(f64, PairDiagnostics)
     sum
 }
 
-/// Whether every value is finite; squares in f64 cannot overflow where f32 values do not.
-fn all_finite(tensor: &Tensor) -> Result<bool> {
-    let squares = tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?;
-    Ok(squares.to_scalar::<f64>()?.is_finite())
-}
-
 /// L_R = mean over pixels and views of (d(h) - x)^2, back to the decoder's variables and to h.
 fn reconstruct(decoder: &dyn Decoder, h: &Tensor, x: &Tensor) -> Result<Decoded> {
     let (images, tape) = decoder.forward_train(h, NormMode::Train)?;
@@ -361,55 +367,4 @@ fn reconstruct(decoder: &dyn Decoder, h: &Tensor, x: &Tensor) -> Result<Decoded>
         at_features,
         gradients,
     })
-}
-
-/// What remains of the real pass once its tapes have run; of the first branch where there are two.
-struct Seen {
-    x: Tensor,
-    map: Tensor,
-    pooled: Tensor,
-    gradient: Tensor,
-    key_pooled: Tensor,
-    top1: f64,
-    positive: f64,
-    negative: Option<f64>,
-}
-
-impl Seen {
-    fn of(pass: &Pass, x: &Tensor, gradient: Tensor) -> Result<Self> {
-        let Some(branch) = pass.branches.first() else {
-            bail!("synth pair: the base's pass has no query branch");
-        };
-        let pooled = branch.features.pooled.detach();
-        Ok(Self {
-            x: x.narrow(0, 0, pooled.dim(0)?)?,
-            map: branch.features.map.detach(),
-            gradient: gradient.narrow(0, 0, pooled.dim(0)?)?,
-            pooled,
-            key_pooled: pass.key_pooled.clone(),
-            top1: pass.top1,
-            positive: pass.positive,
-            negative: pass.negative,
-        })
-    }
-
-    fn pictures(self, decoded: Option<&Decoded>, pair: Option<Pair>) -> Result<Pictures> {
-        let n = self.pooled.dim(0)?;
-        let reconstruction = decoded.map(|decoded| decoded.images.narrow(0, 0, n));
-        let mut pictures = Pictures {
-            x: self.x,
-            reconstruction: reconstruction.transpose()?,
-            perturbed: None,
-            pair: None,
-            map: self.map,
-            gradient: self.gradient,
-            mask: None,
-        };
-        if let Some(pair) = pair {
-            pictures.perturbed = Some(pair.perturbed);
-            pictures.pair = Some([pair.query, pair.key]);
-            pictures.mask = Some(pair.masked.mask);
-        }
-        Ok(pictures)
-    }
 }

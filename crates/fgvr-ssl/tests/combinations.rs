@@ -6,7 +6,8 @@ mod toy;
 use candle_core::{Result, Tensor};
 use fgvr_nn::Decoder;
 use fgvr_ssl::{
-    Addon, Arm, Base, BaseKind, StepInput, StepOutput, SynthPair, SynthPairConfig, Views, supports,
+    Addon, AddonKind, AddonParts, AddonSettings, Arm, Base, BaseKind, RunLength, StepInput,
+    StepOutput, SynthPair, SynthPairConfig, Views, supports,
 };
 use fgvr_testkit::assert_close;
 use toy::{ToyDecoder, WIDTH, base, batch, crops, descend, settings, values};
@@ -100,27 +101,122 @@ fn synth_pair_runs_on(kind: BaseKind) {
     }
 }
 
+/// The add-ons of these kinds, with choices that fit the toy.
+fn built(kinds: &[AddonKind]) -> Vec<Box<dyn Addon + Send>> {
+    let parts = AddonParts {
+        width: WIDTH,
+        seed: 4,
+        run: RunLength {
+            steps: STEPS,
+            steps_per_epoch: 2,
+        },
+    };
+    let settings = AddonSettings::default();
+    kinds
+        .iter()
+        .map(|kind| kind.build(&settings, parts).unwrap())
+        .collect()
+}
+
+fn step_with(
+    base: &mut dyn Base,
+    addons: &mut [Box<dyn Addon + Send>],
+    number: u64,
+) -> Result<StepOutput> {
+    let ([first, second], images) = batch(number, N);
+    let local = crops(base.kind(), &settings(), number, N);
+    let input = StepInput {
+        views: Views {
+            global: [&first, &second],
+            local: &local,
+        },
+        images: &images,
+        step: number,
+        total_steps: STEPS,
+        seed: 3,
+        augment: &|images, _| Ok(images.clone()),
+        pictures: true,
+    };
+    let addons = addons.iter_mut();
+    let mut addons: Vec<&mut dyn Addon> =
+        addons.map(|a| -> &mut dyn Addon { a.as_mut() }).collect();
+    fgvr_ssl::step(base, &mut addons, input)
+}
+
+/// Some steps of these add-ons on this base: every variable gets a finite gradient that is not zero at
+/// some step, is trained, and the total is the sum of its terms.
+fn run_on(kind: BaseKind, addons: &[AddonKind]) {
+    let mut base = base(kind, &settings(), 1);
+    let mut addons = built(addons);
+    let mut trainable = base.trainable();
+    trainable.extend(addons.iter().flat_map(|addon| addon.trainable()));
+    let start = values(&trainable);
+    let mut trained = std::collections::BTreeSet::new();
+    for number in 0..4 {
+        let output = step_with(base.as_mut(), &mut addons, number).unwrap();
+        let losses = &output.losses;
+        let terms = losses.terms.iter().map(|term| term.weight * term.loss);
+        let sum = losses.contrastive + terms.sum::<f64>();
+        assert!((losses.total - sum).abs() < 1e-9, "{kind}: {losses:?}");
+        assert!(losses.total.is_finite(), "{kind}: {losses:?}");
+        assert!(losses.terms.len() >= addons.len(), "{kind}: {losses:?}");
+        let mut stepped = trainable.clone();
+        let withheld = base.withheld();
+        stepped.retain(|name, _| !withheld.contains(name));
+        descend(&stepped, &output.gradients, 0.05);
+        trained.extend(stepped.into_keys());
+        base.after_step().unwrap();
+        for addon in &mut addons {
+            addon.after_step().unwrap();
+        }
+    }
+    // DINO's prototypes wait for the first epoch to end.
+    assert!(trained.len() + 1 >= trainable.len(), "{kind}");
+    for (name, values) in values(&trainable) {
+        if !trained.contains(&name) {
+            continue;
+        }
+        assert!(values.iter().all(|v| v.is_finite()), "{kind}: {name}");
+        assert_ne!(values, start[&name], "{kind}: {name} was not trained");
+    }
+}
+
 #[test]
 fn every_supported_combination_runs_and_every_other_is_refused_with_its_reason() {
-    let mut refused = 0;
+    let mut refused = Vec::new();
     for kind in BaseKind::ALL {
-        for addon in Addon::ALL {
+        for addon in AddonKind::ALL {
             match (supports(kind, addon), addon) {
-                (Ok(()), Addon::SynthPair) => synth_pair_runs_on(kind),
-                (Err(unsupported), Addon::SynthPair) => {
-                    refused += 1;
+                (Ok(()), AddonKind::SynthPair) => synth_pair_runs_on(kind),
+                (Ok(()), other) => run_on(kind, &[other]),
+                (Err(unsupported), _) => {
+                    refused.push((kind, addon));
                     assert_eq!((unsupported.base, unsupported.addon), (kind, addon));
                     let mut base = base(kind, &settings(), 1);
                     let decoder = ToyDecoder::new(5).unwrap();
                     let mut method = SynthPair::new(&config(Arm::Full), WIDTH).unwrap();
-                    let error = step((base.as_mut(), &decoder, &mut method), 0);
+                    let error = match addon {
+                        AddonKind::SynthPair => step((base.as_mut(), &decoder, &mut method), 0),
+                        other => step_with(base.as_mut(), &mut built(&[other]), 0),
+                    };
                     let error = error.err().unwrap().to_string();
                     assert!(error.contains(unsupported.reason), "{error}");
                 }
             }
         }
     }
-    assert_eq!(refused, 1);
+    assert_eq!(refused, [(BaseKind::Dino, AddonKind::SynthPair)]);
+}
+
+#[test]
+fn all_add_ons_of_a_base_run_together() {
+    for kind in BaseKind::ALL {
+        let addons = AddonKind::ALL.into_iter();
+        let addons: Vec<_> = addons
+            .filter(|addon| *addon != AddonKind::SynthPair && supports(kind, *addon).is_ok())
+            .collect();
+        run_on(kind, &addons);
+    }
 }
 
 #[test]

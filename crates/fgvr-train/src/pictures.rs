@@ -38,6 +38,17 @@ pub(crate) fn sheets(
         let raises = overlays(&views[0], pictures, Sign::RaisesLoss)?;
         sheets.push(("gradcam", sheet(&columns, &[&views[0], &lowers, &raises])?));
     }
+    if !pictures.maps.is_empty() {
+        let (mut names, mut columns) = (vec!["view 1"], vec![views[0].clone()]);
+        for (name, map) in &pictures.maps {
+            let drawn = views[0].iter().enumerate();
+            let drawn = drawn.map(|(i, image)| Ok(overlay(image, &map.get(i)?, ColourMap::Turbo)?));
+            names.push(name);
+            columns.push(drawn.collect::<Result<_>>()?);
+        }
+        let columns: Vec<_> = columns.iter().collect();
+        sheets.push(("maps", sheet(&names, &columns)?));
+    }
     if let Some(reconstructions) = &pictures.reconstruction {
         let reconstructions = shown(reconstructions)?;
         sheets.push((
@@ -119,6 +130,7 @@ mod tests {
             map: full(&[2, 4, 2, 2]),
             gradient: full(&[2, 4]),
             mask: None,
+            maps: vec![("somewhere", full(&[2, 2, 2]))],
         };
         (x, pictures)
     }
@@ -128,7 +140,14 @@ mod tests {
         let (x, pictures) = pictures(0.5);
         let drawn = sheets([&x, &x], &pictures, 8, &Normalisation::imagenet(), true).unwrap();
         let names: Vec<_> = drawn.iter().map(|(name, _)| *name).collect();
-        let expected = ["views", "gradcam", "reconstructions", "pairs", "pair-views"];
+        let expected = [
+            "views",
+            "gradcam",
+            "maps",
+            "reconstructions",
+            "pairs",
+            "pair-views",
+        ];
         assert_eq!(names, expected);
         assert!(drawn.iter().all(|(_, png)| png.starts_with(b"\x89PNG")));
     }

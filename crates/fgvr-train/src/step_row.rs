@@ -1,5 +1,7 @@
 //! One line of the metrics.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 /// What `metrics.jsonl` says of a step; `null` where an arm has no such term.
@@ -50,6 +52,9 @@ pub struct StepRow {
     pub mask_overlap: Option<f64>,
     /// Nearest-neighbour accuracy on the validation split; at the epochs it is computed.
     pub val_knn: Option<f64>,
+    /// Losses and figures of add-ons, by name.
+    #[serde(flatten)]
+    pub addons: BTreeMap<&'static str, f64>,
 }
 
 impl StepRow {

@@ -12,7 +12,9 @@ use fgvr_encoder::weights::{LoadReport, Weights};
 use fgvr_eval::{effective_rank, embedding_std};
 use fgvr_nn::Parameters;
 use fgvr_nn::optim::{Adam, AdamConfig, clip_gradient_norm};
-use fgvr_ssl::{Base, Network, Parts, Pictures, RunLength, StepInput, SynthPair};
+use fgvr_ssl::{
+    Addon, AddonParts, Base, Network, Parts, Pictures, RunLength, StepInput, SynthPair,
+};
 
 use crate::checkpoint::State;
 use crate::config::PretrainConfig;
@@ -37,6 +39,7 @@ pub struct Trainer {
     base: Box<dyn Base>,
     decoder: ConvDecoder,
     synthpair: SynthPair,
+    addons: Vec<Box<dyn Addon + Send>>,
     optimizer: TrunkOptimizer,
     adam: Adam,
 }
@@ -95,21 +98,33 @@ impl Trainer {
                 parameters,
             })
         };
+        let run = RunLength {
+            steps: config.total_steps(images),
+            steps_per_epoch: config.steps_per_epoch(images),
+        };
         let base = config.base.build(
             &config.base_settings(images),
             Parts {
                 network: &mut network,
                 seed: config.seed,
-                run: RunLength {
-                    steps: config.total_steps(images),
-                    steps_per_epoch: config.steps_per_epoch(images),
-                },
+                run,
             },
         )?;
+        let parts = AddonParts {
+            width,
+            seed: config.seed,
+            run,
+        };
+        let settings = config.addon_settings();
+        let build = |kind: &fgvr_ssl::AddonKind| kind.build(&settings, parts);
+        let addons = config.addons.iter().map(build);
+        let addons = addons.collect::<candle_core::Result<Vec<_>>>()?;
+        let mut trained = base.trainable();
+        trained.extend(addons.iter().flat_map(|addon| addon.trainable()));
         let constant = config.base.recipe(config.trunk()).learning_rate.constant;
         // A base that withholds some variables at some steps; all others must get a gradient.
         let skips = !base.withheld().is_empty();
-        let optimizer = TrunkOptimizer::new(base.trainable(), &config.optimizer, constant, skips)?;
+        let optimizer = TrunkOptimizer::new(trained, &config.optimizer, constant, skips)?;
         let decoder_parameters = Parameters::new(config.seed);
         let decoder = ConvDecoder::new(
             &decoder_config(config)?,
@@ -125,6 +140,7 @@ impl Trainer {
             synthpair: SynthPair::new(&synthpair, width)?,
             encoder_parameters,
             decoder_parameters,
+            addons,
             base,
             decoder,
             config: config.clone(),
@@ -180,6 +196,19 @@ impl Trainer {
         &self.synthpair
     }
 
+    /// What else stands on the base.
+    #[must_use]
+    pub fn addons(&self) -> &[Box<dyn Addon + Send>] {
+        &self.addons
+    }
+
+    /// All that the optimiser of encoder and head steps.
+    fn trainable(&self) -> std::collections::BTreeMap<String, candle_core::Var> {
+        let mut trainable = self.base.trainable();
+        trainable.extend(self.addons.iter().flat_map(|addon| addon.trainable()));
+        trainable
+    }
+
     /// Whether this arm has a decoder.
     #[must_use]
     pub fn uses_decoder(&self) -> bool {
@@ -201,7 +230,7 @@ impl Trainer {
         let encoder = count(self.encoder_parameters.trainable());
         [
             ("encoder", encoder),
-            ("head", count(self.base.trainable()) - encoder),
+            ("head", count(self.trainable()) - encoder),
             ("decoder", count(self.decoder_parameters.trainable())),
         ]
     }
@@ -259,9 +288,17 @@ impl Trainer {
             );
             add(&mut row.masked_fraction, pair.map(|p| p.mask.fraction));
             add(&mut row.mask_overlap, pair.map(|p| p.mask.overlap));
+            let terms = output
+                .losses
+                .terms
+                .iter()
+                .map(|term| (term.name, term.loss));
+            for (name, value) in terms.chain(output.figures) {
+                *row.addons.entry(name).or_default() += share * value;
+            }
             last = Some((output.query, output.pictures));
         }
-        let trainable = self.base.trainable();
+        let trainable = self.trainable();
         if batches.len() > 1 {
             scale(trainable.values(), &mut gradients, share)?;
             if let Some(gradients) = &mut decoder_gradients {
@@ -282,6 +319,9 @@ impl Trainer {
                     .step(gradients, self.config.optimizer.decoder_lr)?;
             }
             self.base.after_step()?;
+            for addon in &mut self.addons {
+                addon.after_step()?;
+            }
         } else {
             self.base.forget_step();
         }
@@ -326,9 +366,14 @@ impl Trainer {
             augment: &augment,
             pictures,
         };
-        Ok(self
-            .synthpair
-            .step(self.base.as_mut(), &self.decoder, input)?)
+        let mut pairs = self.synthpair.with(&self.decoder);
+        let mut addons: Vec<&mut dyn Addon> = vec![&mut pairs];
+        addons.extend(
+            self.addons
+                .iter_mut()
+                .map(|addon| -> &mut dyn Addon { addon.as_mut() }),
+        );
+        Ok(fgvr_ssl::step(self.base.as_mut(), &mut addons, input)?)
     }
 
     /// All that a resumed run needs to go on with the same bits.
@@ -350,6 +395,9 @@ impl Trainer {
         add("decoder", values(&self.decoder_parameters));
         add("objective", self.base.state()?);
         add("synthpair", self.synthpair.state()?);
+        for addon in &self.addons {
+            add(addon.kind().section(), addon.state()?);
+        }
         for (file, tensors) in self.optimizer.state()? {
             add(&file, tensors);
         }
@@ -373,6 +421,9 @@ impl Trainer {
         self.decoder_parameters.set_all(&part("decoder"))?;
         self.base.load_state(&part("objective"))?;
         self.synthpair.load_state(&part("synthpair"))?;
+        for addon in &mut self.addons {
+            addon.load_state(&part(addon.kind().section()))?;
+        }
         self.adam.load_state(&part("adam"))?;
         self.optimizer.load_state(part)?;
         self.step = step;

@@ -17,8 +17,8 @@ use fgvr_data::{DataConfig, Normalisation};
 use fgvr_encoder::EncoderConfig;
 use fgvr_eval::{KnnConfig, ProbeConfig};
 use fgvr_ssl::{
-    Arm, BaseKind, BaseSettings, ByolConfig, DinoConfig, MoCoConfig, MoCoV3Config, SimSiamConfig,
-    SynthPairConfig, Trunk,
+    AddonKind, AddonSettings, Arm, BaseKind, BaseSettings, ByolConfig, DinoConfig, MoCoConfig,
+    MoCoV3Config, PretextConfig, SimSiamConfig, SynthPairConfig, Trunk,
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,8 @@ pub struct PretrainConfig {
     pub seed: u64,
     /// The arm of the comparison: which parts of the method run.
     pub arm: Arm,
+    /// What else stands on the base, in the order in which it runs.
+    pub addons: Vec<AddonKind>,
     /// `builtin:lookalikes`, or a folder of images.
     pub source: String,
     /// How the source is read and split.
@@ -69,6 +71,8 @@ pub struct PretrainConfig {
     pub dino: DinoConfig,
     /// The synthesised pairs.
     pub synthpair: SynthPairConfig,
+    /// How an image was turned, or its patches shuffled.
+    pub pretext: PretextConfig,
     /// Length, learning rates and their course.
     pub optimizer: OptimizerSettings,
     /// What is watched while training.
@@ -309,6 +313,7 @@ impl Default for PretrainConfig {
             name: String::new(),
             seed: 0,
             arm: Arm::Full,
+            addons: Vec::new(),
             source: "builtin:lookalikes".to_owned(),
             data: DataConfig::default(),
             normalisation: Normalisation::imagenet(),
@@ -330,6 +335,7 @@ impl Default for PretrainConfig {
                 ..DinoConfig::default()
             },
             synthpair: SynthPairConfig::default(),
+            pretext: PretextConfig::default(),
             optimizer: OptimizerSettings::default(),
             monitor: MonitorSettings::default(),
             checkpoint: CheckpointSettings::default(),
@@ -353,6 +359,14 @@ impl PretrainConfig {
             byol: self.byol.clone(),
             moco_v3: self.moco_v3.clone(),
             dino: self.dino.clone(),
+        }
+    }
+
+    /// The choices of all add-ons but SynthPair.
+    #[must_use]
+    pub fn addon_settings(&self) -> AddonSettings {
+        AddonSettings {
+            pretext: self.pretext.clone(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Ranges: what each setting may be, before anything is spent.
 
-use fgvr_ssl::{Addon, Arm, BaseKind};
+use fgvr_ssl::{AddonKind, Arm, BaseKind};
 
 use super::PretrainConfig;
 use crate::optimizer::OptimizerKind;
@@ -90,25 +90,14 @@ impl PretrainConfig {
             ..self.base_settings(usize::MAX)
         };
         base.validate(&settings).map_err(|e| {
-            // "byol: momentum is 2, expected ..." of the setting byol.momentum
             let section = match base {
                 BaseKind::MoCoV2 => "moco",
                 BaseKind::MoCoV3 => "moco_v3",
                 other => other.name(),
             };
-            let text = e.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            let what = line.split_once(": ").map_or(line, |(_, what)| what);
-            match what
-                .split_once(" is ")
-                .filter(|(field, _)| !field.contains(' '))
-            {
-                Some((field, problem)) => {
-                    Error::config(format!("{section}.{field}"), format!("found {problem}"))
-                }
-                None => Error::config(section, what),
-            }
+            of_section(section, &e)
         })?;
+        self.validate_addons()?;
         if base == BaseKind::MoCoV2 {
             let (queue, batch) = (self.moco.queue as f64, self.loader.batch as f64);
             within("moco.queue", queue, batch, 1e7)?;
@@ -120,7 +109,7 @@ impl PretrainConfig {
             ));
         }
         if self.arm != Arm::Base {
-            fgvr_ssl::supports(base, Addon::SynthPair)
+            fgvr_ssl::supports(base, AddonKind::SynthPair)
                 .map_err(|e| Error::config("base", format!("{e}; arm=base trains {base} alone")))?;
         }
         if let Some(end) = o.weight_decay_end {
@@ -136,6 +125,48 @@ impl PretrainConfig {
             }
         }
         Ok(())
+    }
+}
+
+impl PretrainConfig {
+    /// What stands on the base besides SynthPair, which `arm` decides on.
+    fn validate_addons(&self) -> Result<()> {
+        if let Some(kind) = AddonKind::repeated(&self.addons) {
+            return Err(Error::config(
+                "addons",
+                format!("{kind} stands there twice"),
+            ));
+        }
+        let settings = self.addon_settings();
+        for kind in &self.addons {
+            if *kind == AddonKind::SynthPair {
+                return Err(Error::config(
+                    "addons",
+                    "synthpair is chosen by arm: take it out of addons and set arm=full",
+                ));
+            }
+            kind.validate(&settings)
+                .map_err(|e| of_section(kind.section(), &e))?;
+            fgvr_ssl::supports(self.base, *kind)
+                .map_err(|e| Error::config("addons", e.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+/// "byol: momentum is 2, expected ..." as an error of the setting byol.momentum.
+fn of_section(section: &str, error: &candle_core::Error) -> Error {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let what = line.split_once(": ").map_or(line, |(_, what)| what);
+    match what
+        .split_once(" is ")
+        .filter(|(field, _)| !field.contains(' '))
+    {
+        Some((field, problem)) => {
+            Error::config(format!("{section}.{field}"), format!("found {problem}"))
+        }
+        None => Error::config(section, what),
     }
 }
 

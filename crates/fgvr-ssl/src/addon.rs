@@ -1,0 +1,148 @@
+//! What stands on a base: it sees every real pass before the trunk's tape runs, adds loss terms there, and
+//! may run passes of its own afterwards.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::backprop::GradStore;
+use candle_core::{Result, Tensor, Var, bail};
+
+use crate::info_nce::scalar;
+use crate::step::{Report, StepInput, Term};
+use crate::{AddonKind, Base, Pass};
+
+/// An add-on. [`crate::step`] runs any number of them on one base.
+pub trait Addon {
+    /// Which one this is.
+    fn kind(&self) -> AddonKind;
+
+    /// Whether it has anything to add: one whose weights are all zero stands on any base.
+    fn is_active(&self) -> bool {
+        true
+    }
+
+    /// Its part while the trunk's tapes are still to run: losses of the real pass's features, by
+    /// [`AtFeatures::add_loss`].
+    ///
+    /// # Errors
+    /// Shapes that do not fit, and a base that it does not stand on.
+    fn at_features(&mut self, step: &mut AtFeatures<'_>) -> Result<()>;
+
+    /// Its part once they have run: passes of its own, by [`Further::add_pass`] for those of the base.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    fn further_passes(&mut self, _step: &mut Further<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// What follows the optimiser's step. Not called for a step that the caller drops.
+    ///
+    /// # Errors
+    /// None in practice.
+    fn after_step(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Its own variables, which the optimiser of encoder and head steps too.
+    fn trainable(&self) -> BTreeMap<String, Var> {
+        BTreeMap::new()
+    }
+
+    /// Where it looks in `images` (N, 3, H, W), as values of at least 0 at each place (N, h, w), with
+    /// running statistics and without changing anything; `others` are other views of the same images.
+    /// `None` for an add-on that looks at no places.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    fn map(
+        &self,
+        _base: &dyn Base,
+        _images: &Tensor,
+        _others: &Tensor,
+        _indices: &[u32],
+    ) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// What a resumed run needs, by name.
+    ///
+    /// # Errors
+    /// None in practice.
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        Ok(BTreeMap::new())
+    }
+
+    /// Takes over what [`Addon::state`] gave.
+    ///
+    /// # Errors
+    /// Names or shapes that are not those of [`Addon::state`].
+    fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        match state.keys().next() {
+            Some(name) => bail!("{}: {name}: there is no state to load", self.kind()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A real pass whose loss has been differentiated down to the trunk's outputs, and no further.
+pub struct AtFeatures<'a> {
+    /// The base.
+    pub base: &'a dyn Base,
+    /// The batch.
+    pub input: &'a StepInput<'a>,
+    /// Its real pass. Features are leaves, queries hang on them.
+    pub pass: &'a Pass,
+    /// The images that the global branches saw, as [`Pass::seen`].
+    pub seen: &'a Tensor,
+    /// h, as [`Pass::pooled`]: (B*N, C).
+    pub pooled: &'a Tensor,
+    /// ∂L_C/∂h (B*N, C) of the base's own loss, whatever add-ons have added by now.
+    pub gradient: &'a Tensor,
+    /// Whether L_C, its gradient and the key features are finite: otherwise there is nothing to rank or
+    /// to remember.
+    pub finite: bool,
+    /// Gradients at the features, of the base's head and of the add-ons' own variables so far.
+    pub leaves: &'a mut GradStore,
+    /// What the step says of itself.
+    pub report: &'a mut Report,
+}
+
+impl AtFeatures<'_> {
+    /// Adds `weight` times `loss`, a scalar on the graph of the pass: its gradients join the others, and
+    /// its value the report.
+    ///
+    /// # Errors
+    /// A loss that is no scalar.
+    pub fn add_loss(&mut self, name: &'static str, weight: f64, loss: &Tensor) -> Result<()> {
+        self.leaves.extend((loss * weight)?.backward()?)?;
+        self.report.add(Term::new(name, weight, scalar(loss)?));
+        Ok(())
+    }
+}
+
+/// A step whose real pass is through.
+pub struct Further<'a> {
+    /// The base.
+    pub base: &'a mut dyn Base,
+    /// The batch.
+    pub input: &'a StepInput<'a>,
+    /// The images that the real pass's global branches saw, as [`Pass::seen`].
+    pub seen: &'a Tensor,
+    /// All that is trained: the base's variables and the add-ons' own.
+    pub trainable: &'a BTreeMap<String, Var>,
+    /// The step's gradients so far.
+    pub gradients: &'a mut GradStore,
+    /// What the step says of itself.
+    pub report: &'a mut Report,
+}
+
+impl Further<'_> {
+    /// Adds the gradients of `weight` times the loss of a pass of the base's.
+    ///
+    /// # Errors
+    /// A branch that received no gradient.
+    pub fn add_pass(&mut self, weight: f64, pass: Pass) -> Result<()> {
+        let leaves = (&pass.loss * weight)?.backward()?;
+        pass.backward(leaves, self.trainable, self.gradients)
+    }
+}

@@ -1,0 +1,149 @@
+//! All add-ons by name. A new one is a file with an [`Addon`] and its [`AddonConfig`], one line at the end
+//! of this file, and its row in the table of `combination.rs`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::{Error, Result, bail};
+
+use crate::{Addon, PretextConfig, RunLength};
+
+/// What an add-on is built for.
+#[derive(Clone, Copy, Debug)]
+pub struct AddonParts {
+    /// C, the channels of the trunk's last map.
+    pub width: usize,
+    /// Seed of its initial values.
+    pub seed: u64,
+    /// How long the run is.
+    pub run: RunLength,
+}
+
+/// The choices of an add-on, from which it is built.
+pub trait AddonConfig: Default {
+    /// Checks what a configuration file can get wrong.
+    ///
+    /// # Errors
+    /// The field, what was expected and what was found.
+    fn validate(&self) -> Result<()>;
+
+    /// The add-on.
+    ///
+    /// # Errors
+    /// A configuration out of range.
+    fn build(&self, parts: AddonParts) -> Result<Box<dyn Addon + Send>>;
+}
+
+macro_rules! addons {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal, $field:ident: $config:ty;)+) => {
+        /// What can stand on a base.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        pub enum AddonKind {
+            /// Pairs synthesised from perturbed features ([`crate::SynthPair`]). It needs a decoder, so it
+            /// is not built from [`AddonSettings`].
+            #[cfg_attr(feature = "serde", serde(rename = "synthpair"))]
+            SynthPair,
+            $($(#[$doc])* #[cfg_attr(feature = "serde", serde(rename = $name))] $kind,)+
+        }
+
+        /// The choices of every add-on but SynthPair.
+        #[derive(Clone, Debug, Default, PartialEq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
+        pub struct AddonSettings {
+            $($(#[$doc])* pub $field: $config,)+
+        }
+
+        impl AddonKind {
+            /// All add-ons.
+            pub const ALL: [Self; 1 + [$($name),+].len()] = [Self::SynthPair, $(Self::$kind),+];
+
+            /// Its name in configuration files and on the command line.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { Self::SynthPair => "synthpair", $(Self::$kind => $name,)+ }
+            }
+
+            /// The section of the settings that holds its choices.
+            #[must_use]
+            pub fn section(self) -> &'static str {
+                match self { Self::SynthPair => "synthpair", $(Self::$kind => stringify!($field),)+ }
+            }
+
+            /// Checks its own choices among `settings`.
+            ///
+            /// # Errors
+            /// The field, what was expected and what was found.
+            pub fn validate(self, settings: &AddonSettings) -> Result<()> {
+                match self {
+                    Self::SynthPair => Ok(()),
+                    $(Self::$kind => AddonConfig::validate(&settings.$field),)+
+                }
+            }
+
+            /// This add-on, with its own choices among `settings`.
+            ///
+            /// # Errors
+            /// A configuration out of range, and [`AddonKind::SynthPair`].
+            pub fn build(self, settings: &AddonSettings, parts: AddonParts) -> Result<Box<dyn Addon + Send>> {
+                match self {
+                    Self::SynthPair => bail!("synthpair: needs a decoder; make it by SynthPair::new"),
+                    $(Self::$kind => settings.$field.build(parts),)+
+                }
+            }
+        }
+    };
+}
+
+impl fmt::Display for AddonKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for AddonKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match Self::ALL.into_iter().find(|kind| kind.name() == name) {
+            Some(kind) => Ok(kind),
+            None => bail!(
+                "add-on: {name:?}, expected one of {}",
+                Self::ALL.map(Self::name).join(", ")
+            ),
+        }
+    }
+}
+
+impl AddonKind {
+    /// The first that `kinds` names twice.
+    #[must_use]
+    pub fn repeated(kinds: &[Self]) -> Option<Self> {
+        let mut seen = BTreeSet::new();
+        kinds.iter().copied().find(|kind| !seen.insert(*kind))
+    }
+}
+
+addons! {
+    /// How an image was turned, or its patches shuffled ([`crate::Pretext`]).
+    Pretext = "pretext", pretext: PretextConfig;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back_and_repetition_is_seen() {
+        for kind in AddonKind::ALL {
+            assert_eq!(kind.to_string().parse::<AddonKind>().unwrap(), kind);
+        }
+        let error = "synth".parse::<AddonKind>().unwrap_err().to_string();
+        assert!(error.contains("synthpair, "), "{error}");
+        let [a, b] = [AddonKind::SynthPair, AddonKind::Pretext];
+        assert_eq!(AddonKind::repeated(&[a, b]), None);
+        assert_eq!(AddonKind::repeated(&[a, b, a]), Some(a));
+    }
+}
