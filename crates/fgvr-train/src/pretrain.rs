@@ -127,11 +127,17 @@ pub fn evaluate_run(
 
 /// The loader at the position after `steps` optimiser steps.
 pub(crate) fn loader(config: &PretrainConfig, splits: &Splits, steps: u64) -> Result<Loader> {
-    let (size, normalisation) = (config.data.size, config.normalisation.clone());
+    let (size, crop_size) = (config.data.size, config.crop_size());
+    let normalisation = config.normalisation.clone();
     let first = config.augment.clone();
     let second = config.augment_second.clone().unwrap_or(first.clone());
+    let small = config.crop_augment();
     let transform = move |image: &Image, key: ViewKey| {
-        let how = if key.view == 1 { &second } else { &first };
+        let (how, size) = match key.view {
+            0 => (&first, size),
+            1 => (&second, size),
+            _ => (&small, crop_size),
+        };
         augment(image, size, how, &normalisation, key)
     };
     let batches = (splits.train.len() / config.loader.batch).max(1) as u64;
@@ -143,6 +149,8 @@ pub(crate) fn loader(config: &PretrainConfig, splits: &Splits, steps: u64) -> Re
     let settings = LoaderConfig {
         batch: config.loader.batch,
         views: 2,
+        crops: config.local_crops(),
+        crop_size,
         drop_last: true,
         seed: config.seed,
         prefetch_bytes: config.loader.prefetch_mib << 20,

@@ -13,7 +13,7 @@ use fgvr_eval::{effective_rank, embedding_std};
 use fgvr_nn::Parameters;
 use fgvr_nn::optim::{Adam, AdamConfig, clip_gradient_norm};
 use fgvr_ssl::{
-    Addon, AddonParts, Base, Network, Parts, Pictures, RunLength, StepInput, SynthPair,
+    Addon, AddonParts, Base, Network, Parts, Pictures, RunLength, StepInput, SynthPair, Views,
 };
 
 use crate::checkpoint::State;
@@ -358,7 +358,10 @@ impl Trainer {
             )
         };
         let input = StepInput {
-            views: [&batch.views[0], &batch.views[1]].into(),
+            views: Views {
+                global: [&batch.views[0], &batch.views[1]],
+                local: &batch.crops,
+            },
             images: &batch.indices,
             step,
             total_steps: self.total,

@@ -61,6 +61,8 @@ fn a_resumed_run_of_any_base_has_the_bits_of_one_that_never_stopped() {
             kind.as_str(),
             "arm=base",
             "optimizer.steps=6",
+            "dino.local_crops=2",
+            "addons=[\"pretext\"]",
         ];
         let run = |out: &str, more: &[&str]| {
             let set = arguments(&[&settings[..], more].concat());
@@ -110,8 +112,26 @@ fn what_cannot_be_is_refused_in_one_line() {
         (&["moco.momentum=1"], &["moco.momentum"]),
         (&["moco.queue=4"], &["moco.queue", "16"]),
         (
-            &["base=dino", "arm=base", "dino.local_crops=2"],
-            &["dino.local_crops", "small crops"],
+            &[
+                "base=dino",
+                "arm=base",
+                "dino.local_crops=2",
+                "encoder.architecture=vit_tiny_patch16_224",
+                "encoder.stem=imagenet",
+                "encoder.width=64",
+            ],
+            &["dino.local_crops", "small crops", "residual network"],
+        ),
+        (
+            &["base=dino", "arm=base", "dino.local_crops=2", "loader.crop_size=4"],
+            &["loader.crop_size", "found 4"],
+        ),
+        (&["addons=[\"pretext\", \"pretext\"]"], &["addons", "twice"]),
+        (&["addons=[\"synthpair\"]"], &["addons", "arm=full"]),
+        (&["addons=[\"pretex\"]"], &["addons", "pretext"]),
+        (
+            &["addons=[\"pretext\"]", "pretext.weight=-1"],
+            &["pretext.weight", "found -1"],
         ),
         (
             &["optimizer.weight_decay_end=0.4"],

@@ -347,6 +347,7 @@ fn batch(seed: u64, n: usize) -> Batch {
     let view = |v: u64| fgvr_testkit::normal(10 * seed + v, (n, 3, 32, 32));
     Batch {
         views: vec![view(0), view(1)],
+        crops: Vec::new(),
         indices: (0..n as u32).collect(),
         labels: vec![None; n],
         epoch: 0,

@@ -31,7 +31,8 @@ use quarantine::{budget, table};
 
 pub use quarantine::Quarantined;
 
-/// What makes a view (3, size, size) of an image; see [`augment`](crate::augment::augment).
+/// What makes a view (3, size, size) of an image; see [`augment`](crate::augment::augment). Views are
+/// counted from 0; after them come the smaller crops, which are (3, crop_size, crop_size).
 pub type Transform = Arc<dyn Fn(&Image, ViewKey) -> Vec<f32> + Send + Sync>;
 
 /// How batches are made.
@@ -48,6 +49,10 @@ pub struct LoaderConfig {
     pub views: usize,
     /// Side of a view in pixels; the transform must give 3 x size x size values.
     pub size: usize,
+    /// Smaller crops per image, beside the views.
+    pub crops: usize,
+    /// Side of such a crop in pixels.
+    pub crop_size: usize,
     /// Whether an epoch ends before a batch that would be smaller than the others.
     pub drop_last: bool,
     /// Of the order of images and of the views.
@@ -67,6 +72,8 @@ impl Default for LoaderConfig {
             batch: 64,
             views: 2,
             size: 64,
+            crops: 0,
+            crop_size: 32,
             drop_last: true,
             seed: 0,
             prefetch_bytes: 256 << 20,
@@ -86,6 +93,7 @@ impl LoaderConfig {
             ("loader.batch", self.batch),
             ("loader.views", self.views),
             ("loader.size", self.size),
+            ("loader.crop_size", self.crop_size),
         ] {
             if value == 0 {
                 return Err(Error::Setting {
@@ -107,12 +115,23 @@ impl LoaderConfig {
 
     /// How many batches may lie ready or be in the making.
     fn depth(&self) -> usize {
-        let view = self
-            .size
-            .saturating_mul(self.size)
-            .saturating_mul(3 * size_of::<f32>());
-        let bytes = self.batch.saturating_mul(self.views).saturating_mul(view);
+        let bytes = |count: usize, side: usize| {
+            let values = side.saturating_mul(side).saturating_mul(3);
+            values
+                .saturating_mul(count)
+                .saturating_mul(size_of::<f32>())
+        };
+        let image = bytes(self.views, self.size).saturating_add(bytes(self.crops, self.crop_size));
+        let bytes = self.batch.saturating_mul(image);
         (self.prefetch_bytes / bytes).max(1)
+    }
+
+    /// Side of the view that is counted so.
+    fn side(&self, view: usize) -> usize {
+        match view < self.views {
+            true => self.size,
+            false => self.crop_size,
+        }
     }
 
     fn thread_count(&self) -> usize {
@@ -142,6 +161,8 @@ pub struct Position {
 pub struct Batch {
     /// One tensor (N, 3, size, size) for each view.
     pub views: Vec<Tensor>,
+    /// One tensor (N, 3, crop_size, crop_size) for each of the smaller crops.
+    pub crops: Vec<Tensor>,
     /// Which images these are, by their index in the data set. An unreadable one's place is taken
     /// by the next readable one, which is the one listed.
     pub indices: Vec<u32>,

@@ -143,8 +143,8 @@ impl Producer {
     }
 
     fn views(&self, image: &Image, epoch: u64, index: usize) -> Result<Vec<Vec<f32>>, Error> {
-        let size = self.cfg.size;
         let view = |view: usize| {
+            let size = self.cfg.side(view);
             let key = ViewKey {
                 seed: self.cfg.seed,
                 epoch,
@@ -168,7 +168,7 @@ impl Producer {
             }
             Ok(values)
         };
-        (0..self.cfg.views).map(view).collect()
+        (0..self.cfg.views + self.cfg.crops).map(view).collect()
     }
 
     /// Remembers the unreadable images of `slots`, and returns those not met before, each once.
@@ -199,10 +199,12 @@ impl Producer {
     }
 
     fn batch(&self, position: Position, slots: Vec<Slot>) -> Result<Batch, Error> {
-        let (n, size) = (slots.len(), self.cfg.size);
+        let n = slots.len();
         let mut indices = Vec::with_capacity(n);
         let mut labels = Vec::with_capacity(n);
-        let mut views = vec![Vec::with_capacity(n * 3 * size * size); self.cfg.views];
+        let all = 0..self.cfg.views + self.cfg.crops;
+        let values = |side: usize| Vec::with_capacity(n * 3 * side * side);
+        let mut views: Vec<_> = all.map(|view| values(self.cfg.side(view))).collect();
         for slot in slots {
             let (index, made) = slot.filled.ok_or_else(|| Error::Worker {
                 problem: "a place of the batch stayed empty".to_owned(),
@@ -213,12 +215,16 @@ impl Producer {
                 values.extend(view);
             }
         }
-        let tensor = |values| Tensor::from_vec(values, (n, 3, size, size), &Device::Cpu);
+        let tensor = |(view, values)| {
+            let side = self.cfg.side(view);
+            Tensor::from_vec(values, (n, 3, side, side), &Device::Cpu)
+        };
+        let views = views.into_iter().enumerate().map(tensor);
+        let mut views = views.collect::<candle_core::Result<Vec<_>>>()?;
+        let crops = views.split_off(self.cfg.views);
         Ok(Batch {
-            views: views
-                .into_iter()
-                .map(tensor)
-                .collect::<candle_core::Result<_>>()?,
+            views,
+            crops,
             indices,
             labels,
             epoch: position.epoch,

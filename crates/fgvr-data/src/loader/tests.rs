@@ -448,3 +448,26 @@ fn photos_with_a_broken_one_among_them_become_batches() {
         .unwrap();
     assert!(first.iter().all(|v| v.is_finite()));
 }
+
+#[test]
+fn small_crops_come_beside_the_views_and_are_counted_after_them() {
+    let cfg = LoaderConfig {
+        crops: 3,
+        crop_size: 1,
+        ..config(4)
+    };
+    let sides: Transform = Arc::new(|_, key| {
+        let side = if key.view < 2 { SIZE } else { 1 };
+        vec![key.view as f32; 3 * side * side]
+    });
+    let dataset = Arc::new(Colours::of(8));
+    let mut loader = Loader::new(dataset, cfg, sides, Position::default()).unwrap();
+    let batch = loader.next().unwrap();
+    assert_eq!((batch.views.len(), batch.crops.len()), (2, 3));
+    for (view, made) in batch.views.iter().chain(&batch.crops).enumerate() {
+        let side = if view < 2 { SIZE } else { 1 };
+        assert_eq!(made.dims(), [4, 3, side, side]);
+        let values: Vec<f32> = made.flatten_all().unwrap().to_vec1().unwrap();
+        assert!(values.iter().all(|v| *v == view as f32), "{view}");
+    }
+}

@@ -51,6 +51,9 @@ pub struct PretrainConfig {
     /// How the second view is made, where not as the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augment_second: Option<AugmentConfig>,
+    /// How a small crop is made; as the first view, of 0.05 to 0.4 of the area, where not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment_crops: Option<AugmentConfig>,
     /// How generated pairs are augmented.
     pub pair_augment: PairAugmentConfig,
     /// The trunk.
@@ -107,6 +110,10 @@ pub struct LoaderSettings {
     pub bad_image_budget: f64,
     /// Threads that decode and augment; 0 takes half of the machine's, at least one.
     pub threads: usize,
+    /// Side in pixels of the small crops that `dino.local_crops` asks for; 96/224 of `data.size`, in
+    /// steps of 8, where not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crop_size: Option<usize>,
 }
 
 impl Default for LoaderSettings {
@@ -116,6 +123,7 @@ impl Default for LoaderSettings {
             prefetch_mib: 256,
             bad_image_budget: 0.01,
             threads: 0,
+            crop_size: None,
         }
     }
 }
@@ -321,6 +329,7 @@ impl Default for PretrainConfig {
             loader: LoaderSettings::default(),
             augment: AugmentConfig::default(),
             augment_second: None,
+            augment_crops: None,
             pair_augment: PairAugmentConfig::default(),
             encoder: EncoderConfig::default(),
             decoder: DecoderSettings::default(),
@@ -330,7 +339,7 @@ impl Default for PretrainConfig {
             byol: ByolConfig::default(),
             moco_v3: MoCoV3Config::default(),
             dino: DinoConfig {
-                // The loader makes no small crops yet.
+                // Eight, as in the paper, cost more than the rest of a step: its preset asks for them.
                 local_crops: 0,
                 ..DinoConfig::default()
             },
@@ -368,6 +377,31 @@ impl PretrainConfig {
         AddonSettings {
             pretext: self.pretext.clone(),
         }
+    }
+
+    /// Small crops given with each pair of views.
+    #[must_use]
+    pub fn local_crops(&self) -> usize {
+        match self.base {
+            BaseKind::Dino => self.dino.local_crops,
+            _ => 0,
+        }
+    }
+
+    /// Side of a small crop in pixels.
+    #[must_use]
+    pub fn crop_size(&self) -> usize {
+        let scaled = || ((self.data.size * 96).div_ceil(224).div_ceil(8) * 8).min(self.data.size);
+        self.loader.crop_size.unwrap_or_else(scaled)
+    }
+
+    /// How a small crop is made.
+    #[must_use]
+    pub fn crop_augment(&self) -> AugmentConfig {
+        self.augment_crops.clone().unwrap_or_else(|| AugmentConfig {
+            crop_scale: [0.05, 0.4],
+            ..self.augment.clone()
+        })
     }
 
     /// A queue's size: at most half the set (`docs/methods.md`), since older keys of an image are no

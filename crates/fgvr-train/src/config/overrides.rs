@@ -128,7 +128,7 @@ impl Layers {
     pub fn resolve(&self) -> Result<PretrainConfig> {
         let mut config = self.parse()?;
         if self.get("dino.local_crops").is_none() {
-            // DINO's own default is eight; the loader makes none.
+            // DINO's own default is eight, which cost more than the rest of a step.
             config.dino.local_crops = 0;
         }
         if config.encoder.architecture.is_vit() {

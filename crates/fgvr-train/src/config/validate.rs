@@ -74,6 +74,12 @@ impl PretrainConfig {
         self.data.validate()?;
         self.normalisation.validate()?;
         self.augment.validate()?;
+        for other in [&self.augment_second, &self.augment_crops]
+            .into_iter()
+            .flatten()
+        {
+            other.validate()?;
+        }
         self.pair_augment.validate()?;
         s.validate()
             .map_err(|e| Error::config("synthpair", e.to_string()))?;
@@ -102,11 +108,19 @@ impl PretrainConfig {
             let (queue, batch) = (self.moco.queue as f64, self.loader.batch as f64);
             within("moco.queue", queue, batch, 1e7)?;
         }
-        if base == BaseKind::Dino && self.dino.local_crops > 0 {
-            return Err(Error::config(
-                "dino.local_crops",
-                "expected 0: the loader makes two views of an image and no small crops",
-            ));
+        if self.local_crops() > 0 {
+            within("dino.local_crops", self.dino.local_crops as f64, 0., 64.)?;
+            within("loader.crop_size", self.crop_size() as f64, 8., 4096.)?;
+            if self.encoder.architecture.is_vit() {
+                return Err(Error::config(
+                    "dino.local_crops",
+                    format!(
+                        "{} has positions for one image size, and small crops are of another; set \
+                         dino.local_crops=0, or take a residual network",
+                        self.encoder.architecture.name()
+                    ),
+                ));
+            }
         }
         if self.arm != Arm::Base {
             fgvr_ssl::supports(base, AddonKind::SynthPair)
