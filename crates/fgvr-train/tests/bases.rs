@@ -123,7 +123,12 @@ fn what_cannot_be_is_refused_in_one_line() {
             &["dino.local_crops", "small crops", "residual network"],
         ),
         (
-            &["base=dino", "arm=base", "dino.local_crops=2", "loader.crop_size=4"],
+            &[
+                "base=dino",
+                "arm=base",
+                "dino.local_crops=2",
+                "loader.crop_size=4",
+            ],
             &["loader.crop_size", "found 4"],
         ),
         (&["addons=[\"pretext\", \"pretext\"]"], &["addons", "twice"]),

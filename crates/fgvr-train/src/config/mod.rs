@@ -160,6 +160,10 @@ pub struct OptimizerSettings {
     pub kind: OptimizerKind,
     /// Its peak learning rate.
     pub lr: f64,
+    /// Its peak learning rate for 256 images a step, in place of `lr`, which becomes this times the images of
+    /// a step over 256; of two given in turn the later counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr_per_256: Option<f64>,
     /// Momentum of SGD and LARS.
     pub momentum: f64,
     /// LARS: length of a step as a share of the variable's.
@@ -186,6 +190,7 @@ impl Default for OptimizerSettings {
             steps: None,
             kind: OptimizerKind::Sgd,
             lr: 0.03,
+            lr_per_256: None,
             momentum: 0.9,
             trust: 1e-3,
             weight_decay: 1e-4,

@@ -59,7 +59,7 @@ impl Layers {
             let line = before.map_or(1, |before| 1 + before.matches('\n').count());
             Error::config(origin, format!("line {line}: {}", e.message()))
         })?;
-        merge(&mut self.table, table);
+        self.put(table);
         self.origin = origin.to_owned();
         self.check()
     }
@@ -91,10 +91,25 @@ impl Layers {
             Value::Table(Table::from_iter([(key.to_owned(), value)]))
         });
         if let Value::Table(table) = nested {
-            merge(&mut self.table, table);
+            self.put(table);
         }
         self.origin = format!("--set {path}");
         self.check()
+    }
+
+    /// Puts a layer over what is there. Of the two ways to give a learning rate the later one counts.
+    fn put(&mut self, layer: Table) {
+        let optimizer = layer.get("optimizer").and_then(Value::as_table);
+        let gives = |key| optimizer.is_some_and(|table| table.contains_key(key));
+        for (given, other) in [
+            ("lr", "optimizer.lr_per_256"),
+            ("lr_per_256", "optimizer.lr"),
+        ] {
+            if gives(given) {
+                self.remove(other);
+            }
+        }
+        merge(&mut self.table, layer);
     }
 
     /// Takes a setting out of all layers, so that its default counts.
@@ -127,6 +142,16 @@ impl Layers {
     /// An unknown key, a value of another type, or one out of range.
     pub fn resolve(&self) -> Result<PretrainConfig> {
         let mut config = self.parse()?;
+        if let Some(rate) = config.optimizer.lr_per_256.take() {
+            if self.get("optimizer.lr").is_some() {
+                return Err(Error::config(
+                    "optimizer.lr_per_256",
+                    "optimizer.lr is given beside it; take one of them out",
+                ));
+            }
+            let images = config.loader.batch * config.optimizer.accumulate;
+            config.optimizer.lr = rate * images as f64 / 256.;
+        }
         if self.get("dino.local_crops").is_none() {
             // DINO's own default is eight, which cost more than the rest of a step.
             config.dino.local_crops = 0;
