@@ -149,3 +149,39 @@ fn what_cannot_be_is_refused_in_one_line() {
     }
     assert!(!place.join("never").exists());
 }
+
+/// The published head: its last norm keeps the standard deviation up while ever fewer dimensions are used,
+/// so it is the effective rank that shows the collapse.
+#[test]
+fn simsiam_without_stop_gradient_raises_the_alarm_and_with_it_not() {
+    let place = Place::new();
+    let ranks = |stop_gradient: &str| {
+        let set = [
+            "base=simsiam",
+            "arm=base",
+            "simsiam.dim=64",
+            "simsiam.predictor_hidden=16",
+            "loader.batch=32",
+            "optimizer.steps=100",
+            "monitor.pictures_every=0",
+            "checkpoint.every=1000",
+            stop_gradient,
+        ];
+        let run = place.pretrain(&[&["--out", stop_gradient][..], &arguments(&set)[..]].concat());
+        assert!(run.status.success());
+        let folder = place.join(stop_gradient);
+        let log = std::fs::read_to_string(folder.join("train.log")).unwrap();
+        let metrics = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+        let rank = |line: &str| {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            row["effective_rank"].as_f64()
+        };
+        let ranks: Vec<f64> = metrics.lines().filter_map(rank).collect();
+        assert_eq!(ranks.len(), 5, "{ranks:?}");
+        (ranks, log.contains("the features collapse"))
+    };
+    let (kept, silent) = ranks("simsiam.stop_gradient=true");
+    assert!(!silent && kept.iter().all(|rank| *rank > 4.), "{kept:?}");
+    let (lost, alarm) = ranks("simsiam.stop_gradient=false");
+    assert!(alarm && lost[1..].iter().all(|rank| *rank < 2.), "{lost:?}");
+}
