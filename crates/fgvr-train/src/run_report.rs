@@ -116,7 +116,7 @@ pub(crate) fn write_report(
         .file_name()
         .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let facts = [
-        ("arm", config.arm.name().to_owned()),
+        ("method", config.method()),
         ("data", config.source.clone()),
         ("seed", config.seed.to_string()),
         ("steps", rows.len().to_string()),

@@ -132,10 +132,9 @@ impl<'a> Session<'a> {
             &config.name
         };
         self.run.log(&format!(
-            "fgvr {}: settings {name}, {}, arm {}, seed {}, data {} ({images} training images), steps {} to {}, {} threads, {} kernels",
+            "fgvr {}: settings {name}, {}, seed {}, data {} ({images} training images), steps {} to {}, {} threads, {} kernels",
             env!("CARGO_PKG_VERSION"),
-            config.base,
-            config.arm,
+            config.method(),
             config.seed,
             config.source,
             self.trainer.step_count() + 1,

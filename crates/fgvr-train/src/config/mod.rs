@@ -376,6 +376,17 @@ impl PretrainConfig {
         }
     }
 
+    /// What is trained, for people: `byol, arm base, with lcr`.
+    #[must_use]
+    pub fn method(&self) -> String {
+        let mut text = format!("{}, arm {}", self.base, self.arm);
+        for (number, kind) in self.addons.iter().enumerate() {
+            text += if number == 0 { ", with " } else { " and " };
+            text += kind.name();
+        }
+        text
+    }
+
     /// The choices of all add-ons but SynthPair.
     #[must_use]
     pub fn addon_settings(&self) -> AddonSettings {

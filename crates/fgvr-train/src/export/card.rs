@@ -133,7 +133,7 @@ fn training(
         serde_json::from_slice(&fs::read(run.join(file)).ok()?).ok()
     };
     let mut rows = vec![
-        ("arm", config.arm.to_string()),
+        ("method", config.method()),
         ("start", start(config, json("weights.json").as_ref())),
         ("data", config.source.clone()),
         ("optimiser steps", step.to_string()),
