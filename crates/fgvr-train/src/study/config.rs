@@ -128,6 +128,47 @@ impl StudyConfig {
         Ok(study)
     }
 
+    /// The same study on other data, with more settings for all runs, and of its arms only those named and
+    /// the control.
+    ///
+    /// # Errors
+    /// An arm that it does not have, and what [`StudyConfig::parse`] refuses.
+    pub fn with(mut self, data: Option<&str>, set: &[String], arms: &[String]) -> Result<Self> {
+        if let Some(source) = data {
+            let name = Path::new(source).file_name();
+            let name = name.map_or_else(|| "data".into(), |name| name.to_string_lossy());
+            let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+            self.data = vec![StudyData {
+                name: name.chars().map(plain).collect(),
+                source: source.to_owned(),
+                preset: Some("photos".to_owned()),
+                set: Vec::new(),
+            }];
+        }
+        self.set.extend_from_slice(set);
+        let names = || self.arm.iter().map(|arm| arm.name.as_str());
+        if let Some(unknown) = arms
+            .iter()
+            .find(|name| !names().any(|known| known == **name))
+        {
+            return Err(Error::config(
+                format!("--arm {unknown}"),
+                format!(
+                    "the study has no such arm{}; it has {}",
+                    did_you_mean(unknown, names()),
+                    names().collect::<Vec<_>>().join(", ")
+                ),
+            ));
+        }
+        if !arms.is_empty() {
+            let control = self.control.clone();
+            self.arm
+                .retain(|arm| arm.name == control || arms.contains(&arm.name));
+        }
+        self.validate("study")?;
+        Ok(self)
+    }
+
     fn validate(&self, origin: &str) -> Result<()> {
         let problem = |text: String| Err(Error::config(origin, text));
         if self.checkpoint == Choice::BestTest {
@@ -273,6 +314,26 @@ set = ["arm=full"]
             (config.monitor.knn_every, config.seed)
         };
         assert_eq!((every(0), every(1)), ((3, 7), (5, 7)));
+    }
+
+    #[test]
+    fn a_study_is_put_on_other_data_and_cut_down_to_some_arms() {
+        let study = || StudyConfig::parse(STUDY, "s.toml").unwrap();
+        let (set, arms) = (["optimizer.steps=9".to_owned()], ["full".to_owned()]);
+        let other = study().with(Some("my/own photos"), &set, &[]).unwrap();
+        assert_eq!(
+            (other.data[0].name.as_str(), other.data[0].source.as_str()),
+            ("own-photos", "my/own photos")
+        );
+        let config = other.resolve(&other.data[0], &other.arm[1], 0).unwrap();
+        assert_eq!((config.data.size, config.optimizer.steps), (64, Some(9)));
+        let three = STUDY.to_owned() + "[[arm]]\nname = \"third\"\nset = [\"arm=recon-only\"]\n";
+        let some = StudyConfig::parse(&three, "s.toml").unwrap();
+        let some = some.with(None, &[], &arms).unwrap();
+        let names: Vec<_> = some.arm.iter().map(|arm| arm.name.as_str()).collect();
+        assert_eq!(names, ["base", "full"]);
+        let error = study().with(None, &[], &["ful".to_owned()]).unwrap_err();
+        assert!(error.to_string().contains("did you mean full?"), "{error}");
     }
 
     #[test]

@@ -42,7 +42,10 @@ The file holds features (N, C), labels (-1 without one), paths, splits and class
 const STUDY_EXAMPLES: &str = "\
 Examples:
   fgvr study my-study.toml --out studies/mine     begin, or go on where it stopped
-  fgvr study --preset bases --out studies/bases   a study that comes with fgvr
+  fgvr study --preset seeds --out studies/seeds   a study that comes with fgvr
+  fgvr study --preset seeds --data photos/ --out studies/mine     the same on your own photos
+  fgvr study --preset seeds --arm synthpair --arm random-mask --out studies/two   of its arms, these
+                                                  and the control
 
 A study file names arms, seeds and data sets:
   name = \"does it help?\"
@@ -318,6 +321,15 @@ pub(crate) struct Study {
     /// A study that comes with fgvr: bases.
     #[arg(long, value_name = "P")]
     pub(crate) preset: Option<String>,
+    /// Your own photos in place of the study's data sets, with the settings of preset photos.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<String>,
+    /// One setting of all runs, over the study's own; may be given many times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Only this arm, beside the control; may be given many times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) arm: Vec<String>,
     /// The study's folder; what is done in it is not done again.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,

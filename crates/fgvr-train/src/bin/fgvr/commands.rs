@@ -91,6 +91,7 @@ fn study(args: &Study) -> Result<ExitCode> {
         // The command line asks for one of them.
         (None, None) => anyhow::bail!("give a study file or --preset"),
     };
+    let config = config.with(args.data.as_deref(), &args.set, &args.arm)?;
     let mut progress = Progress::new(stop_on_signal()?);
     let end = fgvr_train::study::study(&config, &args.out, &Device::Cpu, &mut progress)?;
     if args.json {
