@@ -34,6 +34,7 @@ impl SynthPairStep {
             trainer,
             batch: Batch {
                 views: vec![view(1)?, view(2)?],
+                crops: Vec::new(),
                 indices: (0..size.batch as u32).collect(),
                 labels: vec![None; size.batch],
                 epoch: 0,

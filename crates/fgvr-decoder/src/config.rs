@@ -2,10 +2,12 @@
 
 use candle_core::{Result, bail};
 
+use crate::DecoderInput;
+
 /// At most this many doublings in [`DecoderConfig::for_size`]; what is left is bilinear.
 const MOST_BLOCKS: usize = 4;
 
-/// A decoder from vectors (N, `features`) to images (N, 3, `size`, `size`).
+/// A decoder from vectors (N, `features`), or maps of as many channels, to images (N, 3, `size`, `size`).
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -15,6 +17,11 @@ const MOST_BLOCKS: usize = 4;
 pub struct DecoderConfig {
     /// C, the encoder's pooled channels.
     pub features: usize,
+    /// What it is given.
+    pub input: DecoderInput,
+    /// Blocks of two convolutions with a shortcut, rather than of one: sharper images at about twice the
+    /// cost.
+    pub residual: bool,
     /// Width of the first linear layer, and channels of the map that the second one makes.
     pub hidden: usize,
     /// Side of that map, in places.
@@ -57,6 +64,8 @@ impl DecoderConfig {
             .collect();
         Self {
             features,
+            input: DecoderInput::Vector,
+            residual: false,
             hidden: base,
             start,
             channels,

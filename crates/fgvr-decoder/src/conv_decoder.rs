@@ -1,29 +1,35 @@
-//! Two linear layers, blocks that double the side, a convolution to three channels.
+//! First layers, blocks that double the side, a convolution to three channels.
 
-use candle_core::{Result, Tensor, Var, bail};
+use candle_core::{Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
-use fgvr_nn::layers::{self, BatchNormConfig, Conv2d, ConvConfig, ConvNorm, Linear};
+use fgvr_nn::layers::{self, Conv2d, ConvConfig};
 use fgvr_nn::{Decoder, Map, NormMode, Tape};
 
 use crate::DecoderConfig;
+use crate::block::Block;
+use crate::input::Input;
 
-/// Pooled features (N, C) to images (N, 3, size, size) in the units of the encoder's input
+/// Features, pooled (N, C) or a map (N, C, start, start), to images (N, 3, size, size) in the units of the encoder's input
 /// (normalised by the data's mean and deviation): there is no output activation.
 ///
 /// Linear(C, hidden), Linear(hidden, hidden·start²) without an activation between them, blocks
 /// [nearest x2, 3x3 convolution, batch norm, ReLU], 3x3 convolution to 3 channels, and a bilinear
 /// resize where the blocks end at another size. Parameters: `fc1`, `fc2`, `blocks.0.conv`,
-/// `blocks.0.bn`, ..., `image`.
+/// `blocks.0.bn`, ..., `image`. From a map ([`DecoderInput::Map`](crate::DecoderInput::Map)) a 1x1
+/// convolution, `project`, stands for both linear layers. With `residual` a block holds two convolutions
+/// and a shortcut: `blocks.0.conv1`, `bn1`, `conv2`, `bn2`, `shortcut.conv`, `shortcut.bn`.
+///
+/// # Design choice
+/// No skip from the encoder's earlier maps: what they carry would bypass the features, and the perturbed
+/// image would show what the perturbed features no longer say.
 ///
 /// # Design choice
 /// The last convolution starts at variance 1 / fan-in rather than kaiming's 2 / fan-out, so that
 /// the first images have about unit variance, as the targets do, instead of ten times that.
 pub struct ConvDecoder {
     config: DecoderConfig,
-    fc1: Linear,
-    fc2: Linear,
-    /// Nearest x2, then 3x3 convolution and norm, then ReLU.
-    blocks: Vec<ConvNorm>,
+    input: Input,
+    blocks: Vec<Block>,
     image: Conv2d,
 }
 
@@ -34,33 +40,28 @@ impl ConvDecoder {
     /// A configuration that [`DecoderConfig::validate`] refuses; a variable of another shape in `vb`.
     pub fn new(config: &DecoderConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
-        let places = config.start * config.start;
-        let fc1 = Linear::new(config.features, config.hidden, true, vb.pp("fc1"))?;
-        let fc2 = Linear::new(config.hidden, config.hidden * places, true, vb.pp("fc2"))?;
+        let input = Input::new(config, vb.clone())?;
         let mut c_in = config.hidden;
         let mut blocks = Vec::with_capacity(config.channels.len());
         for (i, &c_out) in config.channels.iter().enumerate() {
             let vb = vb.pp("blocks").pp(i.to_string());
-            blocks.push(ConvNorm::new(
-                [c_in, c_out],
-                3,
-                &conv3x3(false),
-                vb.pp("conv"),
-                &BatchNormConfig::default(),
-                vb.pp("bn"),
-            )?);
+            blocks.push(Block::new(config.residual, [c_in, c_out], vb)?);
             c_in = c_out;
         }
         let vb = vb.pp("image");
+        let conv3x3 = ConvConfig {
+            padding: 1,
+            bias: true,
+            ..ConvConfig::default()
+        };
         // A variable is created at its first use, so the layer finds this one.
         let stdev = 1. / (9. * c_in as f64).sqrt();
         vb.get_with_hints((3, c_in, 3, 3), "weight", Init::Randn { mean: 0., stdev })?;
         Ok(Self {
             config: config.clone(),
-            fc1,
-            fc2,
+            input,
             blocks,
-            image: Conv2d::new(c_in, 3, 3, &conv3x3(true), vb)?,
+            image: Conv2d::new(c_in, 3, 3, &conv3x3, vb)?,
         })
     }
 
@@ -71,30 +72,11 @@ impl ConvDecoder {
     }
 
     /// The one forward pass, of training and generation.
-    fn forward(&self, tape: &mut Tape, pooled: &Tensor, norm: NormMode) -> Result<Map> {
-        let DecoderConfig {
-            features,
-            hidden,
-            start,
-            size,
-            ..
-        } = self.config;
-        match *pooled.dims() {
-            [n, c] if n > 0 && c == features => {}
-            _ => bail!(
-                "decoder: pooled is {:?}, expected (N, {features}) with N > 0",
-                pooled.dims()
-            ),
-        }
-        let wants_gradient = tape.is_recording();
-        let x = tape.input(pooled, wants_gradient)?;
-        let x = self.fc1.apply(tape, &x)?;
-        let x = self.fc2.apply(tape, &x)?;
-        // (N, hidden * start * start) -> (N, hidden, start, start)
-        let mut x = layers::unflatten(tape, &x, (hidden, start, start))?;
+    fn forward(&self, tape: &mut Tape, features: &Tensor, norm: NormMode) -> Result<Map> {
+        let size = self.config.size;
+        let mut x = self.input.apply(&self.config, tape, features)?;
         for block in &self.blocks {
-            x = layers::upsample_nearest(tape, &x, 2)?;
-            x = block.apply(tape, &x, norm)?.activate(tape, true)?;
+            x = block.apply(tape, &x, norm)?;
         }
         let image = self.image.apply(tape, &x)?;
         let [_, h, w, _] = image.shape();
@@ -105,24 +87,16 @@ impl ConvDecoder {
     }
 }
 
-fn conv3x3(bias: bool) -> ConvConfig {
-    ConvConfig {
-        padding: 1,
-        bias,
-        ..ConvConfig::default()
-    }
-}
-
 impl Decoder for ConvDecoder {
-    fn forward_train(&self, pooled: &Tensor, norm: NormMode) -> Result<(Var, Tape)> {
+    fn forward_train(&self, features: &Tensor, norm: NormMode) -> Result<(Var, Tape)> {
         let mut tape = Tape::recording();
-        let images = self.forward(&mut tape, pooled, norm)?;
+        let images = self.forward(&mut tape, features, norm)?;
         let images = tape.output(&images)?;
         Ok((images, tape))
     }
 
-    fn generate(&self, pooled: &Tensor, norm: NormMode) -> Result<Tensor> {
-        self.forward(&mut Tape::inference(), pooled, norm)?
+    fn generate(&self, features: &Tensor, norm: NormMode) -> Result<Tensor> {
+        self.forward(&mut Tape::inference(), features, norm)?
             .to_tensor()
     }
 }

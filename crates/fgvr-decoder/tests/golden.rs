@@ -3,16 +3,22 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device};
-use fgvr_decoder::{ConvDecoder, DecoderConfig, reconstruction_loss};
+use candle_core::{DType, Device, Tensor};
+use fgvr_decoder::{ConvDecoder, DecoderConfig, DecoderInput, reconstruction_loss};
 use fgvr_nn::{Decoder, NormMode, Parameters};
 use fgvr_testkit::{assert_close, golden};
 
 fn case(case: &str, channels: Vec<usize>, size: usize) {
+    with(case, channels, size, DecoderInput::Vector, false);
+}
+
+fn with(case: &str, channels: Vec<usize>, size: usize, input: DecoderInput, residual: bool) {
     let golden = golden("decoder.safetensors");
     let expected = |name: &str| golden.get(&format!("{case}.{name}"));
     let config = DecoderConfig {
         features: 6,
+        input,
+        residual,
         hidden: 5,
         start: 3,
         channels,
@@ -64,6 +70,68 @@ fn case(case: &str, channels: Vec<usize>, size: usize) {
 #[test]
 fn blocks_that_end_at_the_size_are_pytorchs() {
     case("exact", vec![4, 3], 12);
+}
+
+#[test]
+fn residual_blocks_with_and_without_a_projection_are_pytorchs() {
+    with("residual", vec![5, 3], 12, DecoderInput::Vector, true);
+}
+
+#[test]
+fn a_decoder_of_maps_is_pytorchs() {
+    with("map", vec![4], 6, DecoderInput::Map, false);
+    with("residual_map", vec![4], 6, DecoderInput::Map, true);
+}
+
+#[test]
+fn the_gradient_at_a_map_is_that_of_finite_differences() {
+    let config = DecoderConfig {
+        input: DecoderInput::Map,
+        residual: true,
+        ..DecoderConfig::for_size(4, 8, 4, 6)
+    };
+    let vb = Parameters::new(3).builder(DType::F32, &Device::Cpu);
+    let decoder = ConvDecoder::new(&config, vb).unwrap();
+    let map = fgvr_testkit::uniform(7, (2, 4, 2, 2), 0.2, 1.);
+    let target = fgvr_testkit::uniform(8, (2, 3, 8, 8), -1., 1.);
+    let value = |map: &Tensor| {
+        let images = decoder.generate(map, NormMode::Train).unwrap();
+        let loss = reconstruction_loss(&images, &target).unwrap();
+        f64::from(loss.to_scalar::<f32>().unwrap())
+    };
+    let (images, tape) = decoder.forward_train(&map, NormMode::Train).unwrap();
+    let loss = reconstruction_loss(&images, &target).unwrap();
+    let gradient = tape
+        .backward(&loss.backward().unwrap(), &mut GradStore::default())
+        .unwrap()
+        .unwrap();
+    assert_eq!(gradient.dims(), map.dims());
+    // Along one direction of many entries, so that the difference stands above the rounding of f32.
+    let direction = fgvr_testkit::uniform(9, (2, 4, 2, 2), -1., 1.);
+    let along = (&gradient * &direction).unwrap().sum_all().unwrap();
+    let along = f64::from(along.to_scalar::<f32>().unwrap());
+    let at = |by: f64| value(&(&map + (&direction * by).unwrap()).unwrap());
+    let numeric = (at(1e-2) - at(-1e-2)) / 2e-2;
+    assert!(
+        (along - numeric).abs() < 0.05 * along.abs().max(1e-3),
+        "{along} {numeric}"
+    );
+}
+
+#[test]
+fn a_map_of_another_size_is_an_error() {
+    let config = DecoderConfig {
+        input: DecoderInput::Map,
+        ..DecoderConfig::for_size(8, 32, 16, 8)
+    };
+    let vb = Parameters::new(0).builder(DType::F32, &Device::Cpu);
+    let decoder = ConvDecoder::new(&config, vb).unwrap();
+    for dims in [vec![2, 8], vec![2, 8, 3, 2]] {
+        let features = Tensor::zeros(dims, DType::F32, &Device::Cpu).unwrap();
+        let error = decoder.generate(&features, NormMode::Eval).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("expected (N, 8, 2, 2)"), "{error}");
+    }
 }
 
 #[test]

@@ -116,10 +116,21 @@ impl Encoder for Backbone {
         }
     }
 
+    fn forward_train_to_images(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
+        Self::forward_train_to_images(self, images, norm)
+    }
+
     fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features> {
         match self {
             Self::ResNet(network) => network.features(images, norm),
             Self::Vit(network) => network.features(images, norm),
+        }
+    }
+
+    fn class_attention(&self, images: &Tensor, norm: NormMode) -> Result<Option<Vec<Tensor>>> {
+        match self {
+            Self::ResNet(network) => network.class_attention(images, norm),
+            Self::Vit(network) => network.class_attention(images, norm),
         }
     }
 

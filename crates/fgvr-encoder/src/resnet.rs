@@ -177,6 +177,10 @@ impl Encoder for ResNet {
         self.forward_recording(images, norm, false)
     }
 
+    fn forward_train_to_images(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
+        Self::forward_train_to_images(self, images, norm)
+    }
+
     fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features> {
         let mut tape = Tape::inference();
         let images = images::input(&mut tape, images, false)?;

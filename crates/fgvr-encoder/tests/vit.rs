@@ -93,6 +93,35 @@ fn features_blocks_and_attention_are_timms() {
 }
 
 #[test]
+fn what_the_class_token_attends_to_is_its_row_of_timms_attention() {
+    for (case, config, dims) in cases() {
+        let (model, _) = network(&config);
+        let stored = Stored::new("vit.safetensors", case);
+        let images = values("images", &dims);
+        let wanted = ["attention.0", "attention.1", "class_attention.0"];
+        let (features, inside) = model.features_and_intermediates(&images, &wanted).unwrap();
+        let (n, _, h, w) = features.map.dims4().unwrap();
+        let layers = model.class_attention(&images, NormMode::Eval).unwrap();
+        let layers = layers.unwrap();
+        assert_eq!(layers.len(), config.depth);
+        stored.expect("eval.attention.1", &inside["attention.1"]);
+        for (layer, found) in layers.iter().enumerate() {
+            assert_eq!(found.dims(), [n, h, w], "{case}");
+            // (N, heads, T, T) -> (N, T), and the patches of it
+            let rows = inside[&format!("attention.{layer}")].mean(1).unwrap();
+            let rows = rows.narrow(1, 0, 1).unwrap().squeeze(1).unwrap();
+            let patches = rows.narrow(1, config.prefix_tokens(), h * w).unwrap();
+            let patches = patches.reshape((n, h, w)).unwrap();
+            assert_close(case, found, &patches, 1e-5);
+        }
+        let whole = inside["class_attention.0"].sum(1).unwrap();
+        assert_close(case, &whole, &whole.ones_like().unwrap(), 1e-5);
+        let plain = model.features(&images, NormMode::Eval).unwrap();
+        assert_eq!(flat(&plain.map), flat(&features.map), "{case}");
+    }
+}
+
+#[test]
 fn frozen_features_are_timms() {
     for (case, config, dims) in cases() {
         let (model, _) = network(&config);

@@ -1,6 +1,6 @@
 //! What an encoder and a decoder owe to the objectives that train them.
 
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Result, Tensor, Var, bail};
 
 use crate::Tape;
 
@@ -45,28 +45,50 @@ pub trait Encoder {
     /// Shapes that do not fit the network.
     fn forward_train(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)>;
 
+    /// [`Encoder::forward_train`] whose tape also returns the gradient at `images`.
+    ///
+    /// # Errors
+    /// As [`Encoder::forward_train`], and an encoder that cannot.
+    fn forward_train_to_images(
+        &self,
+        _images: &Tensor,
+        _norm: NormMode,
+    ) -> Result<(Features, Tape)> {
+        bail!("encoder: this one returns no gradient of its images")
+    }
+
     /// Features without a way back; `norm` is [`NormMode::Eval`] for inference.
     ///
     /// # Errors
     /// Shapes that do not fit the network.
     fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features>;
 
+    /// What the class token attends to, without a way back: for each layer, first to last, the share
+    /// that it gives to each patch, mean over heads, (N, h, w) with h and w of [`Features::map`]. What
+    /// it gives to itself and to registers is left out. `None` for an encoder without a class token.
+    ///
+    /// # Errors
+    /// Shapes that do not fit the network.
+    fn class_attention(&self, _images: &Tensor, _norm: NormMode) -> Result<Option<Vec<Tensor>>> {
+        Ok(None)
+    }
+
     /// C, the number of channels of the last map.
     fn width(&self) -> usize;
 }
 
-/// A generator that turns pooled features into images.
+/// A generator that turns features into images: pooled ones (N, C), or maps (N, C, h, w), as it was made.
 pub trait Decoder {
-    /// Images (N, 3, H, W) of `pooled` (N, C) as a leaf variable, and the tape that leads back to
-    /// the decoder's parameters and to `pooled` (whose gradient the tape's backward returns).
+    /// Images (N, 3, H, W) of `features` as a leaf variable, and the tape that leads back to the
+    /// decoder's parameters and to `features` (whose gradient the tape's backward returns).
     ///
     /// # Errors
     /// Shapes that do not fit the network.
-    fn forward_train(&self, pooled: &Tensor, norm: NormMode) -> Result<(Var, Tape)>;
+    fn forward_train(&self, features: &Tensor, norm: NormMode) -> Result<(Var, Tape)>;
 
     /// Images without a way back.
     ///
     /// # Errors
     /// Shapes that do not fit the network.
-    fn generate(&self, pooled: &Tensor, norm: NormMode) -> Result<Tensor>;
+    fn generate(&self, features: &Tensor, norm: NormMode) -> Result<Tensor>;
 }

@@ -1,4 +1,4 @@
-//! Moves the masked dimensions of pooled features.
+//! Moves the masked dimensions of features.
 
 use candle_core::{Device, Result, Tensor, bail};
 use rand::RngExt;
@@ -6,7 +6,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::RandomKey;
 use crate::key::Purpose;
-use crate::values::{expect_dims, expect_images, finite, rows_and_channels};
+use crate::values::{expect_dims, expect_images, finite, rows_channels_and_places};
 
 /// What takes the place of masked entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -42,6 +42,35 @@ pub struct NoiseConfig {
     /// Keep the result at 0 or above, as features after a ReLU are; off for features of either sign,
     /// such as a vision transformer's.
     pub non_negative: bool,
+    /// The least that gaussian noise moves a masked dimension, in units of its standard deviation (s
+    /// included): see [`perturb`]. 0 lets any draw stand, however small.
+    ///
+    /// # Design choice
+    /// Our reading of the diversity regulariser of AFHN (CVPR 2020), which keeps a generator from
+    /// answering different noise with nearly the same features. There is no generator to train here, so
+    /// the noise itself is kept from vanishing.
+    pub min_change: f64,
+}
+
+impl NoiseConfig {
+    /// Checks what a configuration file can get wrong.
+    ///
+    /// # Errors
+    /// The field, what was expected and what was found.
+    pub fn validate(&self) -> Result<()> {
+        for (name, value) in [("scale", self.scale), ("min_change", self.min_change)] {
+            if !(value.is_finite() && value >= 0.) {
+                bail!("perturb: the configured {name} is {value}, expected a finite value >= 0");
+            }
+        }
+        if self.min_change > 0. && self.kind == Noise::Swap {
+            bail!(
+                "perturb: min_change is {}, expected 0 with swap, which takes another image's values; set kind = gaussian",
+                self.min_change
+            );
+        }
+        Ok(())
+    }
 }
 
 impl Default for NoiseConfig {
@@ -51,24 +80,31 @@ impl Default for NoiseConfig {
             kind: Noise::Gaussian,
             floor_at_median: true,
             non_negative: true,
+            min_change: 0.,
         }
     }
 }
 
-/// Perturbed features (N, C): `max(0, h + s * max(sigma_c, median sigma) * eps)` where `mask` is 1, and
-/// `h` itself, bit for bit, where it is 0; without the maximum where the configuration says so. Type and device are those of `pooled`; the result carries no
-/// gradient.
+/// Perturbed features: `max(0, h + s * max(sigma_c, median sigma) * eps)` where `mask` is 1, and `h` itself,
+/// bit for bit, where it is 0; without the maximum where the configuration says so. Shape, type and device
+/// are those of `features`; the result carries no gradient.
 ///
-/// `pooled` (N, C) are the features h (>= 0 after a ReLU; the maximum keeps the result in that range),
+/// `features` are pooled ones (N, C) or a map (N, C, h, w): h >= 0 after a ReLU, and the maximum keeps the
+/// result in that range. All places of a channel move by the same draw, so that the mean of a perturbed
+/// map is the perturbed mean, but for the maximum. With swap the other image's whole channel is taken.
 /// `mask` (N, C) is 0 or 1, `scale` (C) is sigma, the standard deviation of the un-normalised features
 /// ([`crate::FeatureBank::std`]). `eps` depends on (seed, step, image, channel) only: not on the mask, nor
 /// on the image's place in the batch.
+///
+/// With `min_change` m > 0, |eps| is raised to m where it is less; and where the maximum leaves less than m
+/// standard deviations of a change (mean over places), the noise is added rather than subtracted. Every
+/// masked dimension then moves by at least m.
 ///
 /// # Errors
 /// Shapes that differ, values that are not finite, a mask that is neither 0 nor 1, a negative scale,
 /// and [`Noise::Swap`] where the batch has no second image.
 pub fn perturb(
-    pooled: &Tensor,
+    features: &Tensor,
     mask: &Tensor,
     scale: &Tensor,
     cfg: &NoiseConfig,
@@ -76,11 +112,12 @@ pub fn perturb(
     images: &[u32],
 ) -> Result<Tensor> {
     const OP: &str = "perturb";
-    let (n, c) = rows_and_channels(OP, "pooled", pooled)?;
+    let [n, c, places] = rows_channels_and_places(OP, "features", features)?;
     expect_dims(OP, "mask", mask, &[n, c])?;
     expect_dims(OP, "scale", scale, &[c])?;
     expect_images(OP, images, n)?;
-    let features = finite(OP, "pooled", pooled)?;
+    cfg.validate()?;
+    let values = finite(OP, "features", features)?;
     let mask = finite(OP, "mask", mask)?;
     if let Some(value) = mask.iter().find(|m| **m != 0. && **m != 1.) {
         bail!("{OP}: mask holds {value}, expected 0 or 1");
@@ -92,45 +129,60 @@ pub fn perturb(
     } else {
         f64::NEG_INFINITY
     };
-    let mut out = features.clone();
-    for (at, row) in out.chunks_exact_mut(c).enumerate() {
+    let mut out = values.clone();
+    for (at, row) in out.chunks_exact_mut(c * places).enumerate() {
         let mask = &mask[at * c..][..c];
+        let channels = row.chunks_exact_mut(places).zip(mask);
         match cfg.kind {
             Noise::Gaussian => {
                 let mut rng = key.rng(images[at], Purpose::Gaussian);
-                for ((value, masked), step) in row.iter_mut().zip(mask).zip(&step) {
+                for ((channel, masked), step) in channels.zip(&step) {
                     // Drawn for unmasked channels too, so that the mask does not shift the stream.
                     let eps: f64 = StandardNormal.sample(&mut rng);
                     if *masked == 1. {
-                        *value = (*value + step * eps).max(lowest);
+                        let change = step * at_least(cfg.min_change, eps, *step, channel, lowest);
+                        for value in channel {
+                            *value = (*value + change).max(lowest);
+                        }
                     }
                 }
             }
             Noise::Swap => {
                 let other = partner(at, images, key)?;
-                let other = &features[other * c..][..c];
-                for ((value, masked), other) in row.iter_mut().zip(mask).zip(other) {
+                let other = values[other * c * places..].chunks_exact(places);
+                for ((channel, masked), other) in channels.zip(other) {
                     if *masked == 1. {
-                        *value = other.max(lowest);
+                        for (value, other) in channel.iter_mut().zip(other) {
+                            *value = other.max(lowest);
+                        }
                     }
                 }
             }
         }
     }
     // f64 holds every value of the smaller types, so the way there and back changes no bit.
-    Tensor::from_vec(out, (n, c), &Device::Cpu)?
-        .to_dtype(pooled.dtype())?
-        .to_device(pooled.device())
+    Tensor::from_vec(out, features.shape(), &Device::Cpu)?
+        .to_dtype(features.dtype())?
+        .to_device(features.device())
+}
+
+/// `eps`, changed as far as `least` asks: see [`perturb`].
+fn at_least(least: f64, eps: f64, step: f64, channel: &[f64], lowest: f64) -> f64 {
+    let eps = match eps.abs() < least {
+        true => least.copysign(eps),
+        false => eps,
+    };
+    let moved = |value: &f64| ((value + step * eps).max(lowest) - value).abs();
+    let mean = channel.iter().map(moved).sum::<f64>() / channel.len() as f64;
+    // Not by the last bits of a sum.
+    match mean < least * step * (1. - 1e-6) {
+        true => eps.abs(),
+        false => eps,
+    }
 }
 
 /// Standard deviation of the noise by channel.
 fn steps(sigma: &[f64], cfg: &NoiseConfig) -> Result<Vec<f64>> {
-    if !(cfg.scale.is_finite() && cfg.scale >= 0.) {
-        bail!(
-            "perturb: the configured scale is {}, expected a finite value >= 0",
-            cfg.scale
-        );
-    }
     if let Some(channel) = sigma.iter().position(|s| *s < 0.) {
         bail!(
             "perturb: scale is {} at channel {channel}, expected a value >= 0",

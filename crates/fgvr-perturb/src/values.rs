@@ -10,6 +10,21 @@ pub(crate) fn rows_and_channels(op: &str, name: &str, tensor: &Tensor) -> Result
     }
 }
 
+/// N, C and the number of places of (N, C), which has one, or of (N, C, h, w).
+pub(crate) fn rows_channels_and_places(
+    op: &str,
+    name: &str,
+    tensor: &Tensor,
+) -> Result<[usize; 3]> {
+    match tensor.dims() {
+        &[n, c] if n * c > 0 => Ok([n, c, 1]),
+        &[n, c, h, w] if n * c * h * w > 0 => Ok([n, c, h * w]),
+        dims => {
+            bail!("{op}: {name} is {dims:?}, expected (N, C) or (N, C, h, w), no dimension empty")
+        }
+    }
+}
+
 /// An error unless `tensor` has the dims `expected`.
 pub(crate) fn expect_dims(op: &str, name: &str, tensor: &Tensor, expected: &[usize]) -> Result<()> {
     if tensor.dims() != expected {

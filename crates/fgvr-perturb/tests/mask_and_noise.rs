@@ -469,3 +469,69 @@ fn bad_input_is_named() {
     let found = text(&all, &variance(), &swap, &[3, 3]);
     assert!(found.contains("found 2 of one image"), "{found}");
 }
+
+#[test]
+fn every_masked_dimension_moves_by_the_least_change() {
+    let all = Tensor::ones((N, C), DType::F64, &Device::Cpu).unwrap();
+    let scale = Tensor::full(0.05f64, C, &Device::Cpu).unwrap();
+    // Zeros among them, which noise downwards cannot move.
+    let features = (pooled().to_dtype(DType::F64).unwrap() - 0.5).unwrap();
+    let features = features.relu().unwrap();
+    let changes = |min_change: f64| -> Vec<f64> {
+        let noise = NoiseConfig {
+            scale: 2.,
+            min_change,
+            ..NoiseConfig::default()
+        };
+        let out = perturb(&features, &all, &scale, &noise, KEY, &IMAGES).unwrap();
+        let out: Vec<f64> = out.flatten_all().unwrap().to_vec1().unwrap();
+        assert!(out.iter().all(|v| *v >= 0.));
+        let before: Vec<f64> = features.flatten_all().unwrap().to_vec1().unwrap();
+        out.iter().zip(before).map(|(a, b)| a - b).collect()
+    };
+    let (free, held) = (changes(0.), changes(0.4));
+    assert!(free.contains(&0.));
+    assert!(held.iter().all(|change| change.abs() > 0.04 * (1. - 1e-5)));
+    // Draws that are large enough stay as they are.
+    for (free, held) in free.iter().zip(&held) {
+        assert!(free.abs() < 0.04 || free == held, "{free} {held}");
+    }
+    // Both directions are left.
+    assert!(held.iter().any(|change| *change < -0.03));
+}
+
+#[test]
+fn a_map_moves_by_one_draw_a_channel() {
+    let map = Tensor::from_vec(pattern(N * C * 6, 0.9), (N, C, 2, 3), &Device::Cpu).unwrap();
+    let map = (map + 100.).unwrap(); // nothing reaches zero
+    let vector = map.mean((2, 3)).unwrap();
+    let half: Vec<f32> = (0..N * C).map(|i| (i % 2) as f32).collect();
+    let half = Tensor::from_vec(half, (N, C), &Device::Cpu).unwrap();
+    for kind in [Noise::Gaussian, Noise::Swap] {
+        let noise = NoiseConfig {
+            kind,
+            ..NoiseConfig::default()
+        };
+        let of = |x: &Tensor| perturb(x, &half, &variance(), &noise, KEY, &IMAGES).unwrap();
+        let (moved, pooled) = (of(&map), of(&vector));
+        assert_eq!(moved.dims(), [N, C, 2, 3]);
+        let off = (moved.mean((2, 3)).unwrap() - pooled).unwrap().abs();
+        let off = off.unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(off < 1e-4, "{kind:?}: {off}");
+        let rows = |x: &Tensor| x.get(0).unwrap().flatten_from(1).unwrap().to_vec2::<f32>();
+        let (after, before) = (rows(&moved).unwrap(), rows(&map).unwrap());
+        assert_eq!(after[0], before[0]);
+        assert_ne!(after[1], before[1]);
+    }
+}
+
+#[test]
+fn a_least_change_of_swapped_values_is_refused() {
+    let noise = NoiseConfig {
+        kind: Noise::Swap,
+        min_change: 0.5,
+        ..NoiseConfig::default()
+    };
+    let error = noise.validate().unwrap_err().to_string();
+    assert!(error.contains("set kind = gaussian"), "{error}");
+}

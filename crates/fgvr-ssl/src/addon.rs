@@ -8,7 +8,7 @@ use candle_core::{Result, Tensor, Var, bail};
 
 use crate::info_nce::scalar;
 use crate::step::{Report, StepInput, Term};
-use crate::{AddonKind, Base, Pass};
+use crate::{AddonKind, Base, Pass, Screening};
 
 /// An add-on. [`crate::step`] runs any number of them on one base.
 pub trait Addon {
@@ -62,6 +62,11 @@ pub trait Addon {
         _indices: &[u32],
     ) -> Result<Option<Tensor>> {
         Ok(None)
+    }
+
+    /// The branch whose map weighs places at inference, of an add-on that has one.
+    fn screening(&self) -> Option<&Screening> {
+        None
     }
 
     /// What a resumed run needs, by name.

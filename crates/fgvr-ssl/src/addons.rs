@@ -7,7 +7,9 @@ use std::str::FromStr;
 
 use candle_core::{Error, Result, bail};
 
-use crate::{Addon, PretextConfig, RunLength};
+use crate::{
+    Addon, CommonRationaleConfig, LoDiscConfig, PatchMatchConfig, PretextConfig, RunLength,
+};
 
 /// What an add-on is built for.
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +131,12 @@ impl AddonKind {
 addons! {
     /// How an image was turned, or its patches shuffled ([`crate::Pretext`]).
     Pretext = "pretext", pretext: PretextConfig;
+    /// The common rationale: a map, fitted to Grad-CAM, that weighs places ([`crate::CommonRationale`]).
+    CommonRationale = "lcr", lcr: CommonRationaleConfig;
+    /// The pivotal patches of a view against the other view ([`crate::LoDisc`]).
+    LocalDiscrimination = "lodisc", lodisc: LoDiscConfig;
+    /// Places of one view against those of the other that look most like them ([`crate::PatchMatch`]).
+    PatchMatch = "patch-match", patch_match: PatchMatchConfig;
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use candle_core::{Error, Result, bail};
 use fgvr_perturb::{Control, MaskRule};
 
-use crate::SynthPairConfig;
+use crate::{PairOf, SynthPairConfig};
 
 /// One arm of an equal-budget comparison. The claim of the method stands only if `full` beats both
 /// `random-mask` and `recon-only` over several seeds.
@@ -35,11 +35,13 @@ pub enum Arm {
     NoiseFree,
     /// Pairs without an augmentation of their own.
     UnaugmentedPair,
+    /// Pairs of features instead of images, without a decoder: whether it is worth its cost.
+    FeatureTwin,
 }
 
 impl Arm {
     /// All arms.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Base,
         Self::ReconOnly,
         Self::Full,
@@ -50,6 +52,7 @@ impl Arm {
         Self::CamOnly,
         Self::NoiseFree,
         Self::UnaugmentedPair,
+        Self::FeatureTwin,
     ];
 
     /// Its name in configuration files and on the command line.
@@ -66,6 +69,7 @@ impl Arm {
             Self::CamOnly => "cam-only",
             Self::NoiseFree => "noise-free",
             Self::UnaugmentedPair => "unaugmented-pair",
+            Self::FeatureTwin => "feature-twin",
         }
     }
 
@@ -83,6 +87,7 @@ impl Arm {
             // An empty mask, not noise of scale zero, which swap would ignore.
             Self::NoiseFree => cfg.mask.rule = MaskRule::None,
             Self::UnaugmentedPair => cfg.augment_pair = false,
+            Self::FeatureTwin => (cfg.alpha, cfg.pair) = (0., PairOf::Features),
         }
     }
 }
@@ -123,8 +128,10 @@ mod tests {
             assert!(configs[..i].iter().all(|b| a != b), "{}", Arm::ALL[i]);
         }
         assert_eq!(configs[2], SynthPairConfig::default());
-        assert!(!configs[0].uses_decoder());
-        assert!(configs[1..].iter().all(SynthPairConfig::uses_decoder));
+        for (arm, cfg) in Arm::ALL.into_iter().zip(&configs) {
+            let decodes = !matches!(arm, Arm::Base | Arm::FeatureTwin);
+            assert_eq!(cfg.uses_decoder(), decodes, "{arm}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
 use fgvr_nn::{Encoder, Features, Parameters, Tape};
 
-use crate::{BaseKind, Views};
+use crate::{BaseKind, InfoNce, Views};
 
 /// An encoder and the variables it was built over.
 pub struct Network<E> {
@@ -43,12 +43,23 @@ pub struct Pass {
     pub keys: Tensor,
     /// The key encoder's pooled features of the second view (N, C), not normalised.
     pub key_pooled: Tensor,
+    /// The key encoder's last map of the second view (N, C, h, w), without a way back, of a base that sends
+    /// one view alone through the query encoder.
+    pub key_map: Option<Tensor>,
     /// Fraction of queries nearest to their own key.
     pub top1: f64,
     /// Mean similarity of a query and its key.
     pub positive: f64,
     /// Mean similarity of a query and a negative, where there are any.
     pub negative: Option<f64>,
+}
+
+/// What [`Base::between`] found.
+pub struct Between {
+    /// The loss, and how well each query finds its key.
+    pub found: InfoNce,
+    /// What the queries were compared with (N, D), without a way back.
+    pub keys: Tensor,
 }
 
 /// A base objective: encoder, projection, and the loss L_C between two views.
@@ -71,6 +82,23 @@ pub trait Base: Send {
     /// # Errors
     /// Shapes that do not fit, and a base that [`supports`](crate::supports) no generated pairs.
     fn generated(&mut self, pair: [&Tensor; 2], images: &[u32]) -> Result<Pass>;
+
+    /// The loss of a pair of pooled features (N, C) by the base's own heads, on the graph of both; targets
+    /// are constants. Running statistics stay as they are. `query` is the one that is to become like
+    /// `key`; a base that is symmetric in the views adds the two the other way round.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, and a base that [`supports`](crate::supports) no generated pairs.
+    fn between(&self, query: &Tensor, key: &Tensor, images: &[u32]) -> Result<Between>;
+
+    /// Keeps the keys of [`Base::between`] for the pairs of later steps, where the base keeps any, once
+    /// this step has been taken.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    fn keep_pair_keys(&mut self, _keys: &Tensor, _images: &[u32]) -> Result<()> {
+        Ok(())
+    }
 
     /// The loss of a real pass's queries against other images in place of its views, each made of the view
     /// it stands for: masked ones, for instance. They are seen by the network that makes the targets
@@ -136,7 +164,7 @@ pub trait Base: Send {
 
 impl Pass {
     /// The branches that saw a whole view. Local crops, of another size, take no part in add-ons.
-    fn global(&self) -> impl Iterator<Item = &Branch> {
+    pub(crate) fn global(&self) -> impl Iterator<Item = &Branch> {
         self.branches.iter().filter(|branch| branch.view < 2)
     }
 
@@ -172,22 +200,55 @@ impl Pass {
         stack(gradients.collect::<Result<_>>()?)
     }
 
+    /// The last maps of the global branches, one under the other (B*N, C, h, w), as constants.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn map(&self) -> Result<Tensor> {
+        stack(self.global().map(|b| b.features.map.detach()).collect())
+    }
+
     /// Adds `gradient` (B*N, C) to that at [`Pass::pooled`].
     ///
     /// # Errors
     /// Another shape.
     pub fn add_pooled_gradient(&self, leaves: &mut GradStore, gradient: &Tensor) -> Result<()> {
-        let (rows, _) = gradient.dims2()?;
+        self.add_gradient(leaves, gradient, |features| &features.pooled)
+    }
+
+    /// Adds `gradient` (B*N, C, h, w) to that at [`Pass::map`].
+    ///
+    /// # Errors
+    /// Another shape.
+    pub fn add_map_gradient(&self, leaves: &mut GradStore, gradient: &Tensor) -> Result<()> {
+        self.add_gradient(leaves, gradient, |features| &features.map)
+    }
+
+    fn add_gradient(
+        &self,
+        leaves: &mut GradStore,
+        gradient: &Tensor,
+        of: impl Fn(&Features) -> &Tensor,
+    ) -> Result<()> {
+        let rows = gradient.dim(0)?;
         let mut expected = 0;
         for branch in self.global() {
-            expected += branch.features.pooled.dim(0)?;
+            let leaf = of(&branch.features);
+            expected += leaf.dim(0)?;
+            if gradient.dims()[1..] != leaf.dims()[1..] {
+                bail!(
+                    "add gradient: {:?}, expected rows of {:?}",
+                    gradient.dims(),
+                    &leaf.dims()[1..]
+                );
+            }
         }
         if rows != expected {
-            bail!("add pooled gradient: {rows} rows, expected {expected}");
+            bail!("add gradient: {rows} rows, expected {expected}");
         }
         let mut start = 0;
         for branch in self.global() {
-            let leaf = &branch.features.pooled;
+            let leaf = of(&branch.features);
             let n = leaf.dim(0)?;
             let part = gradient.narrow(0, start, n)?;
             start += n;

@@ -95,6 +95,7 @@ impl Objective for ByolObjective {
             momentum: self.0.momentum,
             schedule: self.0.momentum_schedule,
             statistics: self.0.running_statistics,
+            updates: 1,
         })
     }
 

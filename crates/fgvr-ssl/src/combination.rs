@@ -54,5 +54,32 @@ pub fn supports(base: BaseKind, addon: AddonKind) -> Result<(), Unsupported> {
             | BaseKind::MoCoV3
             | BaseKind::Dino,
         ) => Ok(()),
+        // Of the map and the gradient at its mean, which every base has.
+        (
+            AddonKind::CommonRationale,
+            BaseKind::MoCoV2
+            | BaseKind::SimSiam
+            | BaseKind::Byol
+            | BaseKind::MoCoV3
+            | BaseKind::Dino,
+        ) => Ok(()),
+        // Of targets, which all have.
+        (
+            AddonKind::LocalDiscrimination,
+            BaseKind::MoCoV2
+            | BaseKind::SimSiam
+            | BaseKind::Byol
+            | BaseKind::MoCoV3
+            | BaseKind::Dino,
+        ) => Ok(()),
+        // Of the trunk's maps, of which every base has two.
+        (
+            AddonKind::PatchMatch,
+            BaseKind::MoCoV2
+            | BaseKind::SimSiam
+            | BaseKind::Byol
+            | BaseKind::MoCoV3
+            | BaseKind::Dino,
+        ) => Ok(()),
     }
 }

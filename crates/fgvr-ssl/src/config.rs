@@ -4,6 +4,8 @@ use candle_core::{Result, bail};
 use fgvr_gradcam::Importance;
 use fgvr_perturb::{MaskConfig, NoiseConfig};
 
+use crate::CurriculumConfig;
+
 /// Which variance of a channel counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -17,6 +19,32 @@ pub enum Variance {
     Between,
 }
 
+/// What the pair is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+pub enum PairOf {
+    /// The decoder's images of h and of h̃, through the encoder again.
+    #[default]
+    Images,
+    /// h and h̃ themselves: the base's heads bring p(h̃) close to p(h) ([`crate::Base::between`]). No
+    /// decoder, no augmentation of the pair, no second pass of the trunk.
+    Features,
+}
+
+/// What is perturbed and decoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+pub enum Space {
+    /// The pooled features (N, C), as the paper's abstract has it.
+    #[default]
+    Vector,
+    /// The last map (N, C, h, w), with the same mask of channels: the decoder sees where things are. Of
+    /// trunks whose pooled features are the map's mean over places, since the mask is ranked on those.
+    Map,
+}
+
 /// SynthPair's choices, each of which an ablation can turn.
 ///
 /// # Design choice
@@ -28,7 +56,7 @@ pub enum Variance {
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
 pub struct SynthPairConfig {
     /// α: weight of the reconstruction loss in the encoder. The decoder's own gradient is that of L_R
-    /// itself, whatever α is.
+    /// itself, whatever α is (and of λ times the perceptual loss).
     pub alpha: f64,
     /// ν: weight of the pair loss once the ramp is over.
     pub nu: f64,
@@ -39,10 +67,19 @@ pub struct SynthPairConfig {
     /// Whether L_R's gradient reaches the encoder; otherwise the decoder learns from features held
     /// constant.
     pub reconstruction_reaches_encoder: bool,
+    /// λ: weight, beside that of L_R, of the perceptual loss in the decoder: the mean squared difference of
+    /// the encoder's last maps of the reconstruction and of the image. It trains the decoder alone, for
+    /// images that say to the encoder what the originals do. 0 leaves it out; otherwise each step runs
+    /// decoder and trunk once more, forth and back.
+    pub perceptual: f64,
     /// Features kept for the variance.
     pub bank_size: usize,
     /// Features below which there is no mask, and so no pair loss.
     pub bank_minimum: usize,
+    /// What is perturbed and decoded.
+    pub space: Space,
+    /// What the pair is made of.
+    pub pair: PairOf,
     /// Whether the two generated images get their own augmentation each. Without it they share crop,
     /// colour and pose, and mean colour alone may solve the task.
     pub augment_pair: bool,
@@ -54,6 +91,8 @@ pub struct SynthPairConfig {
     pub variance: Variance,
     /// Which channels count as non-discriminative.
     pub mask: MaskConfig,
+    /// How the size of the mask changes in the course of the run.
+    pub curriculum: CurriculumConfig,
     /// How those are perturbed.
     pub noise: NoiseConfig,
 }
@@ -66,13 +105,17 @@ impl Default for SynthPairConfig {
             warm_up: 0.2,
             ramp: 0.05,
             reconstruction_reaches_encoder: true,
+            perceptual: 0.,
             bank_size: 4096,
             bank_minimum: 256,
+            space: Space::Vector,
+            pair: PairOf::Images,
             augment_pair: true,
             swap_roles: true,
             importance: Importance::GradientTimesFeature,
             variance: Variance::Bank,
             mask: MaskConfig::default(),
+            curriculum: CurriculumConfig::default(),
             noise: NoiseConfig::default(),
         }
     }
@@ -82,7 +125,7 @@ impl SynthPairConfig {
     /// Whether any step needs the decoder.
     #[must_use]
     pub fn uses_decoder(&self) -> bool {
-        self.alpha > 0. || self.nu > 0.
+        self.alpha > 0. || (self.nu > 0. && self.pair == PairOf::Images)
     }
 
     /// Checks what a configuration file can get wrong.
@@ -93,6 +136,7 @@ impl SynthPairConfig {
         for (name, weight) in [
             ("alpha", self.alpha),
             ("nu", self.nu),
+            ("perceptual", self.perceptual),
             ("noise.scale", self.noise.scale),
         ] {
             if !(weight >= 0. && weight.is_finite()) {
@@ -109,6 +153,13 @@ impl SynthPairConfig {
                 bail!("synth pair: {name} is {fraction}, expected a number in [0, 1]");
             }
         }
+        if self.pair == PairOf::Features && self.space == Space::Map {
+            bail!(
+                "synth pair: pair is features and space is map, but heads take pooled features; set space = vector or pair = images"
+            );
+        }
+        self.noise.validate()?;
+        self.curriculum.validate(&self.mask)?;
         if self.bank_minimum < 2 || self.bank_size < self.bank_minimum {
             bail!(
                 "synth pair: bank_minimum is {} and bank_size {}, expected 2 <= bank_minimum <= bank_size",
@@ -135,10 +186,16 @@ mod tests {
         };
         refused(|cfg| cfg.alpha = -0.1, "alpha");
         refused(|cfg| cfg.nu = f64::INFINITY, "nu");
+        refused(|cfg| cfg.perceptual = -1., "perceptual");
         refused(|cfg| cfg.noise.scale = f64::NAN, "noise.scale");
         refused(|cfg| cfg.warm_up = 1.5, "warm_up");
         refused(|cfg| cfg.mask.rho_importance = -1., "rho_importance");
         refused(|cfg| cfg.bank_minimum = 5000, "bank_minimum");
         refused(|cfg| cfg.bank_minimum = 1, "bank_minimum");
+        refused(|cfg| cfg.noise.min_change = -1., "min_change");
+        let both = |cfg: &mut SynthPairConfig| {
+            (cfg.pair, cfg.space) = (PairOf::Features, Space::Map);
+        };
+        refused(both, "space is map");
     }
 }

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use fgvr_perturb::MaskStats;
 
 use crate::info_nce::scalar;
-use crate::{Pass, l2_normalise};
+use crate::l2_normalise;
 
 /// Numbers to log besides the losses.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +46,8 @@ pub struct PairDiagnostics {
     pub top1: f64,
     /// Mean similarity of a generated query and a negative; `None` while the pair's queue is empty.
     pub negative: Option<f64>,
-    /// mean |x̂ - x̃| / mean |x - x̂|, before the pair's augmentation.
+    /// mean |x̂ - x̃| / mean |x - x̂|, before the pair's augmentation; of pairs of features
+    /// mean |h - h̃| / mean |h|.
     pub difference: f64,
     /// Mean cosine between the features of x̂ and x̃, one by the query encoder, one by the key encoder.
     pub same_cosine: f64,
@@ -148,24 +149,51 @@ impl PairDiagnostics {
         }
     }
 
-    /// Of real images x, the pair x̂ and x̃ (each (N, 3, H, W)), and the pass it went through.
-    pub(crate) fn of(mask: MaskStats, x: &Tensor, pair: [&Tensor; 2], pass: &Pass) -> Result<Self> {
+    pub(crate) fn of(mask: MaskStats, found: Compared<'_>) -> Result<Self> {
         let distance = |a: &Tensor, b: &Tensor| scalar(&(a - b)?.abs()?.mean_all()?);
-        let query = l2_normalise(&pass.branches[0].features.pooled.detach())?;
-        let key = l2_normalise(&pass.key_pooled)?;
+        let [x, original] = found.originals;
+        let [query, key] = found.features;
+        let (query, key) = (l2_normalise(&query.detach())?, l2_normalise(key)?);
         let same = (&query * &key)?.sum(1)?;
         let n = same.dim(0)?;
         let all = scalar(&query.matmul(&key.t()?)?.sum_all()?)?; // (N, C) x (C, N)
         let sum = scalar(&same.sum_all()?)?;
         Ok(Self {
             mask,
-            top1: pass.top1,
-            negative: pass.negative,
-            difference: distance(pair[0], pair[1])? / distance(x, pair[0])?.max(f64::MIN_POSITIVE),
+            top1: found.top1,
+            negative: found.negative,
+            difference: distance(original, found.changed)?
+                / distance(x, original)?.max(f64::MIN_POSITIVE),
             same_cosine: sum / n as f64,
             other_cosine: (n > 1).then(|| (all - sum) / (n * (n - 1)) as f64),
         })
     }
+
+    /// Loss and diagnostics over the pairs of all branches.
+    pub(crate) fn mean_of(passes: Vec<(f64, Self)>) -> Option<(f64, Self)> {
+        let share = 1. / passes.len() as f64;
+        let mut sum: Option<(f64, Self)> = None;
+        for (loss, of) in passes {
+            let (loss, of) = (loss * share, of.scaled(share));
+            sum = Some(match sum {
+                None => (loss, of),
+                Some((before, all)) => (before + loss, all.plus(&of)),
+            });
+        }
+        sum
+    }
+}
+
+/// What [`PairDiagnostics::of`] looks at.
+pub(crate) struct Compared<'a> {
+    /// Real images and their reconstructions x̂ (zeros and h, where features are compared).
+    pub(crate) originals: [&'a Tensor; 2],
+    /// x̃ (h̃).
+    pub(crate) changed: &'a Tensor,
+    /// Pooled features (N, C) of the query and the key.
+    pub(crate) features: [&'a Tensor; 2],
+    pub(crate) top1: f64,
+    pub(crate) negative: Option<f64>,
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use crate::registry::{BaseConfig, Parts, sizes};
 use crate::siamese::in_batch;
 use crate::state::{check, counters, of_stores, take, trainable, under, words};
 use crate::{
-    Base, BaseKind, Branch, MomentumSchedule, Network, Pass, RunLength, RunningStatistics, Views,
-    momentum_update,
+    Base, BaseKind, Between, Branch, MomentumSchedule, Network, Pass, RunLength, RunningStatistics,
+    Views, momentum_update,
 };
 
 /// Choices of [`Dino`].
@@ -278,6 +278,7 @@ impl<E: Encoder + Send> Base for Dino<E> {
             query,
             keys: second.bottleneck,
             key_pooled,
+            key_map: None,
             top1: similar.top1,
             positive: similar.positive,
             negative: similar.negative,
@@ -286,6 +287,10 @@ impl<E: Encoder + Send> Base for Dino<E> {
 
     fn generated(&mut self, _: [&Tensor; 2], _: &[u32]) -> Result<Pass> {
         bail!("dino has no loss on generated images: {NO_PROTOTYPES}")
+    }
+
+    fn between(&self, _: &Tensor, _: &Tensor, _: &[u32]) -> Result<Between> {
+        bail!("dino has no loss on perturbed features: {NO_PROTOTYPES}")
     }
 
     fn against(&self, pass: &Pass, views: [&Tensor; 2], _: &[u32]) -> Result<Tensor> {

@@ -29,6 +29,19 @@ pub struct InfoNce {
     pub negative: Option<f64>,
 }
 
+impl InfoNce {
+    /// The sum of two losses, and the means of what they found.
+    pub(crate) fn plus(self, other: Self) -> Result<Self> {
+        let mean = |a: f64, b: f64| (a + b) / 2.;
+        Ok(Self {
+            loss: (self.loss + other.loss)?,
+            top1: mean(self.top1, other.top1),
+            positive: mean(self.positive, other.positive),
+            negative: (self.negative.zip(other.negative)).map(|(a, b)| mean(a, b)),
+        })
+    }
+}
+
 /// L = mean over i of -log( exp(q_i·k_i/T) / (exp(q_i·k_i/T) + sum over negatives n of exp(q_i·n/T)) ),
 /// Eq. 1 of MoCo (arXiv:1911.05722).
 ///

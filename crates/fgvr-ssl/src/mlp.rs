@@ -84,8 +84,25 @@ impl Mlp {
     /// # Errors
     /// Another width, or batch statistics of a single row.
     pub fn forward(&self, x: &Tensor, norm: NormMode) -> Result<Tensor> {
+        self.forward_dropped(x, norm, None)
+    }
+
+    /// As [`Mlp::forward`], with the input of the last layer times `kept` (N, hidden): dropout, whose draw
+    /// is the caller's.
+    ///
+    /// # Errors
+    /// As [`Mlp::forward`], and factors of another shape.
+    pub fn forward_dropped(
+        &self,
+        x: &Tensor,
+        norm: NormMode,
+        kept: Option<&Tensor>,
+    ) -> Result<Tensor> {
         let mut x = x.clone();
         for (i, (linear, batch_norm)) in self.layers.iter().enumerate() {
+            if let (Some(kept), true) = (kept, i + 1 == self.layers.len()) {
+                x = (x * kept)?;
+            }
             x = linear.forward_t(&x, true)?;
             if let Some(batch_norm) = batch_norm {
                 x = batch_norm.forward(&x, norm)?;
@@ -187,6 +204,31 @@ mod tests {
                 of(&start);
             }
         }
+    }
+
+    #[test]
+    fn dropout_is_a_factor_in_front_of_the_last_layer() {
+        let cfg = MlpConfig {
+            layers: 2,
+            last_norm: false,
+            ..CONFIG
+        };
+        let (mlp, parameters) = mlp(&cfg);
+        let x = normal(1, (6, 5));
+        let rows = |kept: Option<&Tensor>| {
+            let y = mlp.forward_dropped(&x, NormMode::NoUpdate, kept).unwrap();
+            y.to_vec2::<f32>().unwrap()
+        };
+        let ones = Tensor::ones((6, 7), DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(rows(None), rows(Some(&ones)));
+        let dropped = rows(Some(&ones.zeros_like().unwrap()));
+        let bias = parameters.trainable()["3.bias"].to_vec1::<f32>().unwrap();
+        assert!(dropped.iter().all(|row| *row == bias));
+        let narrow = ones.narrow(1, 0, 3).unwrap();
+        assert!(
+            mlp.forward_dropped(&x, NormMode::NoUpdate, Some(&narrow))
+                .is_err()
+        );
     }
 
     #[test]

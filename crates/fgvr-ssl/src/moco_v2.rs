@@ -12,7 +12,7 @@ use crate::recipe::{LearningRate, MOCO_V2_VIEWS, Optimizer, Recipe, Trunk};
 use crate::registry::{BaseConfig, Parts, sizes};
 use crate::state::{check, counters, of_stores, prefixed, take, trainable, under, words};
 use crate::{
-    Base, BaseKind, Branch, KeyQueue, MomentumSchedule, Network, Pass, ProjectionHead,
+    Base, BaseKind, Between, Branch, KeyQueue, MomentumSchedule, Network, Pass, ProjectionHead,
     RunningStatistics, Shuffle, Views, info_nce, momentum_update,
 };
 
@@ -155,8 +155,8 @@ impl<E: Encoder> MoCoV2<E> {
         [&self.queue, &self.pair_queue]
     }
 
-    /// Pooled features and keys of `images`, in their order, by the key network. Without a way back.
-    fn keys(&self, images: &Tensor, which: Keys) -> Result<(Tensor, Tensor)> {
+    /// Features and keys of `images`, in their order, by the key network. Without a way back.
+    fn keys(&self, images: &Tensor, which: Keys) -> Result<(Features, Tensor)> {
         let n = images.dim(0)?;
         let norm = NormMode::Split {
             groups: self.groups(n),
@@ -165,9 +165,12 @@ impl<E: Encoder> MoCoV2<E> {
         };
         let shuffle = Shuffle::new(n, [self.cfg.seed, self.step, which as u64, 0])?;
         let features = self.key.encoder.features(&shuffle.apply(images)?, norm)?;
-        let pooled = shuffle.undo(&features.pooled)?.detach();
-        let keys = self.key_head.forward(&pooled)?.detach();
-        Ok((pooled, keys))
+        let features = Features {
+            map: shuffle.undo(&features.map)?.detach(),
+            pooled: shuffle.undo(&features.pooled)?.detach(),
+        };
+        let keys = self.key_head.forward(&features.pooled)?.detach();
+        Ok((features, keys))
     }
 
     /// Refuses a queue that a batch overruns: keys would leave it before any query met them.
@@ -197,7 +200,7 @@ impl<E: Encoder> MoCoV2<E> {
         };
         let (features, tape) = self.online.encoder.forward_train(first, norm)?;
         let query = self.head.forward(&features.pooled)?;
-        let (key_pooled, keys) = self.keys(second, which)?;
+        let (key_features, keys) = self.keys(second, which)?;
         let held = queue.keys()?;
         let found = info_nce(
             &query,
@@ -216,7 +219,8 @@ impl<E: Encoder> MoCoV2<E> {
             query: query.detach(),
             queries: vec![query],
             keys,
-            key_pooled,
+            key_pooled: key_features.pooled,
+            key_map: Some(key_features.map),
             top1: found.top1,
             positive: found.positive,
             negative: found.negative,
@@ -251,6 +255,21 @@ impl<E: Encoder + Send> Base for MoCoV2<E> {
         let pass = self.pass(pair, images, Keys::Generated)?;
         self.pending_pair.push((pass.keys.clone(), images.to_vec()));
         Ok(pass)
+    }
+
+    fn between(&self, query: &Tensor, key: &Tensor, images: &[u32]) -> Result<Between> {
+        self.enough("pair_queue", &self.pair_queue, images)?;
+        let query = self.head.forward(query)?;
+        let keys = self.key_head.forward(&key.detach())?.detach();
+        let held = self.pair_queue.keys()?;
+        let temperature = self.cfg.temperature;
+        let found = info_nce(&query, &keys, images, negatives(&held), temperature)?;
+        Ok(Between { found, keys })
+    }
+
+    fn keep_pair_keys(&mut self, keys: &Tensor, images: &[u32]) -> Result<()> {
+        self.pending_pair.push((keys.clone(), images.to_vec()));
+        Ok(())
     }
 
     fn against(&self, pass: &Pass, [_, second]: [&Tensor; 2], images: &[u32]) -> Result<Tensor> {

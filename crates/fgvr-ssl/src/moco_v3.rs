@@ -1,6 +1,6 @@
 //! MoCo v3: InfoNCE within the batch, against the keys of a slowly following network.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use fgvr_nn::Encoder;
 
 use crate::momentum::{check_momentum, check_temperature};
@@ -24,7 +24,9 @@ pub struct MoCoV3Config {
     pub dim: usize,
     /// Width between the layers of projector and predictor.
     pub hidden: usize,
-    /// Number of the projector's layers: 3 in the paper; 2 in the released code for a ResNet.
+    /// Number of the projector's layers: 3 in the paper; 2 in the released code for a ResNet. With 0 there
+    /// is no projector: keys are the momentum encoder's features, queries the predictor's of the
+    /// online ones, both of the trunk's width whatever `dim` is.
     pub projector_layers: usize,
     /// T of InfoNCE: 0.2 in the paper; 1 in the released code for a ResNet.
     pub temperature: f64,
@@ -32,6 +34,12 @@ pub struct MoCoV3Config {
     pub momentum: f64,
     /// Its course.
     pub momentum_schedule: MomentumSchedule,
+    /// How often the average is taken after each step: n times m are once m^n. 1 in MoCo v3; 4 in the
+    /// released code of LoDisc (arXiv:2403.04066), by repetition.
+    pub updates_per_step: u32,
+    /// Share of the values in front of the predictor's last layer that are dropped in training: 0 in
+    /// MoCo v3; 0.2 in the released code of LoDisc.
+    pub predictor_dropout: f64,
     /// The momentum network's running statistics.
     pub running_statistics: RunningStatistics,
     /// Whether a vision transformer's patch projection stays as it was initialised, which keeps the
@@ -49,6 +57,8 @@ impl Default for MoCoV3Config {
             temperature: 0.2,
             momentum: 0.99,
             momentum_schedule: MomentumSchedule::Cosine,
+            updates_per_step: 1,
+            predictor_dropout: 0.,
             running_statistics: RunningStatistics::Own,
             freeze_patch_projection: true,
         }
@@ -114,7 +124,12 @@ impl Objective for MoCoV3Objective {
             momentum: self.0.momentum,
             schedule: self.0.momentum_schedule,
             statistics: self.0.running_statistics,
+            updates: self.0.updates_per_step,
         })
+    }
+
+    fn predictor_dropout(&self) -> f64 {
+        self.0.predictor_dropout
     }
 
     fn trains(&self, encoder_variable: &str) -> bool {
@@ -136,9 +151,15 @@ impl BaseConfig for MoCoV3Config {
             &[
                 ("dim", self.dim),
                 ("hidden", self.hidden),
-                ("projector_layers", self.projector_layers),
+                ("updates_per_step", self.updates_per_step as usize),
             ],
         )?;
+        if !(0. ..1.).contains(&self.predictor_dropout) {
+            bail!(
+                "moco-v3: predictor_dropout is {}, expected 0 or more and less than 1",
+                self.predictor_dropout
+            );
+        }
         check_temperature("moco-v3", "temperature", self.temperature)?;
         check_momentum("moco-v3", self.momentum)
     }

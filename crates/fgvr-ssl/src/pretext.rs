@@ -18,7 +18,7 @@ use crate::step::Term;
 use crate::{Addon, AddonKind, AtFeatures, Further};
 
 /// Sets these draws apart from others of the same (seed, step).
-const TASK: u64 = 0x7072_6574_6578_74;
+const TASK: u64 = 0x0070_7265_7465_7874;
 
 /// What is to be told of an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -267,6 +267,10 @@ impl Addon for Pretext {
     }
 
     fn trainable(&self) -> BTreeMap<String, Var> {
+        // Without a weight nothing of it gets a gradient.
+        if !self.is_active() {
+            return BTreeMap::new();
+        }
         trainable(&[("addon", &self.parameters)])
     }
 

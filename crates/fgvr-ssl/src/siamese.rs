@@ -5,13 +5,18 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use fgvr_nn::{Encoder, Features, NormMode, Parameters};
+use rand::Rng;
 
 use crate::base::gradient_at;
+use crate::shuffle::keyed_rng;
 use crate::state::{check, counters, of_stores, take, trainable, under, words};
 use crate::{
-    Base, BaseKind, Branch, InfoNce, Mlp, MlpConfig, MomentumSchedule, Negatives, Network, Pass,
-    RunLength, RunningStatistics, Views, info_nce, l2_normalise, momentum_update,
+    Base, BaseKind, Between, Branch, InfoNce, Mlp, MlpConfig, MomentumSchedule, Negatives, Network,
+    Pass, RunLength, RunningStatistics, Views, info_nce, l2_normalise, momentum_update,
 };
+
+/// Sets these draws apart from others of the same (seed, step).
+const DROPOUT: u64 = 0x6472_6f70_6f75_7400;
 
 /// How a target network follows the online one.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,6 +27,8 @@ pub struct Average {
     pub schedule: MomentumSchedule,
     /// The target's running statistics.
     pub statistics: RunningStatistics,
+    /// How often the average is taken after a step: n times m are once m^n.
+    pub updates: u32,
 }
 
 /// What tells one symmetric base from another.
@@ -29,11 +36,17 @@ pub trait Objective: Send {
     /// Which base this is.
     fn kind(&self) -> BaseKind;
 
-    /// The shape of the projector.
+    /// The shape of the projector. No layers: there is none, and what is compared has the trunk's width,
+    /// whatever width projector and predictor are given.
     fn projector(&self) -> MlpConfig;
 
     /// The shape of the predictor, which the online network alone has.
     fn predictor(&self) -> MlpConfig;
+
+    /// Share of the values in front of the predictor's last layer that are dropped in training.
+    fn predictor_dropout(&self) -> f64 {
+        0.
+    }
 
     /// How the target follows; `None` where the online network is its own target.
     fn average(&self) -> Option<Average>;
@@ -59,7 +72,7 @@ pub trait Objective: Send {
 /// A network that follows the online one, and its projector.
 struct Target<E> {
     network: Network<E>,
-    projector: Mlp,
+    projector: Option<Mlp>,
     projector_parameters: Parameters,
 }
 
@@ -75,12 +88,13 @@ struct Target<E> {
 pub struct Siamese<E, O> {
     objective: O,
     online: Network<E>,
-    projector: Mlp,
+    projector: Option<Mlp>,
     projector_parameters: Parameters,
     predictor: Mlp,
     predictor_parameters: Parameters,
     target: Option<Target<E>>,
     run: RunLength,
+    seed: u64,
     step: u64,
     /// Whether a real pass is waiting for [`Base::after_step`].
     pending: bool,
@@ -112,15 +126,26 @@ impl<E: Encoder, O: Objective> Siamese<E, O> {
         let online = network()?;
         let width = online.encoder.width();
         let shape = objective.projector();
-        let projector = |parameters: &Parameters| {
-            let vb = parameters.builder(DType::F32, &Device::Cpu);
-            Mlp::new(width, &shape, vb.pp("projector"))
+        let projector = |parameters: &Parameters| match shape.layers {
+            0 => Ok(None),
+            _ => {
+                let vb = parameters.builder(DType::F32, &Device::Cpu);
+                Mlp::new(width, &shape, vb.pp("projector")).map(Some)
+            }
         };
         let (projector_parameters, predictor_parameters) =
             (Parameters::new(seed), Parameters::new(seed));
+        let mut predictor = objective.predictor();
+        let compared = match shape.layers {
+            0 => {
+                predictor.out = width;
+                width
+            }
+            _ => shape.out,
+        };
         let predictor = Mlp::new(
-            shape.out,
-            &objective.predictor(),
+            compared,
+            &predictor,
             (predictor_parameters.builder(DType::F32, &Device::Cpu)).pp("predictor"),
         )?;
         let online_projector = projector(&projector_parameters)?;
@@ -147,6 +172,7 @@ impl<E: Encoder, O: Objective> Siamese<E, O> {
             predictor_parameters,
             target,
             run,
+            seed,
             step: 0,
             pending: false,
         })
@@ -164,14 +190,40 @@ impl<E: Encoder, O: Objective> Siamese<E, O> {
         self.target.as_ref().map(|target| &target.network)
     }
 
-    /// m of the average after the step to come; `None` without a target network.
+    /// m of the average after the step to come, all its updates in one; `None` without a target network.
     #[must_use]
     pub fn momentum(&self) -> Option<f64> {
         let average = self.objective.average()?;
         let Average {
             momentum, schedule, ..
         } = average;
-        Some(schedule.at(momentum, self.step, self.run.steps))
+        let m = schedule.at(momentum, self.step, self.run.steps);
+        Some((1..average.updates).fold(m, |product, _| product * m))
+    }
+
+    /// What the predictor's last layer gets of each value of `view`: 0, or 1 over the share that is kept;
+    /// drawn by (seed, step, view, image). `None` without dropout.
+    fn kept(&self, view: usize, indices: &[u32], images: Images) -> Result<Option<Tensor>> {
+        let rate = self.objective.predictor_dropout();
+        let view = match images {
+            Images::Real => view as u64,
+            Images::Generated => 2 + view as u64,
+            Images::Inspected => return Ok(None),
+        };
+        if rate == 0. {
+            return Ok(None);
+        }
+        let hidden = self.objective.predictor().hidden;
+        let (scale, bar) = ((1. / (1. - rate)) as f32, rate * 2f64.powi(32));
+        let mut kept = Vec::with_capacity(indices.len() * hidden);
+        for image in indices {
+            let mut rng = keyed_rng([self.seed, self.step, DROPOUT + view, u64::from(*image)]);
+            kept.extend((0..hidden).map(|_| match f64::from(rng.next_u32()) < bar {
+                true => 0.,
+                false => scale,
+            }));
+        }
+        Tensor::from_vec(kept, (indices.len(), hidden), &Device::Cpu).map(Some)
     }
 
     fn norm(&self, images: Images) -> NormMode {
@@ -189,7 +241,7 @@ impl<E: Encoder, O: Objective> Siamese<E, O> {
         }
         let norm = self.norm(images);
         let pooled = self.online.encoder.features(view, norm)?.pooled.detach();
-        Ok(self.projector.forward(&pooled, norm)?.detach())
+        Ok(project(self.projector.as_ref(), &pooled, norm)?.detach())
     }
 
     /// Features and targets of one view by the averaged network, without a way back.
@@ -206,7 +258,7 @@ impl<E: Encoder, O: Objective> Siamese<E, O> {
             norm => norm,
         };
         let pooled = target.network.encoder.features(view, norm)?.pooled.detach();
-        let targets = target.projector.forward(&pooled, norm)?.detach();
+        let targets = project(target.projector.as_ref(), &pooled, norm)?.detach();
         Ok((pooled, targets))
     }
 
@@ -221,12 +273,16 @@ impl<E: Encoder, O: Objective> Siamese<E, O> {
                 view,
             });
         }
-        let projected = |branch: &Branch| self.projector.forward(&branch.features.pooled, norm);
+        let projected = |branch: &Branch| {
+            let pooled = &branch.features.pooled;
+            project(self.projector.as_ref(), pooled, norm)
+        };
         let z = [projected(&branches[0])?, projected(&branches[1])?];
-        let q = [
-            self.predictor.forward(&z[0], norm)?,
-            self.predictor.forward(&z[1], norm)?,
-        ];
+        let predicted = |view: usize| {
+            let kept = self.kept(view, indices, images)?;
+            (self.predictor).forward_dropped(&z[view], norm, kept.as_ref())
+        };
+        let q = [predicted(0)?, predicted(1)?];
         let (key_pooled, k) = match &self.target {
             Some(target) => {
                 let (_, first) = self.targets(target, views[0], images)?;
@@ -244,17 +300,18 @@ impl<E: Encoder, O: Objective> Siamese<E, O> {
         };
         let first = self.objective.compare(&q[0], &k[1], indices)?;
         let second = self.objective.compare(&q[1], &k[0], indices)?;
-        let mean = |a: f64, b: f64| (a + b) / 2.;
+        let found = first.plus(second)?;
         Ok(Pass {
             branches,
-            loss: (first.loss + second.loss)?,
+            loss: found.loss,
             queries: q.into(),
             query: l2_normalise(&z[0].detach())?,
             keys: l2_normalise(&k[1].detach())?,
             key_pooled,
-            top1: mean(first.top1, second.top1),
-            positive: mean(first.positive, second.positive),
-            negative: (first.negative.zip(second.negative)).map(|(a, b)| mean(a, b)),
+            key_map: None,
+            top1: found.top1,
+            positive: found.positive,
+            negative: found.negative,
         })
     }
 
@@ -270,6 +327,14 @@ impl<E: Encoder, O: Objective> Siamese<E, O> {
             stores.push(("target_head", &target.projector_parameters));
         }
         stores
+    }
+}
+
+/// z of the trunk's features: themselves without a projector.
+fn project(projector: Option<&Mlp>, pooled: &Tensor, norm: NormMode) -> Result<Tensor> {
+    match projector {
+        Some(projector) => projector.forward(pooled, norm),
+        None => Ok(pooled.clone()),
     }
 }
 
@@ -300,6 +365,26 @@ impl<E: Encoder + Send, O: Objective> Base for Siamese<E, O> {
 
     fn generated(&mut self, pair: [&Tensor; 2], images: &[u32]) -> Result<Pass> {
         self.pass(pair, images, Images::Generated)
+    }
+
+    fn between(&self, query: &Tensor, key: &Tensor, images: &[u32]) -> Result<Between> {
+        let norm = self.norm(Images::Generated);
+        let target = |pooled: &Tensor| -> Result<Tensor> {
+            let projector = (self.target.as_ref()).map_or(&self.projector, |t| &t.projector);
+            Ok(project(projector.as_ref(), &pooled.detach(), norm)?.detach())
+        };
+        let term = |view: usize, query: &Tensor, keys: &Tensor| {
+            let z = project(self.projector.as_ref(), query, norm)?;
+            let kept = self.kept(view, images, Images::Generated)?;
+            let q = (self.predictor).forward_dropped(&z, norm, kept.as_ref())?;
+            self.objective.compare(&q, keys, images)
+        };
+        let (queries, keys) = (target(query)?, target(key)?);
+        let (first, second) = (term(0, query, &keys)?, term(1, key, &queries)?);
+        Ok(Between {
+            found: first.plus(second)?,
+            keys: l2_normalise(&keys)?,
+        })
     }
 
     fn against(&self, pass: &Pass, views: [&Tensor; 2], images: &[u32]) -> Result<Tensor> {
@@ -350,7 +435,7 @@ impl<E: Encoder + Send, O: Objective> Base for Siamese<E, O> {
         let features = self.online.encoder.features(images, NormMode::Eval)?;
         let targets = self.other_targets(others, Images::Inspected)?;
         let gradient = gradient_at(&features.pooled, |pooled| {
-            let z = self.projector.forward(pooled, NormMode::Eval)?;
+            let z = project(self.projector.as_ref(), pooled, NormMode::Eval)?;
             let q = self.predictor.forward(&z, NormMode::Eval)?;
             Ok(self.objective.compare(&q, &targets, indices)?.loss)
         })?;

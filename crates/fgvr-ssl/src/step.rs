@@ -3,7 +3,7 @@
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Result, Tensor, bail};
 
-use crate::diagnostics::{Diagnostics, FeatureStatistics};
+use crate::diagnostics::{Diagnostics, FeatureStatistics, PairDiagnostics};
 use crate::info_nce::scalar;
 use crate::{Addon, AtFeatures, Base, Further, Pass, Views, supports};
 
@@ -101,6 +101,15 @@ pub struct Report {
 }
 
 impl Report {
+    /// The pair loss of each branch, which counts `nu` times in the mean.
+    pub(crate) fn add_pair(&mut self, nu: f64, passes: Vec<(f64, PairDiagnostics)>) {
+        if let Some((loss, diagnostics)) = PairDiagnostics::mean_of(passes) {
+            self.losses.pair = Some(loss);
+            self.losses.total += nu * loss;
+            self.diagnostics.pair = Some(diagnostics);
+        }
+    }
+
     /// Adds a term to the total.
     pub fn add(&mut self, term: Term) {
         self.losses.total += term.weight * term.loss;

@@ -1,31 +1,30 @@
 //! SynthPair: pairs of images, generated from the original and the perturbed features, that the encoder
 //! learns to tell apart no further than what discriminates.
 
+mod decoded;
+mod image_pair;
+mod masked;
+mod perceptual;
+mod twin;
+
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, bail};
-use fgvr_gradcam::importance;
-use fgvr_nn::{Decoder, NormMode};
-use fgvr_perturb::{
-    FeatureBank, MaskStats, RandomKey, non_discriminative_mask_with_stats, perturb,
-};
-use rand::Rng;
+use fgvr_nn::Decoder;
+use fgvr_perturb::FeatureBank;
 
-use crate::diagnostics::PairDiagnostics;
+use self::decoded::{Decoded, reconstruct};
+use self::image_pair::ImagePair;
+use self::masked::{Masked, mask};
+use self::perceptual::perceptual;
+use self::twin::twin;
 use crate::info_nce::scalar;
-use crate::shuffle::keyed_rng;
 use crate::state::{prefixed, under};
 use crate::step::{StepInput, StepOutput};
 use crate::{
-    Addon, AddonKind, AtFeatures, Base, Further, Pass, SynthPairConfig, Variance, pair_weight,
+    Addon, AddonKind, AtFeatures, Base, Further, PairOf, Space, SynthPairConfig, Variance,
+    pair_weight,
 };
-
-/// Sets the draw of the pair's roles apart from other draws of the same (seed, step).
-const ROLES: u64 = 0x726f_6c65;
-
-/// Sets the draws for the second branch apart from those for the first.
-const BRANCH: u64 = 0x6272_616e_6368;
 
 /// SynthPair (after arXiv:2407.14676) over any [`Base`] that [`supports`](crate::supports) it. See
 /// [`SynthPairConfig`] for what is whose choice.
@@ -79,6 +78,7 @@ impl SynthPair {
             decoder,
             decoded: None,
             masked: Vec::new(),
+            keys: Vec::new(),
         }
     }
 
@@ -110,79 +110,6 @@ impl SynthPair {
         self.bank.load_state(&under(state, "bank"))
     }
 
-    /// M and h̃ of one branch's features, among those of all in h and ∂L_C/∂h (B*N, C).
-    fn mask(
-        &self,
-        h: &Tensor,
-        dh: &Tensor,
-        branch: usize,
-        input: &StepInput<'_>,
-    ) -> Result<Masked> {
-        let n = input.images.len();
-        let (h, dh) = (h.narrow(0, branch * n, n)?, dh.narrow(0, branch * n, n)?);
-        let key = RandomKey {
-            seed: input.seed ^ (branch as u64 * BRANCH),
-            step: input.step,
-        };
-        let importance = importance(&h, &dh, self.cfg.importance, Some(&self.bank.mean()?))?;
-        let variance = match self.cfg.variance {
-            Variance::Bank => self.bank.variance()?,
-            Variance::Between => self.bank.between()?,
-        };
-        let (mask, stats) = non_discriminative_mask_with_stats(
-            &variance,
-            &importance,
-            &self.cfg.mask,
-            key,
-            input.images,
-        )?;
-        let scale = self.bank.std()?;
-        let features = perturb(&h, &mask, &scale, &self.cfg.noise, key, input.images)?;
-        Ok(Masked {
-            mask,
-            stats,
-            features,
-        })
-    }
-
-    /// x̂ and x̃, each with its own augmentation, and who is the query.
-    fn pair(
-        &self,
-        decoder: &dyn Decoder,
-        reconstruction: &Tensor,
-        masked: Masked,
-        branch: usize,
-        input: &StepInput<'_>,
-    ) -> Result<Pair> {
-        let n = input.images.len();
-        let original = reconstruction.narrow(0, branch * n, n)?;
-        let perturbed = decoder
-            .generate(&masked.features, NormMode::NoUpdate)?
-            .detach();
-        let seen = match self.cfg.augment_pair {
-            true => [
-                (input.augment)(&original, 2 * branch as u64)?,
-                (input.augment)(&perturbed, 2 * branch as u64 + 1)?,
-            ],
-            false => [original.clone(), perturbed.clone()],
-        };
-        let swapped = self.cfg.swap_roles
-            && keyed_rng([input.seed, input.step, ROLES, branch as u64]).next_u32() % 2 == 1;
-        let [first, second] = seen;
-        let (query, key) = if swapped {
-            (second, first)
-        } else {
-            (first, second)
-        };
-        Ok(Pair {
-            masked,
-            original,
-            perturbed,
-            query,
-            key,
-        })
-    }
-
     /// The key encoder's features of real images into the bank, un-normalised.
     fn remember(&mut self, key_pooled: &Tensor, pooled: &Tensor) -> Result<()> {
         match self.cfg.variance {
@@ -198,6 +125,8 @@ pub struct SynthPairStep<'a> {
     decoder: &'a dyn Decoder,
     decoded: Option<Decoded>,
     masked: Vec<Masked>,
+    /// Keys that the base is to keep, of twins.
+    keys: Vec<Tensor>,
 }
 
 impl Addon for SynthPairStep<'_> {
@@ -206,7 +135,7 @@ impl Addon for SynthPairStep<'_> {
     }
 
     fn is_active(&self) -> bool {
-        self.method.cfg.uses_decoder()
+        self.method.cfg.alpha > 0. || self.method.cfg.nu > 0.
     }
 
     fn at_features(&mut self, step: &mut AtFeatures<'_>) -> Result<()> {
@@ -222,21 +151,41 @@ impl Addon for SynthPairStep<'_> {
         } else {
             0
         };
-        let masked =
-            (0..branches).map(|branch| method.mask(step.pooled, step.gradient, branch, input));
+        let h = [step.pooled, step.gradient];
+        let subject = match cfg.space {
+            Space::Vector => step.pooled.clone(),
+            Space::Map => step.pass.map()?,
+        };
+        let masked = |branch| mask(cfg, &method.bank, h, &subject, branch, input);
+        let masked = (0..branches).map(masked);
         self.masked = masked.collect::<Result<Vec<_>>>()?;
 
         // d(h): L_R. Its gradient at h joins that of L_C.
         if cfg.uses_decoder() {
-            let decoded = reconstruct(self.decoder, step.pooled, step.seen)?;
+            let mut decoded = reconstruct(self.decoder, &subject, step.seen)?;
+            if cfg.perceptual > 0. {
+                let maps: Vec<_> = (step.pass.global()).map(|b| &b.features.map).collect();
+                let (encoder, into) = (step.base.encoder(), &mut decoded.gradients);
+                let weight = cfg.perceptual;
+                let loss = perceptual(encoder, self.decoder, &subject, &maps, weight, into)?;
+                step.report.figures.push(("loss_perceptual", loss));
+            }
             if cfg.alpha > 0. && cfg.reconstruction_reaches_encoder {
                 let gradient = (&decoded.at_features * cfg.alpha)?;
-                step.pass.add_pooled_gradient(step.leaves, &gradient)?;
+                match cfg.space {
+                    Space::Vector => step.pass.add_pooled_gradient(step.leaves, &gradient)?,
+                    Space::Map => step.pass.add_map_gradient(step.leaves, &gradient)?,
+                }
             }
             let losses = &mut step.report.losses;
             losses.reconstruction = Some(decoded.loss);
             losses.total += cfg.alpha * decoded.loss;
             self.decoded = Some(decoded);
+        }
+
+        // The twin of the features: its gradient at h joins the others.
+        if cfg.pair == PairOf::Features {
+            self.keys = add_twins(step, &self.masked, nu)?;
         }
 
         // This step's masks have been drawn: the bank may move on.
@@ -251,76 +200,72 @@ impl Addon for SynthPairStep<'_> {
     }
 
     fn further_passes(&mut self, step: &mut Further<'_>) -> Result<()> {
+        for keys in std::mem::take(&mut self.keys) {
+            step.base.keep_pair_keys(&keys, step.input.images)?;
+        }
+        let masked = std::mem::take(&mut self.masked);
+        if let (Some(pictures), Some(first)) = (&mut step.report.pictures, masked.first()) {
+            pictures.mask = Some(first.mask.clone());
+        }
         let Some(decoded) = self.decoded.take() else {
             return Ok(());
         };
-        let (method, input) = (&*self.method, step.input);
-        let nu = step.report.diagnostics.pair_weight;
-        let masked = std::mem::take(&mut self.masked);
-        let share = nu / masked.len().max(1) as f64;
-        let n = input.images.len();
-
-        // x̂ = d(h) as it is, x̃ = d(h̃), both without a way back to the decoder; of each branch.
-        // x̂ through f, x̃ through f_m (or the other way round): L_Cp, on a tape of its own.
-        let (mut pairs, mut passes) = (Vec::new(), Vec::new());
-        for (branch, masked) in masked.into_iter().enumerate() {
-            let pair = method.pair(self.decoder, &decoded.images, masked, branch, input)?;
-            let generated = (step.base).generated([&pair.query, &pair.key], input.images)?;
-            let shown = step.seen.narrow(0, branch * n, n)?;
-            let diagnostics = pair.diagnostics(&shown, &generated)?;
-            passes.push((scalar(&generated.loss)?, diagnostics));
-            step.add_pass(share, generated)?;
-            pairs.push(pair);
-        }
-        if let Some((loss, diagnostics)) = mean_of(passes) {
-            let losses = &mut step.report.losses;
-            losses.pair = Some(loss);
-            losses.total += nu * loss;
-            step.report.diagnostics.pair = Some(diagnostics);
-        }
         if let Some(pictures) = &mut step.report.pictures {
-            pictures.reconstruction = Some(decoded.images.narrow(0, 0, n)?);
-            if let Some(pair) = pairs.into_iter().next() {
-                pictures.perturbed = Some(pair.perturbed);
-                pictures.pair = Some([pair.query, pair.key]);
-                pictures.mask = Some(pair.masked.mask);
-            }
+            pictures.reconstruction = Some(decoded.images.narrow(0, 0, step.input.images.len())?);
+        }
+        if self.method.cfg.pair == PairOf::Images {
+            let cfg = &self.method.cfg;
+            add_image_pairs(cfg, self.decoder, &decoded.images, masked, step)?;
         }
         step.report.decoder_gradients = Some(decoded.gradients);
         Ok(())
     }
 }
 
-/// The decoder's images of h, and where their error leads.
-struct Decoded {
-    images: Tensor,
-    loss: f64,
-    /// ∂L_R/∂h (B*N, C).
-    at_features: Tensor,
-    gradients: GradStore,
-}
-
-/// The mask, and the features it perturbs.
-struct Masked {
-    mask: Tensor,
-    stats: MaskStats,
-    features: Tensor,
-}
-
-/// The generated images, before and after their own augmentation.
-struct Pair {
-    masked: Masked,
-    original: Tensor,
-    perturbed: Tensor,
-    query: Tensor,
-    key: Tensor,
-}
-
-impl Pair {
-    fn diagnostics(&self, x: &Tensor, pass: &Pass) -> Result<PairDiagnostics> {
-        let images = [&self.original, &self.perturbed];
-        PairDiagnostics::of(self.masked.stats, x, images, pass)
+/// x̂ = d(h) as it is, x̃ = d(h̃), both without a way back to the decoder; of each branch. x̂ through f, x̃
+/// through f_m (or the other way round): L_Cp, on a tape of its own.
+fn add_image_pairs(
+    cfg: &SynthPairConfig,
+    decoder: &dyn Decoder,
+    reconstruction: &Tensor,
+    masked: Vec<Masked>,
+    step: &mut Further<'_>,
+) -> Result<()> {
+    let input = step.input;
+    let nu = step.report.diagnostics.pair_weight;
+    let share = nu / masked.len().max(1) as f64;
+    let n = input.images.len();
+    let (mut pairs, mut passes) = (Vec::new(), Vec::new());
+    for (branch, masked) in masked.into_iter().enumerate() {
+        let pair = ImagePair::new(cfg, decoder, reconstruction, masked, branch, input)?;
+        let generated = (step.base).generated([&pair.query, &pair.key], input.images)?;
+        let shown = step.seen.narrow(0, branch * n, n)?;
+        let diagnostics = pair.diagnostics(&shown, &generated)?;
+        passes.push((scalar(&generated.loss)?, diagnostics));
+        step.add_pass(share, generated)?;
+        pairs.push(pair);
     }
+    step.report.add_pair(nu, passes);
+    if let (Some(pictures), Some(pair)) = (&mut step.report.pictures, pairs.into_iter().next()) {
+        pictures.perturbed = Some(pair.perturbed);
+        pictures.pair = Some([pair.query, pair.key]);
+    }
+    Ok(())
+}
+
+/// L_Cp of each branch's features and their perturbed copies; the keys they were compared with.
+fn add_twins(step: &mut AtFeatures<'_>, masked: &[Masked], nu: f64) -> Result<Vec<Tensor>> {
+    let share = nu / masked.len().max(1) as f64;
+    let (mut passes, mut keys) = (Vec::new(), Vec::new());
+    for (branch, masked) in step.pass.global().zip(masked) {
+        let twin = twin(step.base, &branch.features.pooled, masked, step.input)?;
+        let loss = twin.found.found.loss;
+        passes.push((scalar(&loss)?, twin.diagnostics));
+        step.leaves.extend((loss * share)?.backward()?)?;
+        keys.push(twin.found.keys);
+    }
+    step.report.add_pair(nu, passes);
+    Ok(keys)
 }
 
 /// How many branches' features stand one under the other in h (B*N, C).
@@ -329,42 +274,4 @@ fn rows(h: &Tensor, input: &StepInput<'_>) -> Result<usize> {
         (rows, n) if n > 0 && rows.is_multiple_of(n) => Ok(rows / n),
         (rows, n) => bail!("synth pair: {rows} features of {n} images"),
     }
-}
-
-/// Loss and diagnostics over the pairs of all branches.
-fn mean_of(passes: Vec<(f64, PairDiagnostics)>) -> Option<(f64, PairDiagnostics)> {
-    let share = 1. / passes.len() as f64;
-    let mut sum: Option<(f64, PairDiagnostics)> = None;
-    for (loss, of) in passes {
-        let (loss, of) = (loss * share, of.scaled(share));
-        sum = Some(match sum {
-            None => (loss, of),
-            Some((before, all)) => (before + loss, all.plus(&of)),
-        });
-    }
-    sum
-}
-
-/// L_R = mean over pixels and views of (d(h) - x)^2, back to the decoder's variables and to h.
-fn reconstruct(decoder: &dyn Decoder, h: &Tensor, x: &Tensor) -> Result<Decoded> {
-    let (images, tape) = decoder.forward_train(h, NormMode::Train)?;
-    if images.dims() != x.dims() {
-        bail!(
-            "synth pair: the decoder made {:?}, expected {:?}",
-            images.dims(),
-            x.dims()
-        );
-    }
-    let loss = (images.as_tensor() - x)?.sqr()?.mean_all()?;
-    let leaves = loss.backward()?;
-    let mut gradients = GradStore::default();
-    let Some(at_features) = tape.backward(&leaves, &mut gradients)? else {
-        bail!("synth pair: the decoder's tape returned no gradient of its input");
-    };
-    Ok(Decoded {
-        images: images.as_tensor().detach(),
-        loss: scalar(&loss)?,
-        at_features,
-        gradients,
-    })
 }

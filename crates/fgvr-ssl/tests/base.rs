@@ -33,6 +33,7 @@ fn pass(network: &fgvr_ssl::Network<toy::ToyEncoder>, views: [&Tensor; 2]) -> Pa
         query: pooled.clone(),
         keys: pooled.clone(),
         key_pooled: pooled,
+        key_map: None,
         top1: 0.,
         positive: 0.,
         negative: None,

@@ -124,7 +124,7 @@ fn the_trunk_and_the_answering_layer_get_the_losses_gradient_and_no_running_stat
         let mut vars = base.online().parameters.trainable();
         vars.extend(task.trainable());
         let flat = |name: &str| {
-            let found = output.gradients.get(&vars[name]);
+            let found = vars.get(name).and_then(|var| output.gradients.get(var));
             found.map(|g| g.flatten_all().unwrap().to_vec1::<f32>().unwrap())
         };
         let of = ["conv.weight", "addon.pretext.weight"].map(flat);
@@ -132,6 +132,11 @@ fn the_trunk_and_the_answering_layer_get_the_losses_gradient_and_no_running_stat
     };
     let ([alone, none], output, running) = gradient(0.);
     assert!(none.is_none() && output.losses.terms.is_empty());
+    let off = PretextConfig {
+        weight: 0.,
+        ..PretextConfig::default()
+    };
+    assert!(pretext(&off).trainable().is_empty());
     let ([once, head], one, same) = gradient(1.);
     let ([twice, double], two, _) = gradient(2.);
     assert_eq!(running, same);

@@ -302,10 +302,10 @@ fn every_arm_runs_with_finite_losses() {
         for (step, output) in run.steps(0..10).into_iter().enumerate() {
             let losses = output.losses;
             assert!(losses.total.is_finite(), "{arm} at {step}: {losses:?}");
-            let decodes = arm != Arm::Base;
+            let decodes = cfg.uses_decoder();
             assert_eq!(losses.reconstruction.is_some(), decodes, "{arm}");
             assert_eq!(output.decoder_gradients.is_some(), decodes, "{arm}");
-            let pairs = decodes && arm != Arm::ReconOnly && step >= 4;
+            let pairs = cfg.nu > 0. && step >= 4;
             assert_eq!(losses.pair.is_some(), pairs, "{arm} at {step}");
             assert_eq!(output.diagnostics.pair.is_some(), pairs, "{arm} at {step}");
             assert!(
@@ -327,6 +327,10 @@ fn every_arm_runs_with_finite_losses() {
             };
             assert!(fraction.contains(&pair.mask.fraction), "{arm}: {pair:?}");
             let pictures = output.pictures.unwrap();
+            if !decodes {
+                assert!(pair.difference > 0. && pictures.mask.is_some(), "{arm}");
+                continue;
+            }
             let [original, perturbed] = [
                 pictures.reconstruction.unwrap(),
                 pictures.perturbed.unwrap(),

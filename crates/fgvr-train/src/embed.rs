@@ -7,6 +7,7 @@ use fgvr_data::augment::EvaluationView;
 use fgvr_data::{DataConfig, Dataset, Loaded, Normalisation, load_batch};
 use fgvr_encoder::FrozenBackbone;
 use fgvr_eval::Embeddings;
+use fgvr_ssl::Screening;
 
 use crate::config::PretrainConfig;
 use crate::evaluate::all;
@@ -72,6 +73,22 @@ pub(crate) fn embed(
     how: &Sight,
 ) -> Result<Option<Embedded>> {
     map_images(dataset, indices, how, |images| Ok(encoder.embed(images)?))
+}
+
+/// As [`embed`], with places weighed by a screening map.
+///
+/// # Errors
+/// As [`embed`].
+pub(crate) fn embed_screened(
+    encoder: &FrozenBackbone,
+    screening: &Screening,
+    dataset: &Arc<dyn Dataset>,
+    indices: &[usize],
+    how: &Sight,
+) -> Result<Option<Embedded>> {
+    map_images(dataset, indices, how, |images| {
+        Ok(screening.pool(&encoder.features(images)?.map)?)
+    })
 }
 
 /// The pixels themselves as features: (N, 3·side·side), in [0, 1]; `None` where no image is readable.

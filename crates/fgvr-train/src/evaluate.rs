@@ -11,7 +11,7 @@ use fgvr_nn::Parameters;
 use serde::Serialize;
 
 use crate::config::PretrainConfig;
-use crate::embed::{Embedded, Sight, embed, pixels};
+use crate::embed::{Embedded, Sight, embed, embed_screened, pixels};
 use crate::parts::{PartHits, part_hits};
 use crate::reconstruct::{Psnr, reconstruction_psnr};
 use crate::start::{load_start, open_weights};
@@ -22,6 +22,8 @@ use crate::{Error, Observer, Result, Trainer};
 pub struct Evaluation {
     /// The trained encoder.
     pub trained: Figures,
+    /// Its features with places weighed by the screening map of `lcr`; absent without it.
+    pub screened: Option<Figures>,
     /// The same architecture with the weights it started from, random or pretrained.
     pub untrained: Figures,
     /// Raw pixels.
@@ -199,6 +201,16 @@ pub(crate) fn evaluate(
     let (trained, single_image_queries) =
         figures(config, train_features.as_ref(), test_features.as_ref())?;
     let mut warnings = warnings(&train_features, &test_features, single_image_queries);
+    let screening = trainer.addons().iter().find_map(|addon| addon.screening());
+    let screened = match screening {
+        Some(screening) if trained.knn.is_some() => {
+            observer.on_phase("evaluating screened features");
+            let train = embed_screened(&encoder, screening, train, &all(train), &sight)?;
+            let test = embed_screened(&encoder, screening, test, &all(test), &sight)?;
+            Some(figures(config, train.as_ref(), test.as_ref())?.0)
+        }
+        _ => None,
+    };
     let labelled = trained.knn.is_some();
     let (mut untrained, mut pixels) = (Figures::default(), Figures::default());
     if labelled {
@@ -232,6 +244,7 @@ pub(crate) fn evaluate(
     };
     let evaluation = Evaluation {
         trained,
+        screened,
         untrained,
         pixels,
         psnr,

@@ -49,7 +49,7 @@ pub use learning_rate::learning_rate;
 pub use monitor::{Monitor, Vitals};
 pub use observer::{Observer, Silent};
 pub use optimizer::OptimizerKind;
-pub use parts::PartHits;
+pub use parts::{ChannelHits, MapHits, PartHits};
 pub use plan::{Plan, plan};
 pub use pretrain::{Summary, evaluate_run, pretrain, resume};
 pub use reconstruct::Psnr;

@@ -7,6 +7,7 @@ use fgvr_data::Dataset;
 use fgvr_decoder::MeanImage;
 use fgvr_encoder::FrozenBackbone;
 use fgvr_nn::{Decoder, NormMode};
+use fgvr_ssl::Space;
 use serde::Serialize;
 
 use crate::Result;
@@ -49,8 +50,11 @@ pub(crate) fn reconstruction_psnr(
     let mean = mean.image()?.unsqueeze(0)?; // (1, 3, H, W)
     // One row an image: squared error of the reconstruction, and of the mean image.
     let errors = map_images(held_out, &all(held_out), &sight, |x| {
-        let pooled = encoder.embed(x)?;
-        let reconstruction = decoder.generate(&pooled, NormMode::Eval)?;
+        let features = match config.synthpair.space {
+            Space::Vector => encoder.embed(x)?,
+            Space::Map => encoder.features(x)?.map,
+        };
+        let reconstruction = decoder.generate(&features, NormMode::Eval)?;
         let x = normalisation.undo(x)?;
         let reconstruction = normalisation.undo(&reconstruction)?.clamp(0., 1.)?;
         let of = |guess: &Tensor| {

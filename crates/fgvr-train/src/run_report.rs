@@ -35,29 +35,44 @@ pub fn evaluation_tables(evaluation: &Evaluation) -> Vec<(&'static str, Table)> 
                 number(hit.difference),
             ]
         };
-        let table = Table::new(&[
-            ("share of activation on the parts", Align::Left),
-            ("kept", Align::Right),
-            ("masked", Align::Right),
-            ("difference", Align::Right),
-        ])
-        .row(row("the method's mask", &parts.mask))
-        .row(row("random mask of its size", &parts.random_mask));
-        tables.push(("Do masks keep what tells classes apart?", table));
-        let table = Table::new(&[
-            ("share of the map on the parts", Align::Left),
-            ("share", Align::Right),
-        ])
-        .row([
-            "Grad-CAM, lowers the loss".to_owned(),
-            number(parts.grad_cam.kept),
-        ])
-        .row([
-            "Grad-CAM, raises the loss".to_owned(),
-            number(parts.grad_cam.masked),
-        ])
-        .row(["uniform map".to_owned(), number(parts.grad_cam.area)]);
-        tables.push(("Does Grad-CAM look at them?", table));
+        if let Some(channels) = &parts.channels {
+            let table = Table::new(&[
+                ("share of activation on the parts", Align::Left),
+                ("kept", Align::Right),
+                ("masked", Align::Right),
+                ("difference", Align::Right),
+            ])
+            .row(row("the method's mask", &channels.mask))
+            .row(row("random mask of its size", &channels.random_mask));
+            tables.push(("Do masks keep what tells classes apart?", table));
+            let table = Table::new(&[
+                ("share of the map on the parts", Align::Left),
+                ("share", Align::Right),
+            ])
+            .row([
+                "Grad-CAM, lowers the loss".to_owned(),
+                number(channels.grad_cam.kept),
+            ])
+            .row([
+                "Grad-CAM, raises the loss".to_owned(),
+                number(channels.grad_cam.masked),
+            ])
+            .row(["uniform map".to_owned(), number(channels.grad_cam.area)]);
+            tables.push(("Does Grad-CAM look at them?", table));
+        }
+        if !parts.maps.is_empty() {
+            let mut table = Table::new(&[
+                ("share of the map on the parts", Align::Left),
+                ("share", Align::Right),
+                ("its values shuffled", Align::Right),
+                ("uniform map", Align::Right),
+            ]);
+            for map in &parts.maps {
+                let values = [map.share, map.shuffled, map.area].map(number);
+                table.push(std::iter::once(map.addon.to_string()).chain(values));
+            }
+            tables.push(("Do the maps of add-ons look at them?", table));
+        }
     }
     tables
 }
@@ -80,12 +95,16 @@ fn figures_table(evaluation: &Evaluation) -> Table {
         })
         .collect();
     let mut table = Table::new(&aligned);
-    let rows: [(&str, &Figures); 3] = [
-        ("trained", &evaluation.trained),
-        ("untrained", &evaluation.untrained),
-        ("pixels", &evaluation.pixels),
+    let rows: [(&str, Option<&Figures>); 4] = [
+        ("trained", Some(&evaluation.trained)),
+        ("screened", evaluation.screened.as_ref()),
+        ("untrained", Some(&evaluation.untrained)),
+        ("pixels", Some(&evaluation.pixels)),
     ];
     for (name, figures) in rows {
+        let Some(figures) = figures else {
+            continue;
+        };
         let values = [
             figures.knn.map(|k| k.top1),
             figures.linear.map(|l| l.top1),

@@ -6,14 +6,15 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use fgvr_data::Batch;
 use fgvr_data::augment::pair_augment;
-use fgvr_decoder::{ConvDecoder, DecoderConfig};
+use fgvr_decoder::{ConvDecoder, DecoderConfig, DecoderInput};
 use fgvr_encoder::Backbone;
 use fgvr_encoder::weights::{LoadReport, Weights};
 use fgvr_eval::{effective_rank, embedding_std};
 use fgvr_nn::Parameters;
 use fgvr_nn::optim::{Adam, AdamConfig, clip_gradient_norm};
 use fgvr_ssl::{
-    Addon, AddonParts, Base, Network, Parts, Pictures, RunLength, StepInput, SynthPair, Views,
+    Addon, AddonParts, Base, Network, Parts, Pictures, RunLength, Space, StepInput, SynthPair,
+    Views,
 };
 
 use crate::checkpoint::State;
@@ -452,6 +453,11 @@ pub(crate) fn enough_images(config: &PretrainConfig, images: usize) -> Result<()
 pub(crate) fn decoder_config(config: &PretrainConfig) -> Result<DecoderConfig> {
     Ok(DecoderConfig {
         hidden: config.decoder.hidden,
+        residual: config.decoder.residual,
+        input: match config.synthpair.space {
+            Space::Vector => DecoderInput::Vector,
+            Space::Map => DecoderInput::Map,
+        },
         ..DecoderConfig::for_size(
             config.encoder.out_channels()?,
             config.data.size,

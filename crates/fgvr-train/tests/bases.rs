@@ -96,6 +96,57 @@ fn a_resumed_run_of_any_base_has_the_bits_of_one_that_never_stopped() {
 }
 
 #[test]
+fn a_resumed_run_with_lcr_has_the_bits_of_one_that_never_stopped_and_screened_figures() {
+    let place = Place::new();
+    let settings = ["arm=base", "addons=[\"lcr\"]", "checkpoint.every=3"];
+    let run = |out: &str, more: &[&str]| {
+        let set = arguments(&[&settings[..], more].concat());
+        let run = place.pretrain(&[&["--out", out][..], &set[..]].concat());
+        let stderr = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert!(run.status.success(), "{stderr}");
+        stderr + &String::from_utf8_lossy(&run.stdout)
+    };
+    let said = run("whole", &[]);
+    run("cut", &["checkpoint.keep=5"]);
+    let checkpoints = place.join("cut/checkpoints");
+    std::fs::remove_dir_all(checkpoints.join("step-00000006")).unwrap();
+    std::fs::write(checkpoints.join("last"), "step-00000003").unwrap();
+    let resumed = (place.fgvr(&["pretrain", "--resume", "cut"]).output()).unwrap();
+    let stderr = String::from_utf8_lossy(&resumed.stderr);
+    assert!(resumed.status.success(), "{stderr}");
+    let [whole, cut] = ["whole", "cut"].map(|run| last_checkpoint(&place.join(run)));
+    assert!(whole == cut);
+    assert!(whole.iter().any(|(name, _)| name.contains("lcr")), "saved");
+
+    let [whole, cut] = ["whole", "cut"].map(|run| place.json(&format!("{run}/eval.json")));
+    assert_eq!(whole, cut);
+    for figure in [
+        "/screened/knn/top1",
+        "/screened/linear/top1",
+        "/screened/retrieval/map",
+    ] {
+        let value = whole.pointer(figure).and_then(serde_json::Value::as_f64);
+        assert!(value.is_some_and(|v| (0. ..=1.).contains(&v)), "{whole}");
+    }
+    assert_ne!(whole["screened"], whole["trained"]);
+    let map = &whole["parts"]["maps"][0];
+    assert_eq!(map["addon"], "lcr");
+    for share in ["share", "shuffled", "area"] {
+        let share = map[share].as_f64();
+        assert!(share.is_some_and(|v| (0. ..=1.).contains(&v)), "{map}");
+    }
+    for words in ["screened", "maps of add-ons", "lcr"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let metrics = std::fs::read_to_string(place.join("whole/metrics.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+    for key in ["loss_lcr", "lcr_entropy", "lcr_correlation"] {
+        assert!(last[key].is_number(), "{key}: {last}");
+    }
+    assert!(place.join("whole/samples/epoch-0000-maps.png").is_file());
+}
+
+#[test]
 fn what_cannot_be_is_refused_in_one_line() {
     let place = Place::new();
     for (settings, words) in [
@@ -143,6 +194,61 @@ fn what_cannot_be_is_refused_in_one_line() {
             &["weight_decay_end", "adamw"],
         ),
         (&["optimizer.kind=adam"], &["optimizer.kind", "adamw"]),
+        (
+            &["addons=[\"lcr\"]", "lcr.temperature=0"],
+            &["lcr.temperature", "found 0"],
+        ),
+        (
+            &["addons=[\"lcr\"]", "lcr.form=released"],
+            &["released-moco"],
+        ),
+        (
+            &[
+                "addons=[\"lcr\"]",
+                "encoder.architecture=vit_tiny_patch16_224",
+                "encoder.stem=imagenet",
+                "encoder.width=64",
+            ],
+            &["addons", "class token", "take a ResNet"],
+        ),
+        (
+            &["addons=[\"lcr\"]", "data.size=16", "encoder.stem=imagenet"],
+            &["data.size", "a single one"],
+        ),
+        (
+            &[
+                "arm=base",
+                "encoder.architecture=vit_tiny_patch16_224",
+                "encoder.stem=imagenet",
+                "encoder.width=64",
+                "encoder.patch_size=7",
+            ],
+            &["encoder", "image_size is 32", "multiple of patch_size, 7"],
+        ),
+        (
+            &[
+                "synthpair.space=map",
+                "encoder.architecture=vit_tiny_patch16_224",
+                "encoder.stem=imagenet",
+                "encoder.width=64",
+            ],
+            &["synthpair.space", "space=vector"],
+        ),
+        (
+            &["addons=[\"patch-match\"]", "patch_match.temperature=0"],
+            &["patch_match.temperature"],
+        ),
+        (
+            &["addons=[\"lodisc\"]", "lodisc.regions=attention"],
+            &["lodisc.regions", "grad-cam"],
+        ),
+        (
+            &[
+                "synthpair.curriculum.course=linear",
+                "synthpair.curriculum.start=9",
+            ],
+            &["curriculum.start"],
+        ),
     ] {
         let run = place.pretrain(&[&["--out", "never"][..], &arguments(settings)[..]].concat());
         place.refused(&run, words);

@@ -7,7 +7,7 @@ use fgvr_nn::layers::{
 };
 use fgvr_nn::{Map, Tape};
 
-use super::VitConfig;
+use super::{VitConfig, of_class};
 use crate::intermediates::Intermediates;
 
 /// Standard deviation of the initial weights. timm cuts its normal law at +-2, which is a hundred of
@@ -59,28 +59,48 @@ impl Block {
         })
     }
 
-    /// The block on (N, 1, T, C); its attention, (N, heads, T, T), is `attention` to `intermediates`.
+    /// The block on (N, 1, T, C), the `i`th: its attention is `attention.i` to `intermediates`,
+    /// (N, heads, T, T), and `class_attention.i`, (N, T).
     pub(super) fn apply(
         &self,
         tape: &mut Tape,
         x: &Map,
-        attention: &str,
+        i: usize,
         intermediates: &mut Intermediates<'_>,
     ) -> Result<Map> {
         let normed = self.norm1.apply(tape, x)?;
-        let branch = if intermediates.wants(attention) {
-            let (branch, shares) = self.attention.apply_with_shares(tape, &normed)?;
-            intermediates.see(attention, || Ok(shares))?;
-            branch
-        } else {
-            self.attention.apply(tape, &normed)?
-        };
+        let branch = self.attend(tape, &normed, i, intermediates)?;
         let x = residual(tape, x, &branch, self.scale1.as_ref())?;
         let inside = self.norm2.apply(tape, &x)?;
         let inside = self.fc1.apply(tape, &inside)?;
         let inside = Gelu.apply(tape, &inside)?;
         let branch = self.fc2.apply(tape, &inside)?;
         residual(tape, &x, &branch, self.scale2.as_ref())
+    }
+
+    fn attend(
+        &self,
+        tape: &mut Tape,
+        x: &Map,
+        i: usize,
+        intermediates: &mut Intermediates<'_>,
+    ) -> Result<Map> {
+        let (all, of_class) = (format!("attention.{i}"), of_class(i));
+        let mut branch = None;
+        if intermediates.wants(&of_class) {
+            let (y, shares) = self.attention.apply_with_first_shares(tape, x)?;
+            intermediates.see(&of_class, || Ok(shares))?;
+            branch = Some(y);
+        }
+        if intermediates.wants(&all) {
+            let (y, shares) = self.attention.apply_with_shares(tape, x)?;
+            intermediates.see(&all, || Ok(shares))?;
+            branch = Some(y);
+        }
+        match branch {
+            Some(branch) => Ok(branch),
+            None => self.attention.apply(tape, x),
+        }
     }
 }
 

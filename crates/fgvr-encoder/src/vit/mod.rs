@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Error as CandleError, Result, Tensor};
+use candle_core::{Error as CandleError, Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 use fgvr_nn::layers::{
     LayerNorm, LayerNormConfig, PatchEmbed, PositionEmbedding, prepend_tokens, take_tokens,
@@ -103,13 +103,15 @@ impl Vit {
 
     /// What [`Vit::intermediates`] can give: `blocks.0` and so on and `norm`, the tokens (N, T, C)
     /// after each block and after the last norm, class and registers first; `attention.0` and so on,
-    /// what share each query gives to each key, (N, heads, T, T).
+    /// what share each query gives to each key, (N, heads, T, T); `class_attention.0` and so on, what the
+    /// class token gives, mean over heads, (N, T).
     #[must_use]
     pub fn intermediate_names(&self) -> Vec<String> {
         let of_blocks = |what| (0..self.blocks.len()).map(move |i| format!("{what}.{i}"));
         let mut names: Vec<String> = of_blocks("blocks").collect();
         names.push("norm".to_owned());
         names.extend(of_blocks("attention"));
+        names.extend((0..self.blocks.len()).map(of_class));
         names
     }
 
@@ -192,7 +194,7 @@ impl Vit {
             prepend_tokens(tape, &patches, &prefix)?
         };
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.apply(tape, &x, &format!("attention.{i}"), intermediates)?;
+            x = block.apply(tape, &x, i, intermediates)?;
             intermediates.see(&format!("blocks.{i}"), || tokens_of(&x))?;
         }
         let x = self.norm.apply(tape, &x)?;
@@ -202,6 +204,11 @@ impl Vit {
         let class = take_tokens(tape, &x, 0..1, (1, 1))?;
         Ok((map, class))
     }
+}
+
+/// The name of what the class token attends to in block `i`.
+fn of_class(i: usize) -> String {
+    format!("class_attention.{i}")
 }
 
 /// (N, 1, T, C) of the tape as a tensor (N, T, C).
@@ -215,8 +222,27 @@ impl Encoder for Vit {
         self.forward_recording(images, false)
     }
 
+    fn forward_train_to_images(&self, images: &Tensor, _: NormMode) -> Result<(Features, Tape)> {
+        Self::forward_train_to_images(self, images)
+    }
+
     fn features(&self, images: &Tensor, _: NormMode) -> Result<Features> {
         self.infer(images, &mut Intermediates::none())
+    }
+
+    fn class_attention(&self, images: &Tensor, _: NormMode) -> Result<Option<Vec<Tensor>>> {
+        let (_, _, height, width) = images.dims4()?;
+        let (patch, first) = (self.config.patch_size, self.config.prefix_tokens());
+        let (h, w) = (height / patch, width / patch);
+        let names: Vec<String> = (0..self.blocks.len()).map(of_class).collect();
+        let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut found = self.intermediates(images, &wanted)?;
+        let layers = names.iter().map(|name| match found.remove(name) {
+            // (N, T) -> (N, h*w) -> (N, h, w)
+            Some(shares) => shares.narrow(1, first, h * w)?.reshape(((), h, w)),
+            None => bail!("class attention: {name} was not computed"),
+        });
+        layers.collect::<Result<_>>().map(Some)
     }
 
     fn width(&self) -> usize {

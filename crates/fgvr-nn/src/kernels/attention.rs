@@ -179,6 +179,45 @@ pub fn shares(shape: &AttentionShape, qkv: &[f32], out: &mut [f32]) {
         });
 }
 
+/// What the first token of each sequence gives to each key, mean over heads: `out` is (images, tokens).
+///
+/// # Panics
+/// Slices of other lengths than the shape's: a fault of the caller.
+pub fn first_shares(shape: &AttentionShape, qkv: &[f32], out: &mut [f32]) {
+    let AttentionShape {
+        images,
+        tokens,
+        heads,
+        width,
+    } = *shape;
+    let (channels, row) = (shape.channels(), PARTS * shape.channels());
+    assert!(
+        qkv.len() == images * tokens * row && out.len() == images * tokens,
+        "attention: {shape:?}, {} values to {}",
+        qkv.len(),
+        out.len()
+    );
+    out.par_chunks_mut(tokens)
+        .zip(qkv.par_chunks(tokens * row))
+        .for_each(|(out, sequence)| {
+            let mut scores = vec![0.; tokens];
+            out.fill(0.);
+            for head in (0..channels).step_by(width) {
+                let query = &sequence[head..head + width];
+                for (score, token) in scores.iter_mut().zip(sequence.chunks(row)) {
+                    let key = &token[channels + head..channels + head + width];
+                    let product: f32 = query.iter().zip(key).map(|(q, k)| q * k).sum();
+                    *score = product * shape.scale();
+                }
+                softmax::forward_rows(simd::level(), &mut scores, tokens);
+                let share = 1. / heads as f32;
+                out.iter_mut()
+                    .zip(&scores)
+                    .for_each(|(o, s)| *o += s * share);
+            }
+        });
+}
+
 /// The gradient of `qkv`; overwrites `d_qkv`.
 ///
 /// With P = softmax(S), S = q kᵀ / sqrt(width), y = P v:

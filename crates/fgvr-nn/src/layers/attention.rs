@@ -158,6 +158,26 @@ impl MultiHeadAttention {
         }
     }
 
+    /// As [`MultiHeadAttention::apply`], with the shares that the first token gives to each, mean over
+    /// heads, (N, H*W): they are computed beside the pass, whose output has the same bits.
+    ///
+    /// # Errors
+    /// As [`MultiHeadAttention::apply`].
+    pub fn apply_with_first_shares(&self, tape: &mut Tape, x: &Map) -> Result<(Map, Tensor)> {
+        let mut found = None;
+        let y = self.attend(tape, x, |shape, qkv| {
+            let dims = (shape.images, shape.tokens);
+            let mut shares = vec![0.; dims.0 * dims.1];
+            attention::first_shares(shape, qkv, &mut shares);
+            found = Some(Tensor::from_vec(shares, dims, &Device::Cpu)?);
+            Ok(())
+        })?;
+        match found {
+            Some(shares) => Ok((y, shares)),
+            None => bail!("attention: the shares were not computed"),
+        }
+    }
+
     /// `see` gets the queries, keys and values, (N, tokens, 3C).
     fn attend(
         &self,

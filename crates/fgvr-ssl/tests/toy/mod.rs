@@ -103,10 +103,13 @@ impl ToyEncoder {
     }
 }
 
-impl Encoder for ToyEncoder {
-    fn forward_train(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
+impl ToyEncoder {
+    fn record(&self, images: &Tensor, norm: NormMode, to_images: bool) -> Result<(Features, Tape)> {
         let (map, pooled) = self.run(images, norm)?;
         let mut tape = Tape::recording();
+        if to_images {
+            tape.input(images, true)?;
+        }
         let mut outputs = vec![];
         for value in [&map, &pooled] {
             let places = value.dims().len() == 4;
@@ -125,7 +128,8 @@ impl Encoder for ToyEncoder {
             let shape = output.shape();
             tape.push(&output, move |gradient, gradients| {
                 let gradient = channels_first(&gradient, shape)?;
-                let (map, _) = copy.graph(&images, norm)?;
+                let leaf = Var::from_tensor(&images.detach())?;
+                let (map, _) = copy.graph(&leaf, norm)?;
                 let value = match places {
                     true => map,
                     false => map.mean_keepdim((2, 3))?,
@@ -139,6 +143,12 @@ impl Encoder for ToyEncoder {
                         .to_vec1()?;
                     gradients.add_parameter(var, d)?;
                 }
+                if to_images {
+                    let d = found.get(&leaf).expect("a gradient");
+                    let d = d.permute((0, 2, 3, 1))?.contiguous()?; // (N, C, H, W) -> (N, H, W, C)
+                    let d = d.flatten_all()?.to_vec1::<f32>()?;
+                    gradients.add(INPUT, Buffer::from_slice(&d));
+                }
                 Ok(())
             });
             outputs.push(match places {
@@ -151,6 +161,16 @@ impl Encoder for ToyEncoder {
             outputs[1].as_tensor().clone(),
         );
         Ok((Features { map, pooled }, tape))
+    }
+}
+
+impl Encoder for ToyEncoder {
+    fn forward_train(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
+        self.record(images, norm, false)
+    }
+
+    fn forward_train_to_images(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
+        self.record(images, norm, true)
     }
 
     fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features> {
@@ -195,7 +215,17 @@ impl ToyDecoder {
         })
     }
 
-    pub(crate) fn graph(&self, pooled: &Tensor) -> Result<Tensor> {
+    /// Of pooled features, or of a map's sums over places, each place with its own share.
+    pub(crate) fn graph(&self, features: &Tensor) -> Result<Tensor> {
+        let pooled = match features.rank() {
+            4 => {
+                let (_, _, h, w) = features.dims4()?;
+                let share = Tensor::arange(1f32, (h * w + 1) as f32, &Device::Cpu)?;
+                let share = (share.reshape((1, 1, h, w))? * 0.1)?;
+                features.broadcast_mul(&share)?.sum((2, 3))?
+            }
+            _ => features.clone(),
+        };
         let x = pooled.matmul(&self.weight)?.broadcast_add(&self.bias)?;
         x.tanh()?.reshape(((), 3, SIDE, SIDE)) // (N, 3*S*S) -> (N, 3, S, S)
     }
@@ -236,11 +266,13 @@ impl Decoder for ToyDecoder {
                     .to_vec1()?;
                 gradients.add_parameter(var, d)?;
             }
-            let d = found
-                .get(&leaf)
-                .expect("a gradient")
-                .flatten_all()?
-                .to_vec1::<f32>()?;
+            let d = found.get(&leaf).expect("a gradient").clone();
+            // (N, C, h, w) -> (N, h, w, C), as the tape has maps.
+            let d = match d.rank() {
+                4 => d.permute((0, 2, 3, 1))?.contiguous()?,
+                _ => d,
+            };
+            let d = d.flatten_all()?.to_vec1::<f32>()?;
             gradients.add(INPUT, Buffer::from_slice(&d));
             Ok(())
         });

@@ -1,6 +1,7 @@
 //! The settings of a run: every choice is a field, every field has a default, and the resolved
 //! settings are written into the run folder.
 
+mod derived;
 mod from_weights;
 mod overrides;
 mod presets;
@@ -10,15 +11,13 @@ pub use overrides::Layers;
 pub(crate) use overrides::did_you_mean;
 pub use presets::PRESETS;
 
-use fgvr_data::augment::{
-    AugmentConfig, EvaluationView, Fit, Interpolation, PairAugmentConfig, RESIZE_RATIO,
-};
+use fgvr_data::augment::{AugmentConfig, Interpolation, PairAugmentConfig, RESIZE_RATIO};
 use fgvr_data::{DataConfig, Normalisation};
 use fgvr_encoder::EncoderConfig;
 use fgvr_eval::{KnnConfig, ProbeConfig};
 use fgvr_ssl::{
-    AddonKind, AddonSettings, Arm, BaseKind, BaseSettings, ByolConfig, DinoConfig, MoCoConfig,
-    MoCoV3Config, PretextConfig, SimSiamConfig, SynthPairConfig, Trunk,
+    AddonKind, Arm, BaseKind, ByolConfig, CommonRationaleConfig, DinoConfig, LoDiscConfig,
+    MoCoConfig, MoCoV3Config, PatchMatchConfig, PretextConfig, SimSiamConfig, SynthPairConfig,
 };
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +75,12 @@ pub struct PretrainConfig {
     pub synthpair: SynthPairConfig,
     /// How an image was turned, or its patches shuffled.
     pub pretext: PretextConfig,
+    /// The common rationale.
+    pub lcr: CommonRationaleConfig,
+    /// The pivotal patches of a view against the other view.
+    pub lodisc: LoDiscConfig,
+    /// Places of one view against those of the other that look most like them.
+    pub patch_match: PatchMatchConfig,
     /// Length, learning rates and their course.
     pub optimizer: OptimizerSettings,
     /// What is watched while training.
@@ -136,6 +141,8 @@ pub struct DecoderSettings {
     pub hidden: usize,
     /// Channels of the first map; each block halves them, down to 16.
     pub channels: usize,
+    /// Blocks of two convolutions with a shortcut: sharper images at about twice the cost.
+    pub residual: bool,
 }
 
 impl Default for DecoderSettings {
@@ -143,6 +150,7 @@ impl Default for DecoderSettings {
         Self {
             hidden: 512,
             channels: 256,
+            residual: false,
         }
     }
 }
@@ -350,6 +358,9 @@ impl Default for PretrainConfig {
             },
             synthpair: SynthPairConfig::default(),
             pretext: PretextConfig::default(),
+            lcr: CommonRationaleConfig::default(),
+            lodisc: LoDiscConfig::default(),
+            patch_match: PatchMatchConfig::default(),
             optimizer: OptimizerSettings::default(),
             monitor: MonitorSettings::default(),
             checkpoint: CheckpointSettings::default(),
@@ -359,113 +370,6 @@ impl Default for PretrainConfig {
 }
 
 impl PretrainConfig {
-    /// The choices of all bases, for a training split of `images` images.
-    #[must_use]
-    pub fn base_settings(&self, images: usize) -> BaseSettings {
-        BaseSettings {
-            moco: MoCoConfig {
-                queue: self.queue_capacity(self.moco.queue, images),
-                pair_queue: self.queue_capacity(self.moco.pair_queue, images),
-                seed: self.seed,
-                ..self.moco.clone()
-            },
-            simsiam: self.simsiam.clone(),
-            byol: self.byol.clone(),
-            moco_v3: self.moco_v3.clone(),
-            dino: self.dino.clone(),
-        }
-    }
-
-    /// What is trained, for people: `byol, arm base, with lcr`.
-    #[must_use]
-    pub fn method(&self) -> String {
-        let mut text = format!("{}, arm {}", self.base, self.arm);
-        for (number, kind) in self.addons.iter().enumerate() {
-            text += if number == 0 { ", with " } else { " and " };
-            text += kind.name();
-        }
-        text
-    }
-
-    /// The choices of all add-ons but SynthPair.
-    #[must_use]
-    pub fn addon_settings(&self) -> AddonSettings {
-        AddonSettings {
-            pretext: self.pretext.clone(),
-        }
-    }
-
-    /// Small crops given with each pair of views.
-    #[must_use]
-    pub fn local_crops(&self) -> usize {
-        match self.base {
-            BaseKind::Dino => self.dino.local_crops,
-            _ => 0,
-        }
-    }
-
-    /// Side of a small crop in pixels.
-    #[must_use]
-    pub fn crop_size(&self) -> usize {
-        let scaled = || ((self.data.size * 96).div_ceil(224).div_ceil(8) * 8).min(self.data.size);
-        self.loader.crop_size.unwrap_or_else(scaled)
-    }
-
-    /// How a small crop is made.
-    #[must_use]
-    pub fn crop_augment(&self) -> AugmentConfig {
-        self.augment_crops.clone().unwrap_or_else(|| AugmentConfig {
-            crop_scale: [0.05, 0.4],
-            ..self.augment.clone()
-        })
-    }
-
-    /// A queue's size: at most half the set (`docs/methods.md`), since older keys of an image are no
-    /// negatives of it.
-    #[must_use]
-    pub fn queue_capacity(&self, wanted: usize, images: usize) -> usize {
-        wanted.min(images / 2).max(self.loader.batch)
-    }
-
-    /// The kind of trunk, on which published recipes depend.
-    #[must_use]
-    pub fn trunk(&self) -> Trunk {
-        match self.encoder.architecture.is_vit() {
-            true => Trunk::Vit,
-            false => Trunk::ResNet,
-        }
-    }
-
-    /// What evaluation sees of an image.
-    #[must_use]
-    pub fn evaluation_view(&self) -> EvaluationView {
-        let cropped = EvaluationView::of_ratio(self.data.size, self.evaluate.resize_ratio);
-        EvaluationView {
-            fit: if self.evaluate.squash {
-                Fit::Squash
-            } else {
-                cropped.fit
-            },
-            interpolation: self.evaluate.interpolation,
-            ..cropped
-        }
-    }
-
-    /// Optimiser steps of the whole run, given the images of the training split.
-    #[must_use]
-    pub fn total_steps(&self, images: usize) -> u64 {
-        self.optimizer
-            .steps
-            .unwrap_or_else(|| self.optimizer.epochs * self.steps_per_epoch(images))
-    }
-
-    /// Optimiser steps a pass over the training split, at least one.
-    #[must_use]
-    pub fn steps_per_epoch(&self, images: usize) -> u64 {
-        let batches = images / self.loader.batch.max(1);
-        (batches / self.optimizer.accumulate.max(1)).max(1) as u64
-    }
-
     /// The settings as TOML.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Ranges: what each setting may be, before anything is spent.
 
-use fgvr_ssl::{AddonKind, Arm, BaseKind};
+use fgvr_ssl::{AddonKind, Arm, BaseKind, Regions, Space};
 
 use super::PretrainConfig;
 use crate::optimizer::OptimizerKind;
@@ -81,6 +81,15 @@ impl PretrainConfig {
             other.validate()?;
         }
         self.pair_augment.validate()?;
+        if s.space == Space::Map && self.encoder.architecture.is_vit() {
+            return Err(Error::config(
+                "synthpair.space",
+                format!(
+                    "found map, but {} does not pool its map; set synthpair.space=vector",
+                    self.encoder.architecture
+                ),
+            ));
+        }
         s.validate()
             .map_err(|e| Error::config("synthpair", e.to_string()))?;
         Ok(())
@@ -103,6 +112,7 @@ impl PretrainConfig {
             };
             of_section(section, &e)
         })?;
+        self.validate_patches()?;
         self.validate_addons()?;
         if base == BaseKind::MoCoV2 {
             let (queue, batch) = (self.moco.queue as f64, self.loader.batch as f64);
@@ -163,6 +173,82 @@ impl PretrainConfig {
                 .map_err(|e| of_section(kind.section(), &e))?;
             fgvr_ssl::supports(self.base, *kind)
                 .map_err(|e| Error::config("addons", e.to_string()))?;
+            match kind {
+                AddonKind::CommonRationale => self.validate_places()?,
+                AddonKind::LocalDiscrimination => self.validate_lodisc()?,
+                AddonKind::SynthPair | AddonKind::Pretext | AddonKind::PatchMatch => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the trunk has places to choose among, and pools them by their mean.
+    fn validate_places(&self) -> Result<()> {
+        let (architecture, size) = (self.encoder.architecture, self.data.size);
+        if architecture.is_vit() {
+            return Err(Error::config(
+                "addons",
+                format!(
+                    "lcr shares the gradient at the pooled features out among the places of a map, and \
+                     {architecture} pools no places but has a class token; take a ResNet, or leave lcr out"
+                ),
+            ));
+        }
+        let stride = self.stride()?;
+        if size <= stride {
+            return Err(Error::config(
+                "data.size",
+                format!(
+                    "lcr chooses among places, and {size} px give a map of a single one; expected more than {stride}"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether the encoder can rank patches as `lodisc.regions` wants it, and its map be masked.
+    fn validate_lodisc(&self) -> Result<()> {
+        let (encoder, regions) = (&self.encoder, self.lodisc.regions);
+        let wrong = match (encoder.architecture.is_vit(), regions) {
+            (true, Regions::GradCam) => Some(Regions::Attention),
+            (false, Regions::Attention) => Some(Regions::GradCam),
+            _ => None,
+        };
+        if let Some(right) = wrong {
+            return Err(Error::config(
+                "lodisc.regions",
+                format!(
+                    "found {}, expected {} or {} with {}",
+                    regions.name(),
+                    right.name(),
+                    Regions::AutoByEncoder.name(),
+                    encoder.architecture
+                ),
+            ));
+        }
+        // Convolutions round up.
+        let cells = self.data.size.div_ceil(self.stride()?);
+        let fits = self.lodisc.fits(self.data.size, cells);
+        fits.map_err(|e| of_section(AddonKind::LocalDiscrimination.section(), &e))
+    }
+
+    /// Pixels of the image per place of the encoder's map.
+    fn stride(&self) -> Result<usize> {
+        match self.encoder.stride() {
+            Ok(stride) => Ok(stride.max(1)),
+            Err(e) => Err(Error::config("encoder", e.to_string())),
+        }
+    }
+
+    /// A transformer cuts an image into whole patches.
+    fn validate_patches(&self) -> Result<()> {
+        let (encoder, size) = (&self.encoder, self.data.size);
+        let patch = self.stride()?;
+        if encoder.architecture.is_vit() && !size.is_multiple_of(patch) {
+            return Err(Error::config(
+                "data.size",
+                format!("expected a multiple of the patch size {patch}, found {size}"),
+            ));
         }
         Ok(())
     }

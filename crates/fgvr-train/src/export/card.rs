@@ -213,8 +213,11 @@ fn figures(text: &mut String, run: &RunFolder) {
         "## Figures\n\nFrozen features of the last checkpoint, in percent of the test images; nothing was \
          chosen on them.\n\n| features | kNN | linear | rank 1 | mAP |\n|---|---|---|---|---|\n",
     );
-    for kind in ["trained", "untrained", "pixels"] {
+    for kind in ["trained", "screened", "untrained", "pixels"] {
         let of = &evaluation[kind];
+        if of.is_null() {
+            continue;
+        }
         let cells = [
             &of["knn"]["top1"],
             &of["linear"]["top1"],

@@ -336,6 +336,29 @@ set = ["arm=full"]
         assert!(error.to_string().contains("did you mean full?"), "{error}");
     }
 
+    /// Which includes that arms differ in nothing but what they may, and are not the same.
+    #[test]
+    fn every_study_that_comes_along_is_one() {
+        for (name, ..) in super::super::STUDIES {
+            let study = StudyConfig::preset(name).unwrap();
+            let jobs = study.jobs(Path::new("out")).unwrap();
+            assert_eq!(jobs.len(), study.seeds.len() * study.arm.len(), "{name}");
+            let plain: Vec<_> = study
+                .arm
+                .iter()
+                .map(|arm| {
+                    let mut config = study.resolve(&study.data[0], arm, 0).unwrap();
+                    config.name.clear();
+                    config
+                })
+                .collect();
+            for (i, config) in plain.iter().enumerate() {
+                let same = plain[..i].iter().position(|other| other == config);
+                assert_eq!(same, None, "{name}: {} is another arm", study.arm[i].name);
+            }
+        }
+    }
+
     #[test]
     fn a_study_never_chooses_on_test() {
         let error = refused(&STUDY.replace("seeds", "checkpoint = \"best-test\"\nseeds"));

@@ -23,6 +23,8 @@ pub const METRICS: [(&str, [&str; 2]); 4] = [
 pub struct RunFigures {
     /// By the names of [`METRICS`], as fractions.
     pub trained: BTreeMap<&'static str, f64>,
+    /// The same of screened features; empty without `lcr`.
+    pub screened: BTreeMap<&'static str, f64>,
     /// The same of the weights it started from.
     pub start: BTreeMap<&'static str, f64>,
     /// The same of raw pixels.
@@ -49,6 +51,7 @@ pub(super) fn read(job: &Job) -> Result<RunFigures> {
     };
     let mut figures = RunFigures {
         trained: of("trained"),
+        screened: of("screened"),
         start: of("untrained"),
         pixels: of("pixels"),
         ..RunFigures::default()

@@ -16,17 +16,29 @@ pub use compare::{Paired, Spread, Verdict};
 pub use config::{Choice, StudyArm, StudyConfig, StudyData};
 pub use figures::{METRICS, RunFigures};
 pub use jobs::{Job, Outcome};
-pub use report::{ArmReport, DataReport, ReferenceReport, StudyReport};
+pub use report::{ArmReport, DataReport, ReferenceReport, ScreenedReport, StudyReport};
 
 use crate::run_folder::write_atomically;
 use crate::{Error, Observer, Result};
 
 /// Named studies: name, what it asks, and its file.
-pub const STUDIES: &[(&str, &str, &str)] = &[(
-    "bases",
-    "SynthPair on each base that carries it, beside the base alone, on the built-in set",
-    include_str!("../studies/bases.toml"),
-)];
+pub const STUDIES: &[(&str, &str, &str)] = &[
+    (
+        "seeds",
+        "does it help? SynthPair with its controls, LCR, LoDisc and combinations, beside the base alone",
+        include_str!("../studies/seeds.toml"),
+    ),
+    (
+        "ablation",
+        "one choice of SynthPair turned at a time, beside the method as it is",
+        include_str!("../studies/ablation.toml"),
+    ),
+    (
+        "bases",
+        "SynthPair on each base that carries it, beside the base alone",
+        include_str!("../studies/bases.toml"),
+    ),
+];
 
 /// How a study ended.
 #[derive(Clone, Debug)]

@@ -44,6 +44,9 @@ pub struct ArmReport {
     pub figures: BTreeMap<&'static str, Spread>,
     /// Each figure less the control's, seed by seed; empty for the control.
     pub against_control: BTreeMap<&'static str, Paired>,
+    /// Of screened features, where the arm has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub screened: Option<ScreenedReport>,
     /// Seconds of training.
     pub seconds: Option<Spread>,
     /// Online kNN on validation images when the fastest arm's time was over.
@@ -53,6 +56,17 @@ pub struct ArmReport {
     /// Online kNN on validation images over seconds, seed by seed.
     #[serde(skip)]
     pub curves: Vec<(u64, Vec<(f64, f64)>)>,
+}
+
+/// Figures of features whose places are weighed by a screening map.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScreenedReport {
+    /// Its row's name.
+    pub name: String,
+    /// Each figure over seeds.
+    pub figures: BTreeMap<&'static str, Spread>,
+    /// Each figure less that of the control's features as they are, seed by seed.
+    pub against_control: BTreeMap<&'static str, Paired>,
 }
 
 /// What takes no training.
@@ -168,21 +182,16 @@ fn data_report(study: &StudyConfig, data: &str, found: &Found) -> DataReport {
     let arms = study.arm.iter().map(|arm| {
         let runs = of(&arm.name);
         let figures = spreads(&runs, |f| &f.trained);
-        let mut against_control = BTreeMap::new();
-        if arm.name != study.control {
-            for (metric, _) in METRICS {
-                let pairs: Vec<(f64, f64)> = runs
-                    .iter()
-                    .filter_map(|(seed, figures)| {
-                        let (_, control) = control.iter().find(|(s, _)| s == seed)?;
-                        Some((*figures.trained.get(metric)?, *control.trained.get(metric)?))
-                    })
-                    .collect();
-                if let Some(paired) = Paired::of(&pairs) {
-                    against_control.insert(metric, paired);
-                }
-            }
-        }
+        let against_control = match arm.name == study.control {
+            true => BTreeMap::new(),
+            false => differences(&runs, &control, |f| &f.trained),
+        };
+        let screened = spreads(&runs, |f| &f.screened);
+        let screened = (!screened.is_empty()).then(|| ScreenedReport {
+            name: format!("{}, screened", arm.name),
+            figures: screened,
+            against_control: differences(&runs, &control, |f| &f.screened),
+        });
         let at_time: Vec<f64> = fastest.map_or_else(Vec::new, |seconds| {
             let runs = runs.iter();
             runs.filter_map(|(_, f)| f.validation_at(seconds)).collect()
@@ -191,6 +200,7 @@ fn data_report(study: &StudyConfig, data: &str, found: &Found) -> DataReport {
             name: arm.name.clone(),
             figures,
             against_control,
+            screened,
             seconds: seconds(&runs),
             at_equal_time: Spread::of(&at_time),
             full_nu: runs.iter().map(|(_, f)| f.full_nu).min_by(f64::total_cmp),
@@ -231,6 +241,25 @@ fn spreads(
     METRICS.into_iter().filter_map(spread).collect()
 }
 
+/// Figures of `runs` less those of the control's trained features, seed by seed.
+fn differences(
+    runs: &[(u64, &RunFigures)],
+    control: &[(u64, &RunFigures)],
+    of: impl Fn(&RunFigures) -> &BTreeMap<&'static str, f64>,
+) -> BTreeMap<&'static str, Paired> {
+    let paired = |(metric, _): (&'static str, _)| {
+        let pairs: Vec<(f64, f64)> = runs
+            .iter()
+            .filter_map(|(seed, figures)| {
+                let (_, control) = control.iter().find(|(s, _)| s == seed)?;
+                Some((*of(figures).get(metric)?, *control.trained.get(metric)?))
+            })
+            .collect();
+        Some((metric, Paired::of(&pairs)?))
+    };
+    METRICS.into_iter().filter_map(paired).collect()
+}
+
 fn columns(first: &'static str) -> Vec<(&'static str, Align)> {
     let metrics = METRICS.iter().map(|(name, _)| (*name, Align::Right));
     std::iter::once((first, Align::Left))
@@ -251,10 +280,11 @@ fn percent(spread: Option<&Spread>) -> String {
 impl DataReport {
     fn figures_table(&self) -> Table {
         let mut table = Table::new(&columns("arm"));
-        let arms = self
-            .arms
-            .iter()
-            .map(|arm| (arm.name.as_str(), &arm.figures));
+        let arms = self.arms.iter().flat_map(|arm| {
+            let screened = arm.screened.as_ref();
+            let screened = screened.map(|s| (s.name.as_str(), &s.figures));
+            std::iter::once((arm.name.as_str(), &arm.figures)).chain(screened)
+        });
         let references = self.references.iter().map(|r| (r.name, &r.figures));
         for (name, figures) in arms.chain(references) {
             let cells = METRICS.map(|(metric, _)| percent(figures.get(metric)));
@@ -265,8 +295,14 @@ impl DataReport {
 
     fn differences_table(&self, control: &str) -> Table {
         let mut table = Table::new(&columns("arm"));
-        for arm in self.arms.iter().filter(|arm| arm.name != control) {
-            let cells = METRICS.map(|(metric, _)| match arm.against_control.get(metric) {
+        let rows = self.arms.iter().flat_map(|arm| {
+            let own = (arm.name != control).then_some((&arm.name, &arm.against_control));
+            let screened = arm.screened.as_ref();
+            let screened = screened.map(|s| (&s.name, &s.against_control));
+            own.into_iter().chain(screened)
+        });
+        for (name, against_control) in rows {
+            let cells = METRICS.map(|(metric, _)| match against_control.get(metric) {
                 None => "-".to_owned(),
                 Some(paired) => {
                     let width = paired
@@ -280,7 +316,7 @@ impl DataReport {
                     format!("{:+.1}{width}{verdict}", 100. * paired.difference.mean)
                 }
             });
-            table.push(std::iter::once(arm.name.clone()).chain(cells));
+            table.push(std::iter::once(name.clone()).chain(cells));
         }
         table
     }
@@ -336,5 +372,56 @@ impl DataReport {
             series,
             ..Plot::default()
         }]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn screened_features_have_a_row_and_are_compared_with_the_controls_as_they_are() {
+        let text = r#"
+name = "tiny"
+seeds = [0]
+control = "base"
+[[data]]
+name = "birds"
+source = "builtin:lookalikes"
+[[arm]]
+name = "base"
+[[arm]]
+name = "lcr"
+set = ["addons=[\"lcr\"]", "arm=base"]
+"#;
+        let study = StudyConfig::parse(text, "s.toml").unwrap();
+        let run = |arm: &str, trained, screened: &[f64]| {
+            let key = ("birds".to_owned(), arm.to_owned(), 0);
+            let figures = RunFigures {
+                trained: BTreeMap::from([("kNN", trained)]),
+                screened: screened.iter().map(|v| ("kNN", *v)).collect(),
+                ..RunFigures::default()
+            };
+            (key, figures)
+        };
+        let found = Found::from([run("base", 0.5, &[]), run("lcr", 0.625, &[0.75])]);
+        let report = StudyReport::new(&study, &found);
+        let [figures, differences, time] = [0, 1, 2].map(|i| report.tables()[i].1.to_markdown());
+        for row in [
+            "| base | 50.0 |",
+            "| lcr | 62.5 |",
+            "| lcr, screened | 75.0 |",
+        ] {
+            assert!(flat(&figures).contains(row), "{row} in {figures}");
+        }
+        for row in ["| lcr | +12.5 |", "| lcr, screened | +25.0 |"] {
+            assert!(flat(&differences).contains(row), "{row} in {differences}");
+        }
+        assert!(!differences.contains("base |") && !time.contains("screened"));
+    }
+
+    /// Without the spaces that align columns.
+    fn flat(table: &str) -> String {
+        table.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 }

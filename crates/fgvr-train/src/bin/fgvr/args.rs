@@ -318,7 +318,7 @@ pub(crate) struct Study {
         conflicts_with = "preset"
     )]
     pub(crate) file: Option<PathBuf>,
-    /// A study that comes with fgvr: bases.
+    /// A study that comes with fgvr: seeds, ablation or bases.
     #[arg(long, value_name = "P")]
     pub(crate) preset: Option<String>,
     /// Your own photos in place of the study's data sets, with the settings of preset photos.

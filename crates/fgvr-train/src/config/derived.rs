@@ -1,0 +1,118 @@
+//! What follows from the settings.
+
+use fgvr_data::augment::{AugmentConfig, EvaluationView, Fit};
+use fgvr_ssl::{AddonSettings, BaseKind, BaseSettings, MoCoConfig, Trunk};
+
+use super::PretrainConfig;
+
+impl PretrainConfig {
+    /// The choices of all bases, for a training split of `images` images.
+    #[must_use]
+    pub fn base_settings(&self, images: usize) -> BaseSettings {
+        BaseSettings {
+            moco: MoCoConfig {
+                queue: self.queue_capacity(self.moco.queue, images),
+                pair_queue: self.queue_capacity(self.moco.pair_queue, images),
+                seed: self.seed,
+                ..self.moco.clone()
+            },
+            simsiam: self.simsiam.clone(),
+            byol: self.byol.clone(),
+            moco_v3: self.moco_v3.clone(),
+            dino: self.dino.clone(),
+        }
+    }
+
+    /// What is trained, for people: `byol, arm base, with lcr`.
+    #[must_use]
+    pub fn method(&self) -> String {
+        let mut text = format!("{}, arm {}", self.base, self.arm);
+        for (number, kind) in self.addons.iter().enumerate() {
+            text += if number == 0 { ", with " } else { " and " };
+            text += kind.name();
+        }
+        text
+    }
+
+    /// The choices of all add-ons but SynthPair.
+    #[must_use]
+    pub fn addon_settings(&self) -> AddonSettings {
+        AddonSettings {
+            pretext: self.pretext.clone(),
+            lcr: self.lcr.clone(),
+            lodisc: self.lodisc.clone(),
+            patch_match: self.patch_match.clone(),
+        }
+    }
+
+    /// Small crops given with each pair of views.
+    #[must_use]
+    pub fn local_crops(&self) -> usize {
+        match self.base {
+            BaseKind::Dino => self.dino.local_crops,
+            _ => 0,
+        }
+    }
+
+    /// Side of a small crop in pixels.
+    #[must_use]
+    pub fn crop_size(&self) -> usize {
+        let scaled = || ((self.data.size * 96).div_ceil(224).div_ceil(8) * 8).min(self.data.size);
+        self.loader.crop_size.unwrap_or_else(scaled)
+    }
+
+    /// How a small crop is made.
+    #[must_use]
+    pub fn crop_augment(&self) -> AugmentConfig {
+        self.augment_crops.clone().unwrap_or_else(|| AugmentConfig {
+            crop_scale: [0.05, 0.4],
+            ..self.augment.clone()
+        })
+    }
+
+    /// A queue's size: at most half the set (`docs/methods.md`), since older keys of an image are no
+    /// negatives of it.
+    #[must_use]
+    pub fn queue_capacity(&self, wanted: usize, images: usize) -> usize {
+        wanted.min(images / 2).max(self.loader.batch)
+    }
+
+    /// The kind of trunk, on which published recipes depend.
+    #[must_use]
+    pub fn trunk(&self) -> Trunk {
+        match self.encoder.architecture.is_vit() {
+            true => Trunk::Vit,
+            false => Trunk::ResNet,
+        }
+    }
+
+    /// What evaluation sees of an image.
+    #[must_use]
+    pub fn evaluation_view(&self) -> EvaluationView {
+        let cropped = EvaluationView::of_ratio(self.data.size, self.evaluate.resize_ratio);
+        EvaluationView {
+            fit: if self.evaluate.squash {
+                Fit::Squash
+            } else {
+                cropped.fit
+            },
+            interpolation: self.evaluate.interpolation,
+            ..cropped
+        }
+    }
+
+    /// Optimiser steps of the whole run, given the images of the training split.
+    #[must_use]
+    pub fn total_steps(&self, images: usize) -> u64 {
+        self.optimizer
+            .steps
+            .unwrap_or_else(|| self.optimizer.epochs * self.steps_per_epoch(images))
+    }
+
+    /// Optimiser steps a pass over the training split, at least one.
+    #[must_use]
+    pub fn steps_per_epoch(&self, images: usize) -> u64 {
+        let batches = images / self.loader.batch.max(1);
+        (batches / self.optimizer.accumulate.max(1)).max(1) as u64
+    }
+}
