@@ -52,6 +52,16 @@ pub const PRESETS: &[(&str, &str, &str)] = &[
         "DINO as published: ViT-S/16 at 224 px, without small crops",
         include_str!("../presets/published/dino-vit.toml"),
     ),
+    (
+        "lcr",
+        "LCR as released: ResNet-50 at 224 px, 100 epochs, on MoCo v2",
+        include_str!("../presets/published/lcr.toml"),
+    ),
+    (
+        "lodisc",
+        "LoDisc as released: ViT-B/16 at 224 px, 100 epochs, AdamW, on MoCo v3",
+        include_str!("../presets/published/lodisc.toml"),
+    ),
 ];
 
 #[cfg(test)]
@@ -79,10 +89,14 @@ mod tests {
             "moco-v3-vit",
             "dino",
             "dino-vit",
+            "lodisc",
         ];
         for name in names {
             let config = resolved(name);
-            let recipe = config.base.recipe(config.trunk());
+            let recipe = match name {
+                "lodisc" => fgvr_ssl::LODISC_RECIPE,
+                _ => config.base.recipe(config.trunk()),
+            };
             let o = &config.optimizer;
             let close = |a: f64, b: f64| (a - b).abs() < 1e-5;
             assert!(close(o.lr, recipe.learning_rate.per_256), "{name}");
