@@ -170,8 +170,13 @@ fn what_cannot_be_is_refused_in_one_line() {
                 "encoder.architecture=vit_tiny_patch16_224",
                 "encoder.stem=imagenet",
                 "encoder.width=64",
+                "loader.crop_size=24",
             ],
-            &["dino.local_crops", "small crops", "residual network"],
+            &[
+                "loader.crop_size",
+                "multiple of the patch size 16",
+                "found 24",
+            ],
         ),
         (
             &[
@@ -254,6 +259,33 @@ fn what_cannot_be_is_refused_in_one_line() {
         place.refused(&run, words);
     }
     assert!(!place.join("never").exists());
+}
+
+#[test]
+fn a_transformer_is_trained_on_small_crops() {
+    let place = Place::new();
+    let set = arguments(&[
+        "base=dino",
+        "arm=base",
+        "dino.local_crops=2",
+        "loader.crop_size=16",
+        "encoder.architecture=vit_tiny_patch16_224",
+        "encoder.stem=imagenet",
+        "encoder.width=64",
+        "encoder.patch_size=8",
+        "optimizer.kind=adamw",
+        "optimizer.lr=1e-3",
+        "optimizer.steps=2",
+        "monitor.pictures_every=0",
+    ]);
+    let run = place.pretrain(&[&["--out", "vit"][..], &set[..]].concat());
+    let stderr = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{stderr}");
+    let metrics = std::fs::read_to_string(place.join("vit/metrics.jsonl")).unwrap();
+    for line in metrics.lines() {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(row["loss"].is_number() && row["gradient_norm"].as_f64() > Some(0.));
+    }
 }
 
 /// The published head: its last norm keeps the standard deviation up while ever fewer dimensions are used,

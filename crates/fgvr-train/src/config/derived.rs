@@ -57,8 +57,14 @@ impl PretrainConfig {
     /// Side of a small crop in pixels.
     #[must_use]
     pub fn crop_size(&self) -> usize {
-        let scaled = || ((self.data.size * 96).div_ceil(224).div_ceil(8) * 8).min(self.data.size);
-        self.loader.crop_size.unwrap_or_else(scaled)
+        self.loader.crop_size.unwrap_or_else(|| {
+            // Whole patches of a transformer.
+            let step = match self.trunk() {
+                Trunk::Vit => self.encoder.stride().unwrap_or(8).max(1),
+                Trunk::ResNet => 8,
+            };
+            ((self.data.size * 96).div_ceil(224).div_ceil(step) * step).min(self.data.size)
+        })
     }
 
     /// How a small crop is made.

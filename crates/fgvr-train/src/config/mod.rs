@@ -116,7 +116,7 @@ pub struct LoaderSettings {
     /// Threads that decode and augment; 0 takes half of the machine's, at least one.
     pub threads: usize,
     /// Side in pixels of the small crops that `dino.local_crops` asks for; 96/224 of `data.size`, in
-    /// steps of 8, where not given.
+    /// steps of 8 or of a transformer's patch, where not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crop_size: Option<usize>,
 }

@@ -49,7 +49,7 @@ pub const PRESETS: &[(&str, &str, &str)] = &[
     ),
     (
         "dino-vit",
-        "DINO as published: ViT-S/16 at 224 px, without small crops",
+        "DINO as published: ViT-S/16 at 224 px, eight small crops, AdamW",
         include_str!("../presets/published/dino-vit.toml"),
     ),
     (

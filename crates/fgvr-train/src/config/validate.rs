@@ -121,14 +121,12 @@ impl PretrainConfig {
         if self.local_crops() > 0 {
             within("dino.local_crops", self.dino.local_crops as f64, 0., 64.)?;
             within("loader.crop_size", self.crop_size() as f64, 8., 4096.)?;
-            if self.encoder.architecture.is_vit() {
+            let patch = self.stride()?;
+            if self.encoder.architecture.is_vit() && !self.crop_size().is_multiple_of(patch) {
+                let found = self.crop_size();
                 return Err(Error::config(
-                    "dino.local_crops",
-                    format!(
-                        "{} has positions for one image size, and small crops are of another; set \
-                         dino.local_crops=0, or take a residual network",
-                        self.encoder.architecture.name()
-                    ),
+                    "loader.crop_size",
+                    format!("expected a multiple of the patch size {patch}, found {found}"),
                 ));
             }
         }
