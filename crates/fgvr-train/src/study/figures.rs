@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::jobs::Job;
+use super::parts::{self, Hit};
 use crate::{Error, Result};
 
 /// The figures that are compared: name, and where `eval.json` has it.
@@ -29,6 +30,8 @@ pub struct RunFigures {
     pub start: BTreeMap<&'static str, f64>,
     /// The same of raw pixels.
     pub pixels: BTreeMap<&'static str, f64>,
+    /// Hits of the parts that tell classes apart, where the set knows them.
+    pub hits: Vec<Hit>,
     /// Seconds of training, evaluation apart.
     pub seconds: f64,
     /// Online kNN on validation images over those seconds.
@@ -52,6 +55,7 @@ pub(super) fn read(job: &Job) -> Result<RunFigures> {
     let mut figures = RunFigures {
         trained: of("trained"),
         screened: of("screened"),
+        hits: parts::hits(&evaluation),
         start: of("untrained"),
         pixels: of("pixels"),
         ..RunFigures::default()

@@ -5,6 +5,7 @@ mod compare;
 mod config;
 mod figures;
 mod jobs;
+mod parts;
 mod report;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ pub use compare::{Paired, Spread, Verdict};
 pub use config::{Choice, StudyArm, StudyConfig, StudyData};
 pub use figures::{METRICS, RunFigures};
 pub use jobs::{Job, Outcome};
+pub use parts::{Hit, HitReport};
 pub use report::{ArmReport, DataReport, ReferenceReport, ScreenedReport, StudyReport};
 
 use crate::run_folder::write_atomically;

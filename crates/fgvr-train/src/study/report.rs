@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::StudyConfig;
 use super::compare::{Paired, Spread, Verdict};
 use super::figures::{METRICS, RunFigures};
+use super::parts::{self, HitReport};
 use crate::report::{Align, Plot, Report, Section, Series, Table};
 
 /// Everything a study found; `study.json`.
@@ -31,6 +32,8 @@ pub struct DataReport {
     pub arms: Vec<ArmReport>,
     /// The start and the pixels, from the control's runs.
     pub references: Vec<ReferenceReport>,
+    /// Hits of the parts, where the set knows them.
+    pub hits: Vec<HitReport>,
     /// The seconds that the table at equal wall time grants each arm: those of the fastest.
     pub seconds: Option<f64>,
 }
@@ -124,6 +127,12 @@ impl StudyReport {
                 ),
                 data.time_table(),
             ));
+            if !data.hits.is_empty() {
+                tables.push((
+                    format!("{}: hits of the parts that tell classes apart, percent of activation or map", data.name),
+                    parts::table(&data.hits),
+                ));
+            }
         }
         tables
     }
@@ -148,11 +157,14 @@ impl StudyReport {
                      seeds (three at least) and exceeds two standard deviations of the differences.",
                     study.about, self.control
                 ),
-                tables: vec![
+                tables: [
                     data.figures_table(),
                     data.differences_table(&self.control),
                     data.time_table(),
-                ],
+                ]
+                .into_iter()
+                .chain((!data.hits.is_empty()).then(|| parts::table(&data.hits)))
+                .collect(),
                 plots: data.plots(),
                 ..Section::default()
             });
@@ -223,6 +235,9 @@ fn data_report(study: &StudyConfig, data: &str, found: &Found) -> DataReport {
                 figures: spreads(&control, |f| &f.pixels),
             },
         ],
+        hits: (study.arm.iter())
+            .flat_map(|arm| parts::reports(&arm.name, &of(&arm.name)))
+            .collect(),
         seconds: fastest,
     }
 }
