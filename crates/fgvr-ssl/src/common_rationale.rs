@@ -137,8 +137,9 @@ impl RationaleForm {
                 ..released
             },
             Self::Corrected => RationaleChoices {
-                // The released weight at the released batch size of 128, of which the loss was the sum.
-                weight: 1.28,
+                // The sum's 0.01 would be 1.28 of a mean at the released batch of 128, but the target is no
+                // longer small: chosen on validation images (docs/results.md).
+                weight: 0.1,
                 views: RationaleViews::All,
                 sign: Sign::LowersLoss,
                 target: TargetScale::PerImage,
@@ -214,8 +215,8 @@ impl AddonConfig for CommonRationaleConfig {
 /// the whole batch, so that the features of an image depend on the images beside it; leaves the target in
 /// the scale of a batch mean's gradient, where its softmax is almost uniform; sums over the batch; and in
 /// the MoCo path compares each row of places by itself. By default each is corrected: target and map in the
-/// range of their own image, a softmax over all places at t = 0.4, the mean over images with the weight
-/// that the sum had at 128 images, and all branches of a symmetric base instead of the first.
+/// range of their own image, a softmax over all places at t = 0.4, the mean over images with a weight
+/// of its own, and all branches of a symmetric base instead of the first.
 ///
 /// # Design choice
 /// The default target is what *lowers* the loss: the evidence that two views are of one image, as Grad-CAM

@@ -139,7 +139,7 @@ fn a_step_reports_maps_and_figures_of_images_that_the_queries_were_made_of() {
         // MoCo's first step has no negatives yet, hence no gradient to look at.
         let output = steps(kind, &mut addon, 2);
         let term = output.losses.terms[0];
-        assert_eq!((term.name, term.weight), ("loss_lcr", 1.28));
+        assert_eq!((term.name, term.weight), ("loss_lcr", 0.1));
         assert!(term.loss > 0., "{kind}: {term:?}");
         let names: Vec<_> = output.figures.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["lcr_entropy", "lcr_correlation"]);
