@@ -45,36 +45,12 @@ pub fn supports(base: BaseKind, addon: AddonKind) -> Result<(), Unsupported> {
             AddonKind::SynthPair,
             BaseKind::MoCoV2 | BaseKind::SimSiam | BaseKind::Byol | BaseKind::MoCoV3,
         ) => Ok(()),
-        // Of the trunk alone.
+        // Of the trunk alone; of the map and the gradient at its mean; of targets; of two maps: all have them.
         (
-            AddonKind::Pretext,
-            BaseKind::MoCoV2
-            | BaseKind::SimSiam
-            | BaseKind::Byol
-            | BaseKind::MoCoV3
-            | BaseKind::Dino,
-        ) => Ok(()),
-        // Of the map and the gradient at its mean, which every base has.
-        (
-            AddonKind::CommonRationale,
-            BaseKind::MoCoV2
-            | BaseKind::SimSiam
-            | BaseKind::Byol
-            | BaseKind::MoCoV3
-            | BaseKind::Dino,
-        ) => Ok(()),
-        // Of targets, which all have.
-        (
-            AddonKind::LocalDiscrimination,
-            BaseKind::MoCoV2
-            | BaseKind::SimSiam
-            | BaseKind::Byol
-            | BaseKind::MoCoV3
-            | BaseKind::Dino,
-        ) => Ok(()),
-        // Of the trunk's maps, of which every base has two.
-        (
-            AddonKind::PatchMatch,
+            AddonKind::Pretext
+            | AddonKind::CommonRationale
+            | AddonKind::LocalDiscrimination
+            | AddonKind::PatchMatch,
             BaseKind::MoCoV2
             | BaseKind::SimSiam
             | BaseKind::Byol

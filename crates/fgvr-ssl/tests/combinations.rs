@@ -10,7 +10,7 @@ use fgvr_ssl::{
     StepOutput, SynthPair, SynthPairConfig, Views, supports,
 };
 use fgvr_testkit::assert_close;
-use toy::{ToyDecoder, WIDTH, base, batch, crops, descend, settings, values};
+use toy::{ToyDecoder, WIDTH, base, batch, crops, descend, input, settings, values};
 
 const N: usize = 8;
 const STEPS: u64 = 10;
@@ -125,18 +125,14 @@ fn step_with(
 ) -> Result<StepOutput> {
     let ([first, second], images) = batch(number, N);
     let local = crops(base.kind(), &settings(), number, N);
-    let input = StepInput {
-        views: Views {
+    let input = input(
+        Views {
             global: [&first, &second],
             local: &local,
         },
-        images: &images,
-        step: number,
-        total_steps: STEPS,
-        seed: 3,
-        augment: &|images, _| Ok(images.clone()),
-        pictures: true,
-    };
+        &images,
+        number,
+    );
     let addons = addons.iter_mut();
     let mut addons: Vec<&mut dyn Addon> =
         addons.map(|a| -> &mut dyn Addon { a.as_mut() }).collect();

@@ -10,10 +10,10 @@ use fgvr_gradcam::Sign;
 use fgvr_nn::NormMode;
 use fgvr_ssl::{
     Addon, AddonConfig, AddonParts, BaseKind, CommonRationale, CommonRationaleConfig, MapRange,
-    RationaleForm, RationaleViews, Route, RunLength, StepInput, StepOutput, Views, step,
+    RationaleForm, RationaleViews, Route, RunLength, StepOutput, Views, step,
 };
 use fgvr_testkit::{assert_close, golden, uniform};
-use toy::{WIDTH, base, batch, crops, settings, values};
+use toy::{WIDTH, base, batch, crops, input, settings, values};
 
 fn rationale(cfg: &CommonRationaleConfig, width: usize) -> CommonRationale {
     let parts = AddonParts {
@@ -112,18 +112,14 @@ fn steps(kind: BaseKind, addon: &mut CommonRationale, count: u64) -> StepOutput 
     let mut run = |number: u64| {
         let ([first, second], images) = batch(number, 8);
         let local = crops(kind, &settings(), number, 8);
-        let input = StepInput {
-            views: Views {
+        let input = input(
+            Views {
                 global: [&first, &second],
                 local: &local,
             },
-            images: &images,
-            step: number,
-            total_steps: 10,
-            seed: 3,
-            augment: &|images, _| Ok(images.clone()),
-            pictures: true,
-        };
+            &images,
+            number,
+        );
         let output = step(base.as_mut(), &mut [addon], input).unwrap();
         base.after_step().unwrap();
         output
@@ -187,15 +183,7 @@ fn the_read_out_route_leaves_the_trunks_gradient_as_it_is() {
     let trunk = |route: Option<Route>| {
         let mut base = base(BaseKind::MoCoV2, &settings(), 1);
         let ([first, second], images) = batch(0, 8);
-        let input = StepInput {
-            views: [&first, &second].into(),
-            images: &images,
-            step: 0,
-            total_steps: 10,
-            seed: 3,
-            augment: &|images, _| Ok(images.clone()),
-            pictures: false,
-        };
+        let input = input([&first, &second], &images, 0);
         let cfg = CommonRationaleConfig {
             route,
             ..CommonRationaleConfig::default()

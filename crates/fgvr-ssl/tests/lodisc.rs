@@ -12,11 +12,11 @@ use fgvr_gradcam::Sign;
 use fgvr_nn::{Encoder, Features, NormMode, Tape};
 use fgvr_ssl::{
     Addon, AddonConfig, AddonParts, Base, BaseKind, LODISC_RECIPE, LoDisc, LoDiscConfig, MoCoV3,
-    MoCoV3Config, MoCoV3Objective, Network, Objective, Parts, Regions, RunLength, StepInput,
-    StepOutput, masked, step,
+    MoCoV3Config, MoCoV3Objective, Network, Objective, Parts, Regions, RunLength, StepOutput,
+    Views, masked, step,
 };
 use fgvr_testkit::{assert_close, golden};
-use toy::{SIDE, ToyEncoder, WIDTH, base, batch, network, settings, values};
+use toy::{SIDE, ToyEncoder, WIDTH, base, batch, input, network, settings, values};
 
 const N: usize = 8;
 
@@ -96,15 +96,7 @@ fn take_step(
     views: [&Tensor; 2],
     images: &[u32],
 ) -> Result<StepOutput> {
-    let input = StepInput {
-        views: views.into(),
-        images,
-        step: 0,
-        total_steps: 10,
-        seed: 3,
-        augment: &|images, _| Ok(images.clone()),
-        pictures: true,
-    };
+    let input = input(views, images, 0);
     step(base, &mut [addon], input)
 }
 
@@ -230,7 +222,7 @@ fn losses_added_one_after_the_other_are_one_joint_backward() {
 fn fill(base: &mut dyn Base) {
     let ([first, second], images) = batch(2, N);
     let local = toy::crops(base.kind(), &settings(), 2, N);
-    let views = fgvr_ssl::Views {
+    let views = Views {
         global: [&first, &second],
         local: &local,
     };
@@ -272,18 +264,14 @@ fn the_local_branch_leaves_no_statistic_queue_or_key_and_reaches_no_target() {
                 weight,
                 ..LoDiscConfig::default()
             });
-            let input = StepInput {
-                views: fgvr_ssl::Views {
+            let input = input(
+                Views {
                     global: [&first, &second],
                     local: &local,
                 },
-                images: &images,
-                step: 0,
-                total_steps: 10,
-                seed: 3,
-                augment: &|images, _| Ok(images.clone()),
-                pictures: false,
-            };
+                &images,
+                0,
+            );
             let output = step(base.as_mut(), &mut [&mut addon], input).unwrap();
             let before = snapshot(base.as_ref());
             // Weights are as they were: the average moves nothing but by rounding, queues take the keys.

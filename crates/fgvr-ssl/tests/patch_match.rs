@@ -7,11 +7,11 @@ use std::collections::HashMap;
 
 use candle_core::{Device, Tensor, Var};
 use fgvr_ssl::{
-    Addon, AddonConfig as _, AddonParts, BaseKind, PatchMatch, PatchMatchConfig, RunLength,
-    StepInput, Views, step,
+    Addon, AddonConfig as _, AddonParts, BaseKind, PatchMatch, PatchMatchConfig, RunLength, Views,
+    step,
 };
 use fgvr_testkit::{assert_close, golden, uniform};
-use toy::{WIDTH, base, batch, crops, settings};
+use toy::{WIDTH, base, batch, crops, input, settings};
 
 fn patch_match(cfg: &PatchMatchConfig, width: usize) -> PatchMatch {
     let run = RunLength {
@@ -76,18 +76,14 @@ fn every_base_gets_a_gradient_through_its_maps_and_its_own_loss_stays() {
             );
             let ([first, second], images) = batch(0, 8);
             let local = crops(kind, &settings(), 0, 8);
-            let input = StepInput {
-                views: Views {
+            let input = input(
+                Views {
                     global: [&first, &second],
                     local: &local,
                 },
-                images: &images,
-                step: 0,
-                total_steps: 10,
-                seed: 3,
-                augment: &|images, _| Ok(images.clone()),
-                pictures: false,
-            };
+                &images,
+                0,
+            );
             let output = step(base.as_mut(), &mut [&mut method], input).unwrap();
             let of = &base.trainable()["encoder.conv.weight"];
             let found = output.gradients.get(of).unwrap().clone();

@@ -4,10 +4,8 @@
 mod toy;
 
 use candle_core::{Device, Tensor};
-use fgvr_ssl::{
-    Addon, AddonParts, Pretext, PretextConfig, PretextTask, RunLength, StepInput, step,
-};
-use toy::{WIDTH, batch, moco, moco_config, values};
+use fgvr_ssl::{Addon, AddonParts, Pretext, PretextConfig, PretextTask, RunLength, step};
+use toy::{WIDTH, batch, input, moco, moco_config, values};
 
 fn pretext(cfg: &PretextConfig) -> Pretext {
     let run = RunLength {
@@ -110,15 +108,7 @@ fn the_trunk_and_the_answering_layer_get_the_losses_gradient_and_no_running_stat
             ..PretextConfig::default()
         });
         let ([first, second], images) = batch(0, 8);
-        let input = StepInput {
-            views: [&first, &second].into(),
-            images: &images,
-            step: 0,
-            total_steps: 10,
-            seed: 3,
-            augment: &|images, _| Ok(images.clone()),
-            pictures: false,
-        };
+        let input = input([&first, &second], &images, 0);
         let output = step(&mut base, &mut [&mut task], input).unwrap();
         let running = values(&base.online().parameters.buffers());
         let mut vars = base.online().parameters.trainable();

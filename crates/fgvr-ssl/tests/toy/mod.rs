@@ -8,7 +8,7 @@ use candle_nn::{Init, VarBuilder};
 use fgvr_nn::{Buffer, Decoder, Encoder, Features, NormMode, Parameters, Tape};
 use fgvr_ssl::{
     Base, BaseKind, BaseSettings, ByolConfig, DinoConfig, MoCoConfig, MoCoV2, MoCoV3Config,
-    Network, Parts, RunLength, SimSiamConfig,
+    Network, Parts, RunLength, SimSiamConfig, StepInput, Views,
 };
 use fgvr_testkit::{normal, uniform};
 
@@ -414,5 +414,25 @@ pub(crate) fn descend(
         };
         var.set(&(var.as_tensor() - (gradient * lr).unwrap()).unwrap())
             .unwrap();
+    }
+}
+
+/// A step of ten whose generated pairs, if any, stay as they are; with pictures.
+pub(crate) fn input<'a>(
+    views: impl Into<Views<'a>>,
+    images: &'a [u32],
+    step: u64,
+) -> StepInput<'a> {
+    fn same(images: &Tensor, _: u64) -> Result<Tensor> {
+        Ok(images.clone())
+    }
+    StepInput {
+        views: views.into(),
+        images,
+        step,
+        total_steps: 10,
+        seed: 3,
+        augment: &same,
+        pictures: true,
     }
 }
