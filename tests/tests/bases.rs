@@ -1,16 +1,19 @@
-//! Every base on a real trunk: a narrow ResNet-10 whose variables all learn, and with SynthPair on top.
+//! Every base on a real trunk: a narrow ResNet-10 whose variables all learn, with SynthPair on top, and with
+//! every add-on at once.
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use fgvr_decoder::{ConvDecoder, DecoderConfig};
 use fgvr_encoder::{ResNet, ResNetConfig, Stem};
 use fgvr_nn::Parameters;
 use fgvr_nn::optim::{MissingGradient, Sgd, SgdConfig};
 use fgvr_ssl::{
-    AddonKind, Arm, Base, BaseKind, BaseSettings, Network, Parts, RunLength, StepInput, SynthPair,
-    SynthPairConfig, Views, supports,
+    Addon, AddonKind, AddonParts, AddonSettings, Arm, Base, BaseKind, BaseSettings, Network, Parts,
+    RunLength, StepInput, SynthPair, SynthPairConfig, Views, supports,
 };
 use fgvr_testkit::normal;
 
@@ -88,7 +91,7 @@ fn batch(kind: BaseKind, step: u64) -> Batch {
 }
 
 #[test]
-fn every_base_trains_all_of_a_resnet_with_and_without_synthpair() {
+fn every_base_trains_all_of_a_resnet_alone_with_synthpair_and_with_all_add_ons() {
     for kind in BaseKind::ALL {
         let mut arms = vec![Arm::Base];
         arms.extend(
@@ -96,7 +99,9 @@ fn every_base_trains_all_of_a_resnet_with_and_without_synthpair() {
                 .is_ok()
                 .then_some(Arm::Full),
         );
-        for arm in arms {
+        let last = arms[arms.len() - 1];
+        let runs = arms.into_iter().map(|arm| (arm, false));
+        for (arm, everything) in runs.chain([(last, true)]) {
             let mut base = build(kind);
             let mut cfg = SynthPairConfig {
                 warm_up: 0.,
@@ -117,7 +122,13 @@ fn every_base_trains_all_of_a_resnet_with_and_without_synthpair() {
                 missing: MissingGradient::Skip,
                 ..SgdConfig::default()
             };
-            let mut sgd = Sgd::new(base.trainable(), &sgd).unwrap();
+            let mut addons = match everything {
+                true => add_ons(kind, width),
+                false => Vec::new(),
+            };
+            let mut trainable = base.trainable();
+            trainable.extend(addons.iter().flat_map(|addon| addon.trainable()));
+            let mut sgd = Sgd::new(trainable.clone(), &sgd).unwrap();
             for step in 0..4 {
                 let Batch {
                     global: [first, second],
@@ -136,24 +147,56 @@ fn every_base_trains_all_of_a_resnet_with_and_without_synthpair() {
                     augment: &|images, _| Ok(images.clone()),
                     pictures: false,
                 };
-                let output = method.step(base.as_mut(), &decoder, input).unwrap();
+                let mut pairs = method.with(&decoder);
+                let mut all: Vec<&mut dyn Addon> = vec![&mut pairs];
+                all.extend(addons.iter_mut().map(|a| -> &mut dyn Addon { a.as_mut() }));
+                let output = fgvr_ssl::step(base.as_mut(), &mut all, input).unwrap();
+                assert!(output.losses.terms.len() >= addons.len(), "{kind}");
                 assert!(output.losses.total.is_finite(), "{kind} {arm}");
                 assert_eq!(output.losses.pair.is_some(), arm == Arm::Full && step > 0);
-                check(kind, base.as_ref(), &output.gradients, step);
+                check(kind, base.as_ref(), &trainable, &output.gradients, step);
                 sgd.step(&output.gradients, 0.05).unwrap();
                 base.after_step().unwrap();
+                for addon in &mut addons {
+                    addon.after_step().unwrap();
+                }
             }
         }
     }
 }
 
+/// Every add-on that the base carries, but for SynthPair.
+fn add_ons(kind: BaseKind, width: usize) -> Vec<Box<dyn Addon + Send>> {
+    let parts = AddonParts {
+        width,
+        seed: 11,
+        run: RunLength {
+            steps: 6,
+            steps_per_epoch: 2,
+        },
+    };
+    let settings = AddonSettings::default();
+    let kinds = AddonKind::ALL.into_iter();
+    let kinds = kinds.filter(|addon| *addon != AddonKind::SynthPair);
+    kinds
+        .filter(|addon| supports(kind, *addon).is_ok())
+        .map(|addon| addon.build(&settings, parts).unwrap())
+        .collect()
+}
+
 /// Every variable has a gradient but those withheld; MoCo v2 has nothing to compare with at first.
-fn check(kind: BaseKind, base: &dyn Base, gradients: &GradStore, step: u64) {
+fn check(
+    kind: BaseKind,
+    base: &dyn Base,
+    trainable: &BTreeMap<String, Var>,
+    gradients: &GradStore,
+    step: u64,
+) {
     let withheld = base.withheld();
     assert_eq!(!withheld.is_empty(), kind == BaseKind::Dino && step < 2);
-    for (name, var) in base.trainable() {
-        let Some(gradient) = gradients.get(&var) else {
-            assert!(withheld.contains(&name), "{kind}: {name} has no gradient");
+    for (name, var) in trainable {
+        let Some(gradient) = gradients.get(var) else {
+            assert!(withheld.contains(name), "{kind}: {name} has no gradient");
             continue;
         };
         let sum = gradient.sqr().unwrap().sum_all().unwrap();
