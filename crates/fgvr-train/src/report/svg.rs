@@ -254,9 +254,15 @@ fn line(svg: &mut String, from: (f64, f64), to: (f64, f64), opacity: f64) {
     );
 }
 
+/// Colour and dashes of series `index`: a colour that comes again has other dashes.
+fn style(index: usize) -> (&'static str, &'static str) {
+    let n = STYLES.len();
+    (STYLES[index % n].0, STYLES[(index + 3 * (index / n)) % n].1)
+}
+
 /// A line through `points` in the style of series `index`; a lone point is a dot.
 fn curve(svg: &mut String, index: usize, points: &[(f64, f64)]) {
-    let (colour, dashes) = STYLES[index % STYLES.len()];
+    let (colour, dashes) = style(index);
     match points {
         [] => {}
         [(x, y)] => {
@@ -320,6 +326,12 @@ mod tests {
             y_scale,
             ..Plot::default()
         }
+    }
+
+    #[test]
+    fn no_two_of_many_series_look_alike() {
+        let styles: std::collections::BTreeSet<_> = (0..4 * STYLES.len()).map(style).collect();
+        assert_eq!(styles.len(), 4 * STYLES.len());
     }
 
     #[test]

@@ -104,35 +104,38 @@ impl StudyReport {
     /// The tables, each with its title, for a terminal.
     #[must_use]
     pub fn tables(&self) -> Vec<(String, Table)> {
-        let mut tables = Vec::new();
-        for data in &self.data {
-            tables.push((
+        self.data
+            .iter()
+            .flat_map(|data| self.tables_of(data))
+            .collect()
+    }
+
+    fn tables_of(&self, data: &DataReport) -> Vec<(String, Table)> {
+        let name = &data.name;
+        let mut tables = vec![
+            (
                 format!(
-                    "{}: last checkpoint, percent of test images, mean and s.d. over seeds",
-                    data.name
+                    "{name}: last checkpoint, percent of test images, mean and s.d. over seeds"
                 ),
                 data.figures_table(),
-            ));
-            tables.push((
+            ),
+            (
                 format!(
-                    "{}: differences to {}, seed by seed, in points (± half the 95 % interval)",
-                    data.name, self.control
+                    "{name}: differences to {}, seed by seed, in points (± half the 95 % interval)",
+                    self.control
                 ),
                 data.differences_table(&self.control),
-            ));
-            tables.push((
-                format!(
-                    "{}: time, and kNN on validation images at equal time",
-                    data.name
-                ),
+            ),
+            (
+                format!("{name}: time, and kNN on validation images at equal time"),
                 data.time_table(),
+            ),
+        ];
+        if !data.hits.is_empty() {
+            tables.push((
+                format!("{name}: hits of the parts that tell classes apart, in percent"),
+                parts::table(&data.hits),
             ));
-            if !data.hits.is_empty() {
-                tables.push((
-                    format!("{}: hits of the parts that tell classes apart, percent of activation or map", data.name),
-                    parts::table(&data.hits),
-                ));
-            }
         }
         tables
     }
@@ -157,17 +160,15 @@ impl StudyReport {
                      seeds (three at least) and exceeds two standard deviations of the differences.",
                     study.about, self.control
                 ),
-                tables: [
-                    data.figures_table(),
-                    data.differences_table(&self.control),
-                    data.time_table(),
-                ]
-                .into_iter()
-                .chain((!data.hits.is_empty()).then(|| parts::table(&data.hits)))
-                .collect(),
                 plots: data.plots(),
                 ..Section::default()
             });
+            let tables = self.tables_of(data).into_iter();
+            sections.extend(tables.map(|(title, table)| Section {
+                title,
+                tables: vec![table],
+                ..Section::default()
+            }));
         }
         Report {
             title: self.name.clone(),

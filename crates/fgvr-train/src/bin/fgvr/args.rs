@@ -107,7 +107,8 @@ pub(crate) enum Command {
 /// What a run is made of.
 #[derive(Args, Debug)]
 pub(crate) struct Settings {
-    /// Named settings: demo, learn, photos. [default: demo, or photos with a folder as --data]
+    /// Named settings: demo, learn, photos, or a published recipe: moco-v2, simsiam, byol, moco-v3,
+    /// moco-v3-vit, dino, dino-vit, lcr, lodisc. [default: demo, or photos with a folder as --data]
     #[arg(long, value_name = "P", conflicts_with = "config")]
     pub(crate) preset: Option<String>,
     /// Settings from a TOML file, such as the config.toml of a run.
@@ -321,7 +322,7 @@ pub(crate) struct Study {
     /// A study that comes with fgvr: seeds, ablation or bases.
     #[arg(long, value_name = "P")]
     pub(crate) preset: Option<String>,
-    /// Your own photos in place of the study's data sets, with the settings of preset photos.
+    /// Your own photos in place of the study's data sets, under preset photos.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<String>,
     /// One setting of all runs, over the study's own; may be given many times.
