@@ -225,6 +225,10 @@ impl Addon for PatchMatch {
     }
 
     fn trainable(&self) -> BTreeMap<String, Var> {
+        // Without a weight nothing of it gets a gradient, which an optimiser would refuse.
+        if !self.is_active() {
+            return BTreeMap::new();
+        }
         trainable(&[("addon", &self.parameters)])
     }
 

@@ -235,6 +235,30 @@ fn the_readmes_table_is_that_of_the_code() {
     }
 }
 
+/// What gets no gradient must not be given to an optimiser, which refuses it.
+#[test]
+fn an_add_on_without_weight_has_nothing_to_train() {
+    let mut settings = AddonSettings::default();
+    settings.pretext.weight = 0.;
+    settings.lcr.weight = Some(0.);
+    settings.lodisc.weight = 0.;
+    settings.patch_match.weight = 0.;
+    let parts = AddonParts {
+        width: WIDTH,
+        seed: 4,
+        run: RunLength {
+            steps: STEPS,
+            steps_per_epoch: 2,
+        },
+    };
+    for kind in AddonKind::ALL {
+        if kind != AddonKind::SynthPair {
+            let addon = kind.build(&settings, parts).unwrap();
+            assert!(!addon.is_active() && addon.trainable().is_empty(), "{kind}");
+        }
+    }
+}
+
 #[test]
 fn all_add_ons_of_a_base_run_together() {
     for kind in BaseKind::ALL {
