@@ -1,0 +1,23 @@
+//! The GPU kernels of fgvr, and what it takes to be sure of them on a machine without a GPU.
+//!
+//! A kernel is a function of a `.cu` file in `kernels/`, compiled for the GPU at hand by [`nvrtc`] when
+//! it is first used and kept in a [`cache`]. What launches it is a function in [`ops`], which checks
+//! shapes and decides on the grid. Those functions run on any [`Machine`]: a GPU, or the [`emulator`],
+//! which compiles the same files with a C++ compiler and runs each block's threads as fibers, so that a
+//! kernel's values, its barriers and its bounds are checked where there is no GPU at all.
+
+pub mod cache;
+pub mod emulator;
+mod error;
+mod machine;
+pub mod nvrtc;
+pub mod ops;
+pub mod source;
+
+pub use error::{CompileError, Error, Result};
+pub use machine::{Argument, Array, DType, Launch, Machine, Memory};
+pub use source::{File, Kernel, Module, Real};
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+pub struct ReadmeDoctests;

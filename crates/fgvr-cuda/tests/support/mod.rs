@@ -1,0 +1,71 @@
+//! Machines to test on, random numbers, comparisons.
+#![allow(dead_code, unreachable_pub)] // each test file uses a part
+
+use std::path::Path;
+
+use fgvr_cuda::emulator::{Emulator, Order};
+use fgvr_cuda::{Machine, Result};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Runs `check` on the emulator in every order of threads, and says so where there is no C++ compiler to
+/// make it with. Inputs are new at each run; `FGVR_KERNEL_SEED` repeats one.
+pub fn on_each_machine(check: impl Fn(&dyn Machine, &mut Random) -> Result<()>) {
+    let seed = seed();
+    let emulator = match Emulator::new(Path::new(env!("CARGO_TARGET_TMPDIR"))) {
+        Ok(emulator) => emulator,
+        Err(error) => return eprintln!("SKIPPED: {error}"),
+    };
+    for order in Order::ALL {
+        emulator.set_order(*order);
+        let mut random = Random(ChaCha8Rng::seed_from_u64(seed));
+        if let Err(error) = check(&emulator, &mut random) {
+            panic!("{order:?} order, FGVR_KERNEL_SEED={seed}: {error}");
+        }
+    }
+}
+
+fn seed() -> u64 {
+    match std::env::var("FGVR_KERNEL_SEED") {
+        Ok(seed) => seed.parse().expect("FGVR_KERNEL_SEED is a number"),
+        Err(_) => {
+            let seed = u64::from(std::process::id());
+            eprintln!("FGVR_KERNEL_SEED={seed}");
+            seed
+        }
+    }
+}
+
+/// Random numbers of one run.
+pub struct Random(ChaCha8Rng);
+
+impl Random {
+    /// `count` values of a normal distribution.
+    pub fn normals(&mut self, count: usize, mean: f32, deviation: f32) -> Vec<f32> {
+        let mut one = || {
+            let (u, v): (f64, f64) = (1. - self.0.random::<f64>(), self.0.random());
+            (-2. * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+        };
+        (0..count)
+            .map(|_| mean + deviation * one() as f32)
+            .collect()
+    }
+
+    /// `count` numbers below `end`.
+    pub fn indices(&mut self, count: usize, end: u32) -> Vec<u32> {
+        (0..count).map(|_| self.0.random_range(0..end)).collect()
+    }
+}
+
+/// That each value is within `tolerance` of what is expected, relative to the larger of 1 and its size.
+#[track_caller]
+pub fn close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}: number of values");
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let off = (f64::from(*found) - expected).abs() / expected.abs().max(1.);
+        assert!(
+            off <= tolerance,
+            "{what}[{i}]: expected {expected}, found {found}: off by {off:.1e}, allowed {tolerance:.1e}"
+        );
+    }
+}
