@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test file uses its part
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
@@ -23,7 +24,11 @@ pub(crate) struct ToyEncoder {
     mean: Tensor,
     var: Tensor,
     parameters: Parameters,
+    pub(crate) at_pooled: AtPooled,
 }
+
+/// The gradients (N, C) that came back to the pooled features of each training pass, in the tapes' order.
+pub(crate) type AtPooled = Arc<Mutex<Vec<Tensor>>>;
 
 impl ToyEncoder {
     fn new(parameters: &Parameters) -> Result<Self> {
@@ -39,6 +44,7 @@ impl ToyEncoder {
             mean: vb.get_with_hints(WIDTH, "bn.running_mean", Init::Const(0.))?,
             var: vb.get_with_hints(WIDTH, "bn.running_var", Init::Const(1.))?,
             parameters: parameters.clone(),
+            at_pooled: AtPooled::default(),
         })
     }
 
@@ -126,8 +132,13 @@ impl ToyEncoder {
                 self.parameters.trainable(),
             );
             let shape = output.shape();
+            let at_pooled = self.at_pooled.clone();
             tape.push(&output, move |gradient, gradients| {
                 let gradient = channels_first(&gradient, shape)?;
+                if !places && !to_images {
+                    let rows = gradient.flatten_from(1)?; // (N, C, 1, 1) -> (N, C)
+                    at_pooled.lock().expect("one thread").push(rows);
+                }
                 let leaf = Var::from_tensor(&images.detach())?;
                 let (map, _) = copy.graph(&leaf, norm)?;
                 let value = match places {
@@ -358,10 +369,21 @@ pub(crate) fn settings() -> BaseSettings {
 
 /// A base on toy encoders, for a run of 20 steps of 5 an epoch.
 pub(crate) fn base(kind: BaseKind, settings: &BaseSettings, seed: u64) -> Box<dyn Base> {
-    let mut made = 0;
+    watched(kind, settings, seed).0
+}
+
+/// As [`base`], and what comes back to the online encoder's pooled features.
+pub(crate) fn watched(
+    kind: BaseKind,
+    settings: &BaseSettings,
+    seed: u64,
+) -> (Box<dyn Base>, AtPooled) {
+    let (mut made, mut logs) = (0, Vec::new());
     let mut make = || {
         made += 1;
-        Ok(network(seed + 100 * made))
+        let network = network(seed + 100 * made);
+        logs.push(network.encoder.at_pooled.clone());
+        Ok(network)
     };
     let run = RunLength {
         steps: 20,
@@ -372,7 +394,9 @@ pub(crate) fn base(kind: BaseKind, settings: &BaseSettings, seed: u64) -> Box<dy
         seed: seed + 1,
         run,
     };
-    kind.build(settings, parts).unwrap()
+    let base = kind.build(settings, parts).unwrap();
+    // The online network is made first.
+    (base, logs.swap_remove(0))
 }
 
 /// As many local crops (N, 3, 4, 4) as the base is set to.
