@@ -14,7 +14,7 @@ use fgvr_ssl::{
 use fgvr_testkit::{Golden, assert_close, golden};
 use toy::{AtPooled, ToyDecoder, WIDTH, settings, watched};
 
-/// What was seen is 2e-6 at most.
+/// What was seen is about 2e-6 at most.
 const REL: f64 = 1e-5;
 
 /// The script's choices, with neither reconstruction nor pair.
