@@ -3,7 +3,8 @@
     python tests/golden/variants.py tests/golden/variants.safetensors
 
 Made with torch 2.15.0, numpy, safetensors 0.8.0 (CPU, f64, stored as f32), written from the equations. The trunk is
-h = mean over places of F = ReLU(BatchNorm(conv(x))) with the batch's statistics, the decoder d(h) = tanh(h W + b).
+h = mean over places of F = ReLU(BatchNorm(conv(x))), the decoder d(h) = tanh(BatchNorm(h W) + b), with the batch's
+statistics: of each view by itself in the trunk, of both together in the decoder.
 
 Per base (`moco-v2`, `byol`), one step of a run of TOTAL steps with the weights `BASE.state.NAME` (two views `first`,
 `second`; a bank of past features `bank`; for MoCo two queues of keys):
@@ -90,7 +91,8 @@ class Step:
         return F.relu(x)
 
     def decode(self, h):
-        return torch.tanh(h @ self.decoder["weight"] + self.decoder["bias"]).reshape(-1, 3, SIDE, SIDE)
+        x = F.batch_norm(h @ self.decoder["weight"], None, None, training=True)
+        return torch.tanh(x + self.decoder["bias"]).reshape(-1, 3, SIDE, SIDE)
 
     def linear(self, x, name):
         return F.linear(x, self.state[f"{name}.weight"], self.state.get(f"{name}.bias"))
@@ -194,11 +196,11 @@ def run(step, course, start):
     seen = torch.cat(VIEWS[: step.branches])
     reconstruction = (step.decode(torch.cat(h)) - seen).square().mean()
     step.gradients("reconstruction", ALPHA * reconstruction, step.trained, h)
-    constant = [x.detach() for x in h]
+    decoded = step.decode(torch.cat(h).detach())
     perceptual = sum(
-        (step.trunk(step.decode(x), constant=True) - m.detach()).square().mean() for x, m in zip(constant, maps)
+        (step.trunk(x, constant=True) - m.detach()).square().mean() for x, m in zip(decoded.split(N), maps)
     ) / step.branches
-    own = (step.decode(torch.cat(constant)) - seen).square().mean() + LAMBDA * perceptual
+    own = (decoded - seen).square().mean() + LAMBDA * perceptual
     step.gradients("decoder", own, step.decoder)
     losses = dict(contrastive=contrastive, pair=pair, reconstruction=reconstruction, perceptual=perceptual)
     OUT.update({f"{base}.{name}": loss.detach() for name, loss in losses.items()})

@@ -204,10 +204,21 @@ impl ToyEncoder {
 pub(crate) struct ToyDecoder {
     weight: Tensor,
     bias: Tensor,
+    /// Whether pixels are normalised over the batch, in front of the bias.
+    normed: bool,
     pub(crate) parameters: Parameters,
 }
 
 impl ToyDecoder {
+    /// One with batch norm.
+    pub(crate) fn normed(seed: u64) -> Result<Self> {
+        let plain = Self::new(seed)?;
+        Ok(Self {
+            normed: true,
+            ..plain
+        })
+    }
+
     pub(crate) fn new(seed: u64) -> Result<Self> {
         let parameters = Parameters::new(seed);
         let vb: VarBuilder = parameters.builder(DType::F32, &Device::Cpu);
@@ -222,6 +233,7 @@ impl ToyDecoder {
         Ok(Self {
             weight,
             bias,
+            normed: false,
             parameters,
         })
     }
@@ -237,7 +249,13 @@ impl ToyDecoder {
             }
             _ => features.clone(),
         };
-        let x = pooled.matmul(&self.weight)?.broadcast_add(&self.bias)?;
+        let mut x = pooled.matmul(&self.weight)?;
+        if self.normed {
+            let centred = x.broadcast_sub(&x.mean_keepdim(0)?)?;
+            let var = centred.sqr()?.mean_keepdim(0)?;
+            x = centred.broadcast_div(&(var + 1e-5)?.sqrt()?)?;
+        }
+        let x = x.broadcast_add(&self.bias)?;
         x.tanh()?.reshape(((), 3, SIDE, SIDE)) // (N, 3*S*S) -> (N, 3, S, S)
     }
 
@@ -262,6 +280,7 @@ impl Decoder for ToyDecoder {
         let copy = Self {
             weight: self.weight.clone(),
             bias: self.bias.clone(),
+            normed: self.normed,
             parameters: self.parameters.clone(),
         };
         let (pooled, shape) = (pooled.detach(), output.shape());
