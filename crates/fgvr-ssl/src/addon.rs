@@ -5,10 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
+use fgvr_nn::Parameters;
 
 use crate::info_nce::scalar;
+use crate::state::{check, of_stores, trainable, under};
 use crate::step::{Report, StepInput, Term};
 use crate::{AddonKind, Base, Pass, Screening};
+
+/// Under what an add-on's own variables are saved.
+const OWN: &str = "addon";
 
 /// An add-on. [`crate::step`] runs any number of them on one base.
 pub trait Addon {
@@ -43,9 +48,19 @@ pub trait Addon {
         Ok(())
     }
 
-    /// Its own variables, which the optimiser of encoder and head steps too.
+    /// Its own variables, by the names it gave them, of an add-on that has any: they are trained while it is
+    /// active, and are its state.
+    fn parameters(&self) -> Option<&Parameters> {
+        None
+    }
+
+    /// What the optimiser of encoder and head steps too: its own variables, under `addon.`. None while it is
+    /// not active: they would get no gradient, which an optimiser would refuse.
     fn trainable(&self) -> BTreeMap<String, Var> {
-        BTreeMap::new()
+        match self.parameters() {
+            Some(own) if self.is_active() => trainable(&[(OWN, own)]),
+            _ => BTreeMap::new(),
+        }
     }
 
     /// Where it looks in `images` (N, 3, H, W), as values of at least 0 at each place (N, h, w), with
@@ -69,22 +84,29 @@ pub trait Addon {
         None
     }
 
-    /// What a resumed run needs, by name.
+    /// What a resumed run needs, by name: its own variables, under `addon.`, whether it is active or not.
     ///
     /// # Errors
     /// None in practice.
     fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        Ok(BTreeMap::new())
+        match self.parameters() {
+            Some(own) => of_stores(&[(OWN, own)], []),
+            None => Ok(BTreeMap::new()),
+        }
     }
 
     /// Takes over what [`Addon::state`] gave.
     ///
     /// # Errors
-    /// Names or shapes that are not those of [`Addon::state`].
+    /// Names or shapes that are not those of [`Addon::state`]; nothing is changed then.
     fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
-        match state.keys().next() {
-            Some(name) => bail!("{}: {name}: there is no state to load", self.kind()),
-            None => Ok(()),
+        match (self.parameters(), state.keys().next()) {
+            (Some(own), _) => {
+                check(&self.state()?, state)?;
+                own.set_all(&under(state, OWN))
+            }
+            (None, Some(name)) => bail!("{}: {name}: there is no state to load", self.kind()),
+            (None, None) => Ok(()),
         }
     }
 }

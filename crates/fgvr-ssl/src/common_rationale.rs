@@ -1,15 +1,12 @@
 //! LCR: a screening map that learns where the base's loss looks, in common over images.
 
-use std::collections::{BTreeMap, HashMap};
-
-use candle_core::{DType, Device, Result, Tensor, Var, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use fgvr_gradcam::Sign;
 use fgvr_nn::{NormMode, Parameters};
 
 use crate::addons::{AddonConfig, AddonParts};
 use crate::rationale::{FitSoftmax, Reduction, Route, TargetScale, divergence, figures, target};
 use crate::screening::{MapRange, Screening};
-use crate::state::{check, of_stores, trainable, under};
 use crate::{Addon, AddonKind, AtFeatures, Base};
 
 /// Which form of LCR: what each choice is that is not made by itself.
@@ -338,11 +335,8 @@ impl Addon for CommonRationale {
         step.add_loss("loss_lcr", self.choices.weight, &loss)
     }
 
-    fn trainable(&self) -> BTreeMap<String, Var> {
-        match self.is_active() {
-            true => trainable(&[("addon", &self.parameters)]),
-            false => BTreeMap::new(),
-        }
+    fn parameters(&self) -> Option<&Parameters> {
+        Some(&self.parameters)
     }
 
     fn map(
@@ -358,14 +352,5 @@ impl Addon for CommonRationale {
 
     fn screening(&self) -> Option<&Screening> {
         Some(&self.screening)
-    }
-
-    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        of_stores(&[("addon", &self.parameters)], [])
-    }
-
-    fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
-        check(&self.state()?, state)?;
-        self.parameters.set_all(&under(state, "addon"))
     }
 }

@@ -1,14 +1,11 @@
 //! Patch match: places of one view against the places of the other view that look most like them.
 
-use std::collections::{BTreeMap, HashMap};
-
-use candle_core::{DType, Device, Result, Tensor, Var, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use fgvr_nn::Parameters;
 
 use crate::addons::{AddonConfig, AddonParts};
 use crate::momentum::check_temperature;
 use crate::shuffle::Shuffle;
-use crate::state::{check, of_stores, trainable, under};
 use crate::{
     Addon, AddonKind, AtFeatures, InfoNce, Negatives, ProjectionHead, info_nce, l2_normalise,
 };
@@ -224,20 +221,7 @@ impl Addon for PatchMatch {
         Ok(())
     }
 
-    fn trainable(&self) -> BTreeMap<String, Var> {
-        // Without a weight nothing of it gets a gradient, which an optimiser would refuse.
-        if !self.is_active() {
-            return BTreeMap::new();
-        }
-        trainable(&[("addon", &self.parameters)])
-    }
-
-    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        of_stores(&[("addon", &self.parameters)], [])
-    }
-
-    fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
-        check(&self.state()?, state)?;
-        self.parameters.set_all(&under(state, "addon"))
+    fn parameters(&self) -> Option<&Parameters> {
+        Some(&self.parameters)
     }
 }

@@ -1,9 +1,7 @@
 //! Auxiliary tasks: by how much an image was turned, or in which order its patches stand.
 
-use std::collections::{BTreeMap, HashMap};
-
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Result, Tensor, Var, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use candle_nn::ModuleT;
 use candle_nn::ops::log_softmax;
 use fgvr_nn::layers::Linear;
@@ -13,7 +11,6 @@ use rand::Rng;
 use crate::addons::{AddonConfig, AddonParts};
 use crate::info_nce::scalar;
 use crate::shuffle::{Shuffle, keyed_rng};
-use crate::state::{check, of_stores, trainable, under};
 use crate::step::Term;
 use crate::{Addon, AddonKind, AtFeatures, Further};
 
@@ -266,20 +263,7 @@ impl Addon for Pretext {
         Ok(())
     }
 
-    fn trainable(&self) -> BTreeMap<String, Var> {
-        // Without a weight nothing of it gets a gradient.
-        if !self.is_active() {
-            return BTreeMap::new();
-        }
-        trainable(&[("addon", &self.parameters)])
-    }
-
-    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        of_stores(&[("addon", &self.parameters)], [])
-    }
-
-    fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
-        check(&self.state()?, state)?;
-        self.parameters.set_all(&under(state, "addon"))
+    fn parameters(&self) -> Option<&Parameters> {
+        Some(&self.parameters)
     }
 }

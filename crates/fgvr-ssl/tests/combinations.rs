@@ -3,7 +3,9 @@
 
 mod toy;
 
-use candle_core::{Result, Tensor};
+use std::collections::{BTreeSet, HashMap};
+
+use candle_core::{DType, Device, Result, Tensor};
 use fgvr_nn::Decoder;
 use fgvr_ssl::{
     Addon, AddonKind, AddonParts, AddonSettings, Arm, Base, BaseKind, RunLength, StepInput,
@@ -103,6 +105,11 @@ fn synth_pair_runs_on(kind: BaseKind) {
 
 /// The add-ons of these kinds, with choices that fit the toy.
 fn built(kinds: &[AddonKind]) -> Vec<Box<dyn Addon + Send>> {
+    let settings = AddonSettings::default();
+    kinds.iter().map(|kind| build(*kind, &settings)).collect()
+}
+
+fn build(kind: AddonKind, settings: &AddonSettings) -> Box<dyn Addon + Send> {
     let parts = AddonParts {
         width: WIDTH,
         seed: 4,
@@ -111,11 +118,7 @@ fn built(kinds: &[AddonKind]) -> Vec<Box<dyn Addon + Send>> {
             steps_per_epoch: 2,
         },
     };
-    let settings = AddonSettings::default();
-    kinds
-        .iter()
-        .map(|kind| kind.build(&settings, parts).unwrap())
-        .collect()
+    kind.build(settings, parts).unwrap()
 }
 
 fn step_with(
@@ -147,7 +150,7 @@ fn run_on(kind: BaseKind, addons: &[AddonKind]) {
     let mut trainable = base.trainable();
     trainable.extend(addons.iter().flat_map(|addon| addon.trainable()));
     let start = values(&trainable);
-    let mut trained = std::collections::BTreeSet::new();
+    let mut trained = BTreeSet::new();
     for number in 0..4 {
         let output = step_with(base.as_mut(), &mut addons, number).unwrap();
         let losses = &output.losses;
@@ -237,24 +240,23 @@ fn the_readmes_table_is_that_of_the_code() {
 
 /// What gets no gradient must not be given to an optimiser, which refuses it.
 #[test]
-fn an_add_on_without_weight_has_nothing_to_train() {
+fn an_add_on_without_weight_has_nothing_to_train_and_the_same_state() {
     let mut settings = AddonSettings::default();
     settings.pretext.weight = 0.;
     settings.lcr.weight = Some(0.);
     settings.lodisc.weight = 0.;
     settings.patch_match.weight = 0.;
-    let parts = AddonParts {
-        width: WIDTH,
-        seed: 4,
-        run: RunLength {
-            steps: STEPS,
-            steps_per_epoch: 2,
-        },
-    };
-    for kind in AddonKind::ALL {
-        if kind != AddonKind::SynthPair {
-            let addon = kind.build(&settings, parts).unwrap();
-            assert!(!addon.is_active() && addon.trainable().is_empty(), "{kind}");
+    for kind in &AddonKind::ALL[1..] {
+        let mut idle = build(*kind, &settings);
+        assert!(!idle.is_active() && idle.trainable().is_empty(), "{kind}");
+        let saved = built(&[*kind])[0].state().unwrap();
+        let ones = saved.into_iter();
+        let ones = ones.map(|(name, tensor)| (name, tensor.ones_like().unwrap()));
+        let ones: HashMap<_, _> = ones.collect();
+        idle.load_state(&ones).unwrap();
+        assert_eq!(idle.state().unwrap().len(), ones.len(), "{kind}");
+        for (name, tensor) in idle.state().unwrap() {
+            assert_close(&name, &tensor, &ones[&name], 0.);
         }
     }
 }
@@ -339,5 +341,45 @@ fn both_branches_are_masked_and_reconstructed() {
             second_loss.is_finite() && second_loss != first_loss,
             "{kind}"
         );
+    }
+}
+
+#[test]
+fn own_variables_are_trained_and_saved_under_names_that_stay() {
+    for kind in &AddonKind::ALL[1..] {
+        // Checkpoints have these names: (trained, running statistics).
+        let (trained, running): (&[&str], &[&str]) = match kind {
+            AddonKind::Pretext => (&["pretext.bias", "pretext.weight"], &[]),
+            AddonKind::CommonRationale => (
+                &["lcr.conv.weight", "lcr.norm.bias", "lcr.norm.weight"],
+                &["lcr.norm.running_mean", "lcr.norm.running_var"],
+            ),
+            AddonKind::PatchMatch => (
+                &[
+                    "patch_match.0.bias",
+                    "patch_match.0.weight",
+                    "patch_match.2.bias",
+                    "patch_match.2.weight",
+                ],
+                &[],
+            ),
+            AddonKind::LocalDiscrimination | AddonKind::SynthPair => (&[], &[]),
+        };
+        let named = |names: &[&str]| -> BTreeSet<String> {
+            names.iter().map(|name| format!("addon.{name}")).collect()
+        };
+        let mut on = built(&[*kind]).remove(0);
+        let saved = on.state().unwrap();
+        let names: BTreeSet<_> = saved.keys().cloned().collect();
+        assert_eq!(names, &named(trained) | &named(running), "{kind}");
+        let names: BTreeSet<_> = on.trainable().into_keys().collect();
+        assert_eq!(names, named(trained), "{kind}");
+
+        // A name too many is refused by all.
+        let mut state: HashMap<_, _> = saved.into_iter().collect();
+        let other = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
+        state.insert("addon.other".to_owned(), other);
+        let error = on.load_state(&state).unwrap_err().to_string();
+        assert!(error.contains("addon.other"), "{kind}: {error}");
     }
 }

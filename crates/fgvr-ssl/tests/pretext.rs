@@ -1,11 +1,14 @@
-//! Rotation and patch shuffle: what they do to images, and their gradients.
+//! Rotation and patch shuffle: what they do to images, and their gradients, also beside PyTorch.
 #![allow(clippy::unwrap_used)] // in helpers of tests
 
 mod toy;
 
 use candle_core::{Device, Tensor};
-use fgvr_ssl::{Addon, AddonParts, Pretext, PretextConfig, PretextTask, RunLength, step};
-use toy::{WIDTH, batch, input, moco, moco_config, values};
+use fgvr_ssl::{
+    Addon, AddonParts, BaseKind, Pretext, PretextConfig, PretextTask, RunLength, Views, step,
+};
+use fgvr_testkit::{Golden, assert_close, golden};
+use toy::{WIDTH, batch, input, moco, moco_config, settings, values, watched};
 
 fn pretext(cfg: &PretextConfig) -> Pretext {
     let run = RunLength {
@@ -97,6 +100,110 @@ fn answers_depend_on_seed_step_and_image_alone_and_all_occur() {
         let count = answers.iter().filter(|a| **a == answer).count();
         assert!((60..140).contains(&count), "{answer}: {count}");
     }
+}
+
+/// Images whose answers at this step are `wanted`.
+fn images_of(task: &Pretext, seed: u64, step: u64, wanted: &[u32]) -> Vec<u32> {
+    let mut next = 0;
+    let found = wanted.iter().map(|wanted| {
+        let image = (next..).find(|image| task.answers(seed, step, &[*image]) == [*wanted]);
+        next = image.unwrap() + 1;
+        next - 1
+    });
+    found.collect()
+}
+
+/// The order of the script that answer `answer` puts the patches of a 2 x 2 grid in.
+fn order_of(task: &mut Pretext, answer: u32, golden: &Golden) -> u32 {
+    // The top left pixels of the four patches, of which each keeps its own.
+    let image = first_channel(&task.apply(&numbered(4), &[answer]).unwrap());
+    let order = [0, 2, 8, 10].map(|place| match image[place] as i64 {
+        0 => 0,
+        2 => 1,
+        8 => 2,
+        10 => 3,
+        other => panic!("pixel {other} at {place}"),
+    });
+    let orders = golden.get("orders").to_vec2::<i64>().unwrap();
+    orders.iter().position(|of| *of == order).unwrap() as u32
+}
+
+/// The loss of a step whose trunk and answering layer have the script's weights. MoCo's own loss is flat as
+/// long as its queue is empty. All were within 1e-6.
+fn beside_pytorch(name: &str, cfg: &PretextConfig) {
+    const WEIGHT: f64 = 0.7;
+    let golden = golden("pretext.safetensors");
+    let of = |what: &str| golden.get(&format!("{name}.{what}"));
+    let mut task = pretext(&PretextConfig {
+        weight: WEIGHT,
+        ..cfg.clone()
+    });
+    // Which of the script's answers ours are: the orders are ours to draw.
+    let count = cfg.answers() as u32;
+    let theirs: Vec<u32> = match cfg.task {
+        PretextTask::Rotation => (0..count).collect(),
+        PretextTask::PatchShuffle => (0..count)
+            .map(|answer| order_of(&mut task, answer, &golden))
+            .collect(),
+    };
+    assert_eq!(theirs[0], 0, "the first answer is the image as it is");
+    let rows = Tensor::new(theirs.as_slice(), &Device::Cpu).unwrap();
+    let answers = of("answers").to_vec1::<i64>().unwrap().into_iter();
+    let answers: Vec<u32> = answers
+        .map(|answer| theirs.iter().position(|t| i64::from(*t) == answer).unwrap() as u32)
+        .collect();
+
+    let x = golden.get("images");
+    let seen = task.apply(&x, &answers).unwrap();
+    assert_close("images", &seen, &of("seen"), 0.);
+
+    let (mut base, at_pooled) = watched(BaseKind::MoCoV2, &settings(), 1);
+    let encoder = ["conv.weight", "bn.weight", "bn.bias"];
+    for name in encoder {
+        let var = &base.trainable()[&format!("encoder.{name}")];
+        var.set(&golden.get(name)).unwrap();
+    }
+    for (name, var) in task.trainable() {
+        let name = name.strip_prefix("addon.pretext.").unwrap();
+        var.set(&of(name).index_select(&rows, 0).unwrap()).unwrap();
+    }
+    let images = images_of(&task, 3, 4, &answers);
+    let input = input(Views::from([&x, &x]), &images, 4);
+    assert_eq!(input.seed, 3);
+    let output = step(base.as_mut(), &mut [&mut task], input).unwrap();
+
+    let term = output.losses.terms[0];
+    let loss = f64::from(of("loss").to_scalar::<f32>().unwrap());
+    println!("{name}: loss {} instead of {loss}", term.loss);
+    assert!((term.loss - loss).abs() < 1e-5 * loss && term.weight == WEIGHT);
+    let top1 = f64::from(of("top1").to_scalar::<f32>().unwrap());
+    assert_eq!(output.figures, [("pretext_top1", top1)]);
+    let expected = |name: &str| (of(&format!("grad.{name}")) * WEIGHT).unwrap();
+    // The base's pass, then the task's.
+    let at_pooled = at_pooled.lock().unwrap();
+    assert_eq!(at_pooled.len(), 2);
+    assert_close("grad h", &at_pooled[1], &expected("h"), 1e-5);
+    for name in encoder {
+        let var = &base.trainable()[&format!("encoder.{name}")];
+        let found = output.gradients.get(var).unwrap();
+        assert_close(name, found, &expected(name), 1e-5);
+    }
+    for (name, var) in task.trainable() {
+        let found = output.gradients.get(&var).unwrap();
+        let expected = expected(name.strip_prefix("addon.pretext.").unwrap());
+        let expected = expected.index_select(&rows, 0).unwrap();
+        assert_close(&name, found, &expected, 1e-5);
+    }
+}
+
+#[test]
+fn rotated_images_the_loss_and_its_gradients_are_pytorchs() {
+    beside_pytorch("rotation", &PretextConfig::default());
+}
+
+#[test]
+fn shuffled_images_the_loss_and_its_gradients_are_pytorchs() {
+    beside_pytorch("patch-shuffle", &shuffle(2, 24));
 }
 
 #[test]

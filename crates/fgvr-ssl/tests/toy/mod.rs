@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test file uses its part
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
@@ -23,7 +24,11 @@ pub(crate) struct ToyEncoder {
     mean: Tensor,
     var: Tensor,
     parameters: Parameters,
+    pub(crate) at_pooled: AtPooled,
 }
+
+/// The gradients (N, C) that came back to the pooled features of each training pass, in the tapes' order.
+pub(crate) type AtPooled = Arc<Mutex<Vec<Tensor>>>;
 
 impl ToyEncoder {
     fn new(parameters: &Parameters) -> Result<Self> {
@@ -39,6 +44,7 @@ impl ToyEncoder {
             mean: vb.get_with_hints(WIDTH, "bn.running_mean", Init::Const(0.))?,
             var: vb.get_with_hints(WIDTH, "bn.running_var", Init::Const(1.))?,
             parameters: parameters.clone(),
+            at_pooled: AtPooled::default(),
         })
     }
 
@@ -126,8 +132,13 @@ impl ToyEncoder {
                 self.parameters.trainable(),
             );
             let shape = output.shape();
+            let at_pooled = self.at_pooled.clone();
             tape.push(&output, move |gradient, gradients| {
                 let gradient = channels_first(&gradient, shape)?;
+                if !places && !to_images {
+                    let rows = gradient.flatten_from(1)?; // (N, C, 1, 1) -> (N, C)
+                    at_pooled.lock().expect("one thread").push(rows);
+                }
                 let leaf = Var::from_tensor(&images.detach())?;
                 let (map, _) = copy.graph(&leaf, norm)?;
                 let value = match places {
@@ -193,10 +204,21 @@ impl ToyEncoder {
 pub(crate) struct ToyDecoder {
     weight: Tensor,
     bias: Tensor,
+    /// Whether pixels are normalised over the batch, in front of the bias.
+    normed: bool,
     pub(crate) parameters: Parameters,
 }
 
 impl ToyDecoder {
+    /// One with batch norm.
+    pub(crate) fn normed(seed: u64) -> Result<Self> {
+        let plain = Self::new(seed)?;
+        Ok(Self {
+            normed: true,
+            ..plain
+        })
+    }
+
     pub(crate) fn new(seed: u64) -> Result<Self> {
         let parameters = Parameters::new(seed);
         let vb: VarBuilder = parameters.builder(DType::F32, &Device::Cpu);
@@ -211,6 +233,7 @@ impl ToyDecoder {
         Ok(Self {
             weight,
             bias,
+            normed: false,
             parameters,
         })
     }
@@ -226,7 +249,13 @@ impl ToyDecoder {
             }
             _ => features.clone(),
         };
-        let x = pooled.matmul(&self.weight)?.broadcast_add(&self.bias)?;
+        let mut x = pooled.matmul(&self.weight)?;
+        if self.normed {
+            let centred = x.broadcast_sub(&x.mean_keepdim(0)?)?;
+            let var = centred.sqr()?.mean_keepdim(0)?;
+            x = centred.broadcast_div(&(var + 1e-5)?.sqrt()?)?;
+        }
+        let x = x.broadcast_add(&self.bias)?;
         x.tanh()?.reshape(((), 3, SIDE, SIDE)) // (N, 3*S*S) -> (N, 3, S, S)
     }
 
@@ -251,6 +280,7 @@ impl Decoder for ToyDecoder {
         let copy = Self {
             weight: self.weight.clone(),
             bias: self.bias.clone(),
+            normed: self.normed,
             parameters: self.parameters.clone(),
         };
         let (pooled, shape) = (pooled.detach(), output.shape());
@@ -358,10 +388,21 @@ pub(crate) fn settings() -> BaseSettings {
 
 /// A base on toy encoders, for a run of 20 steps of 5 an epoch.
 pub(crate) fn base(kind: BaseKind, settings: &BaseSettings, seed: u64) -> Box<dyn Base> {
-    let mut made = 0;
+    watched(kind, settings, seed).0
+}
+
+/// As [`base`], and what comes back to the online encoder's pooled features.
+pub(crate) fn watched(
+    kind: BaseKind,
+    settings: &BaseSettings,
+    seed: u64,
+) -> (Box<dyn Base>, AtPooled) {
+    let (mut made, mut logs) = (0, Vec::new());
     let mut make = || {
         made += 1;
-        Ok(network(seed + 100 * made))
+        let network = network(seed + 100 * made);
+        logs.push(network.encoder.at_pooled.clone());
+        Ok(network)
     };
     let run = RunLength {
         steps: 20,
@@ -372,7 +413,9 @@ pub(crate) fn base(kind: BaseKind, settings: &BaseSettings, seed: u64) -> Box<dy
         seed: seed + 1,
         run,
     };
-    kind.build(settings, parts).unwrap()
+    let base = kind.build(settings, parts).unwrap();
+    // The online network is made first.
+    (base, logs.swap_remove(0))
 }
 
 /// As many local crops (N, 3, 4, 4) as the base is set to.
