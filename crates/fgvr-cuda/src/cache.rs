@@ -65,7 +65,10 @@ impl Cache {
     pub fn path(&self, nvrtc: &Nvrtc, module: Module, target: &str) -> PathBuf {
         let mut hash = Sha256::new();
         let (major, minor) = nvrtc.version();
-        hash.update(format!("{major}.{minor} {target} {:?}\0", module.defines()));
+        hash.update(format!(
+            "{major}.{minor} {target} {:?}\0",
+            module.real.defines()
+        ));
         hash.update(module.file.text);
         for (name, text) in HEADERS {
             hash.update(format!("\0{name}\0{text}"));

@@ -35,6 +35,27 @@ pub enum Error {
     /// No C++ compiler, or one that cannot build the emulator.
     #[error("emulator: {0}")]
     Emulator(String),
+    /// No GPU, or no driver.
+    #[error("no GPU: {0}")]
+    NoGpu(String),
+    /// What NVIDIA's driver or one of its libraries says.
+    #[error("{what}: {why}")]
+    Driver {
+        /// What was asked.
+        what: String,
+        /// The answer.
+        why: String,
+    },
+    /// The GPU's memory is used up.
+    #[error("out of GPU memory: {wanted} more bytes wanted, {free} of {total} free")]
+    OutOfMemory {
+        /// Bytes asked for.
+        wanted: usize,
+        /// Bytes that are free.
+        free: usize,
+        /// Bytes of the GPU.
+        total: usize,
+    },
     /// A kernel was launched wrongly, or did something that is undefined on a GPU.
     #[error("{kernel}: {why}")]
     Kernel {

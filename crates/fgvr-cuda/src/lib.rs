@@ -7,13 +7,17 @@
 //! kernel's values, its barriers and its bounds are checked where there is no GPU at all.
 
 pub mod cache;
+mod convolution;
 pub mod emulator;
 mod error;
+#[cfg(feature = "cuda")]
+pub mod gpu;
 mod machine;
 pub mod nvrtc;
 pub mod ops;
 pub mod source;
 
+pub use convolution::{Convolution, Pass, Product};
 pub use error::{CompileError, Error, Result};
 pub use machine::{Argument, Array, DType, Launch, Machine, Memory};
 pub use source::{File, Kernel, Module, Real};

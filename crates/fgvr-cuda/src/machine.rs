@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::{Error, Module, Real, Result};
+use crate::{Convolution, Error, Module, Pass, Product, Real, Result};
 
 /// A GPU, or something that stands for one. Launches are asynchronous and in order; a download waits.
 pub trait Machine {
@@ -30,6 +30,18 @@ pub trait Machine {
     /// # Errors
     /// A kernel that does not compile, and what the driver says.
     fn launch(&self, launch: &Launch<'_>) -> Result<()>;
+
+    /// Computes one of x, w and y of a convolution from the other two, overwriting it.
+    ///
+    /// # Errors
+    /// Operands that do not fit; what the library says.
+    fn convolve(&self, shape: &Convolution, pass: Pass, operands: [&Array; 3]) -> Result<()>;
+
+    /// c = a b, or c += a b.
+    ///
+    /// # Errors
+    /// Operands that do not fit; what the library says.
+    fn multiply(&self, product: &Product, operands: [&Array; 3], add: bool) -> Result<()>;
 }
 
 /// A range of a machine's memory, given back when the last handle is dropped.
@@ -170,6 +182,22 @@ impl Array {
             values.len(),
             values.iter().flat_map(|v| v.to_ne_bytes()),
         )
+    }
+
+    /// Overwrites the values, rounded to bf16 in an array of that.
+    ///
+    /// # Errors
+    /// Another number of values, an array that is neither f32 nor bf16; what the driver says.
+    pub fn set(&self, machine: &dyn Machine, values: &[f32]) -> Result<()> {
+        self.expect("set", "values", self.dtype, values.len())?;
+        let bytes: Vec<u8> = match self.real("set", "array")? {
+            Real::F32 => values.iter().flat_map(|v| v.to_ne_bytes()).collect(),
+            Real::Bf16 => values
+                .iter()
+                .flat_map(|v| bf16_bits(*v).to_ne_bytes())
+                .collect(),
+        };
+        machine.upload(&bytes, &self.memory)
     }
 
     fn upload(

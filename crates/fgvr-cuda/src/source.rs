@@ -15,6 +15,24 @@ impl Real {
     /// Both.
     pub const ALL: &'static [Self] = &[Self::F32, Self::Bf16];
 
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// What the compiler defines for it.
+    #[must_use]
+    pub fn defines(self) -> &'static [&'static str] {
+        match self {
+            Self::F32 => &[],
+            Self::Bf16 => &["-DREAL_BF16"],
+        }
+    }
+
     /// What the names of its kernels end with.
     #[must_use]
     pub fn suffix(self) -> &'static str {
@@ -77,20 +95,11 @@ impl Module {
             file.reals.iter().map(of)
         })
     }
-
-    /// What the compiler defines for it.
-    #[must_use]
-    pub fn defines(self) -> &'static [&'static str] {
-        match self.real {
-            Real::F32 => &[],
-            Real::Bf16 => &["-DREAL_BF16"],
-        }
-    }
 }
 
 impl fmt::Display for Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} for {}", self.file.name, &self.real.suffix()[1..])
+        write!(f, "{} for {}", self.file.name, self.real.name())
     }
 }
 

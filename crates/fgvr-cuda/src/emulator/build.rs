@@ -106,7 +106,7 @@ pub(super) fn build(compiler: &Path, directory: &Path, module: Module) -> Result
 /// What is compiled: the file, and an entry point for each kernel.
 fn translation_unit(module: Module) -> String {
     let mut text = String::from("#include \"emulate.h\"\n");
-    for define in module.defines() {
+    for define in module.real.defines() {
         let name = define.trim_start_matches("-D");
         let _ = writeln!(text, "#define {name}");
     }

@@ -7,6 +7,7 @@
 //! It says nothing of speed. One launch runs at a time.
 
 mod build;
+mod library;
 mod memory;
 
 use std::collections::HashMap;
@@ -17,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use libloading::Library;
 
 use self::memory::Block;
-use crate::{Error, Launch, Machine, Memory, Module, Result};
+use crate::{Array, Convolution, Error, Launch, Machine, Memory, Module, Pass, Product, Result};
 
 /// In which order the threads of a block run between two barriers. No result may depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -183,6 +184,14 @@ impl Machine for Emulator {
             Some(why) => Err(wrong(why)),
             None => Ok(()),
         }
+    }
+
+    fn convolve(&self, shape: &Convolution, pass: Pass, operands: [&Array; 3]) -> Result<()> {
+        library::convolve(self, shape, pass, operands)
+    }
+
+    fn multiply(&self, product: &Product, operands: [&Array; 3], add: bool) -> Result<()> {
+        library::multiply(self, product, operands, add)
     }
 }
 

@@ -35,7 +35,7 @@ impl<'a> From<&'a Module> for Source<'a> {
         Self {
             name: module.file.name,
             text: module.file.text,
-            options: module.defines(),
+            options: module.real.defines(),
         }
     }
 }
@@ -86,6 +86,10 @@ pub fn compile(nvrtc: &Nvrtc, source: Source<'_>, target: &str) -> Result<Vec<u8
         found
             .iter_mut()
             .for_each(|message| log::place(message, source.name, &ptx, &starts));
+    }
+    // What only sums up the others.
+    if found.iter().any(|message| message.place.is_some()) {
+        found.retain(|message| message.place.is_some());
     }
     Err(CompileError {
         file: source.name.to_owned(),

@@ -9,19 +9,32 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Runs `check` on the emulator in every order of threads, and says so where there is no C++ compiler to
-/// make it with. Inputs are new at each run; `FGVR_KERNEL_SEED` repeats one.
+/// make it with; then on the GPU, with the feature `cuda` and where there is one (`FGVR_GPU=require` makes it an
+/// error that there is none). Inputs are new at each run; `FGVR_KERNEL_SEED` repeats one.
 pub fn on_each_machine(check: impl Fn(&dyn Machine, &mut Random) -> Result<()>) {
     let seed = seed();
-    let emulator = match Emulator::new(Path::new(env!("CARGO_TARGET_TMPDIR"))) {
-        Ok(emulator) => emulator,
-        Err(error) => return eprintln!("SKIPPED: {error}"),
-    };
-    for order in Order::ALL {
-        emulator.set_order(*order);
+    let run = |machine: &dyn Machine, what: &str| {
         let mut random = Random(ChaCha8Rng::seed_from_u64(seed));
-        if let Err(error) = check(&emulator, &mut random) {
-            panic!("{order:?} order, FGVR_KERNEL_SEED={seed}: {error}");
+        if let Err(error) = check(machine, &mut random) {
+            panic!("{what}, FGVR_KERNEL_SEED={seed}: {error}");
         }
+    };
+    match Emulator::new(Path::new(env!("CARGO_TARGET_TMPDIR"))) {
+        Ok(emulator) => {
+            for order in Order::ALL {
+                emulator.set_order(*order);
+                run(&emulator, &format!("emulator, {order:?} order"));
+            }
+        }
+        Err(error) => eprintln!("SKIPPED: {error}"),
+    }
+    #[cfg(feature = "cuda")]
+    match fgvr_cuda::gpu::Gpu::new(0, fgvr_cuda::gpu::Precision::Full) {
+        Ok(gpu) => run(&gpu, gpu.name()),
+        Err(error) if std::env::var_os("FGVR_GPU").is_some_and(|v| v == "require") => {
+            panic!("{error}")
+        }
+        Err(error) => eprintln!("SKIPPED on a GPU: {error}"),
     }
 }
 

@@ -1,0 +1,59 @@
+//! What `cargo xtask kernels` runs.
+
+mod check;
+mod list;
+
+use std::io::{ErrorKind, Write as _};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A file that cannot be read, a target that is none.
+const BAD_INPUT: u8 = 2;
+/// NVRTC is not here: nothing was checked.
+const NO_COMPILER: u8 = 3;
+
+/// The GPU kernels: what there is, and whether it compiles.
+#[derive(Parser)]
+#[command(name = "kernels", after_help = EXAMPLES, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask kernels list norm
+  cargo xtask kernels check
+  cargo xtask kernels check --target sm_120 my.cu
+  cargo xtask kernels test";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Name the kernels, with their files and what each does.
+    List(list::Arguments),
+    /// Compile every kernel for the GPUs in use; no GPU is needed, only NVRTC's library.
+    Check(check::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::List(arguments) => list::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        let missing = error
+            .downcast_ref()
+            .is_some_and(|error| matches!(error, fgvr_cuda::Error::NoNvrtc { .. }));
+        ExitCode::from(if missing { NO_COMPILER } else { BAD_INPUT })
+    })
+}
+
+/// Prints a line of results; a reader that has seen enough is no error.
+fn say(line: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
