@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::command::Cargo;
 use crate::nearest::nearest;
 use crate::summary::{End, shown, summary};
-use crate::{cross, interchange, tidy, workspace};
+use crate::{cross, interchange, kernels, tidy, workspace};
 
 /// One stage of the checks.
 struct Stage {
@@ -25,6 +25,8 @@ enum Work {
     Cargo(Vec<Cargo>),
     /// The round trips of weights, in this process.
     Interchange,
+    /// The GPU kernels compiled, in this process.
+    Kernels,
     /// What to say instead of running it.
     Skip(String),
 }
@@ -106,15 +108,21 @@ impl Stage {
                 }
                 Ok(Outcome::Passed)
             }
-            Work::Interchange => Ok(match interchange::round_trips(root) {
-                Ok(None) => Outcome::Passed,
-                Ok(Some(reason)) => Outcome::Skipped(reason),
-                Err(error) => {
-                    eprintln!("{error:#}");
-                    Outcome::Failed("cargo xtask interchange".to_string())
-                }
-            }),
+            Work::Interchange => Ok(outcome(interchange::round_trips(root), "interchange")),
+            Work::Kernels => Ok(outcome(kernels::check(root), "kernels check")),
             Work::Skip(reason) => Ok(Outcome::Skipped(reason.clone())),
+        }
+    }
+}
+
+/// Of a check that passes, says why it cannot be made, or fails; `command` repeats it.
+fn outcome(result: Result<Option<String>>, command: &str) -> Outcome {
+    match result {
+        Ok(None) => Outcome::Passed,
+        Ok(Some(reason)) => Outcome::Skipped(reason),
+        Err(error) => {
+            eprintln!("{error:#}");
+            Outcome::Failed(format!("cargo xtask {command}"))
         }
     }
 }
@@ -156,6 +164,11 @@ fn stages(root: &Path) -> Result<Vec<Stage>> {
             name: "interchange".to_string(),
             about: "weights go to timm, torchvision and transformers, and back",
             work: Work::Interchange,
+        },
+        Stage {
+            name: "kernels".to_string(),
+            about: "the GPU kernels compile for the GPUs in use",
+            work: Work::Kernels,
         },
         Stage {
             name: "cross".to_string(),
@@ -266,9 +279,10 @@ mod tests {
             "test",
             "doc",
             "interchange",
+            "kernels",
             "cross",
         ];
-        assert_eq!(names[..7], first);
+        assert_eq!(names[..8], first);
         for name in ["fgvr-nn", "fgvr-gradcam", "fgvr-train", "fgvr-testkit"] {
             assert!(names.contains(&name), "{names:?}");
         }

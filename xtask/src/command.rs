@@ -31,6 +31,14 @@ impl Cargo {
         self
     }
 
+    /// The call for a workspace that the current folder need not be in.
+    pub(crate) fn manifest(mut self, path: &Path) -> Self {
+        let at = self.args.len().min(1);
+        let option = ["--manifest-path".to_string(), path.display().to_string()];
+        self.args.splice(at..at, option);
+        self
+    }
+
     /// The call with a variable set.
     pub(crate) fn env(mut self, name: &'static str, value: &'static str) -> Self {
         self.env.push((name, value));

@@ -72,6 +72,11 @@ const COMMANDS: &[Entry] = &[
         "cargo xtask interchange",
     ),
     Entry(
+        "kernels CMD",
+        "list the GPU kernels, compile them (check), run them (test), time them (bench)",
+        "cargo xtask kernels check",
+    ),
+    Entry(
         "test [args]",
         "run all tests (arguments: those of `cargo test`); --sanitize: the kernels' under AddressSanitizer",
         "cargo xtask test -p fgvr-nn conv",
@@ -136,7 +141,7 @@ mod tests {
         let text = unknown("pretrian");
         assert!(text.contains("did you mean `pretrain`?"), "{text}");
         let all = "pretrain, eval, study, embed, export, publish, weights, plan, calibrate, sheet, bench, parity, \
-                   interchange, test, fuzz, ci, tidy, help";
+                   interchange, kernels, test, fuzz, ci, tidy, help";
         assert!(text.contains(all), "{text}");
         assert!(!unknown("frobnicate").contains("did you mean"));
     }

@@ -5,8 +5,10 @@ mod ci;
 mod command;
 mod cross;
 mod fuzz;
+mod gpu;
 mod help;
 mod interchange;
+mod kernels;
 mod nearest;
 mod page;
 mod parity;
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(&args),
         "parity" => parity::run(&args),
         "interchange" => interchange::run(&args),
+        "kernels" => kernels::run(&args),
         "test" => test::run(&args),
         "fuzz" => fuzz::run(&args),
         "ci" => ci::run(&args),

@@ -1,0 +1,202 @@
+//! `cargo xtask kernels`: the GPU kernels, named, compiled and run.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus};
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::Cargo;
+use crate::{gpu, workspace};
+
+const USAGE: &str = "\
+usage: cargo xtask kernels <command> [args]
+
+  list [PART]      name the kernels, or those whose name or file contains PART
+  check [FILES]    compile every kernel for sm_80 and sm_90a; no GPU is needed, only NVRTC's library
+  test [args]      run every kernel against plain references, in an emulator (a C++ compiler is needed)
+                   and on the GPU, if there is one; args are those of `cargo test`
+  bench            time the kernels on a GPU, beside what the card can do
+
+list and check take --json; each command's --help says more. NVRTC is looked for in CUDA_TOOLKIT_LIBS
+(a folder), in CUDA_HOME, and where the system's loader looks.
+";
+
+/// The program's exit code where NVRTC is not found.
+const NO_COMPILER: i32 = 3;
+/// What CI installs where it is not: the compiler's library alone, of the version that was tried.
+const PACKAGE: &str = "nvidia-cuda-nvrtc==13.0.88";
+const FOLDER: &str = "target/nvrtc";
+
+/// Runs the command that `args` begin with.
+pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
+    let root = workspace::root()?;
+    let status = match args.first().map(String::as_str) {
+        None | Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            return Ok(ExitCode::from(u8::from(args.is_empty()) * 2));
+        }
+        Some("test") => {
+            let cargo = test(gpu::driver(), has_sanitizer(), &args[1..]);
+            eprintln!("{cargo}");
+            cargo.run(&root)?
+        }
+        Some("bench") => program(&["program", "cuda"], &["--release"], args).run(&root)?,
+        // Named files are relative to where one stands.
+        Some(_) => program(&["program"], &[], args)
+            .manifest(&root.join("Cargo.toml"))
+            .run(&std::env::current_dir()?)?,
+    };
+    Ok(code(status))
+}
+
+fn code(status: ExitStatus) -> ExitCode {
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+fn program(features: &[&str], profile: &[&str], args: &[String]) -> Cargo {
+    let features = features.join(",");
+    let which = [
+        "run",
+        "-q",
+        "-p",
+        "fgvr-cuda",
+        "--bin",
+        "kernels",
+        "--features",
+        &features,
+    ];
+    Cargo::new([&which[..], profile, &["--"]].concat()).args(args)
+}
+
+/// The tests; with a GPU also on it, under compute-sanitizer where that is installed.
+fn test(gpu: bool, sanitizer: bool, args: &[String]) -> Cargo {
+    let mut all = vec!["test", "-p", "fgvr-cuda"];
+    if gpu {
+        all.extend(["--features", "cuda"]);
+    }
+    if gpu && sanitizer {
+        all.extend([
+            "--config",
+            "target.'cfg(all())'.runner='compute-sanitizer --error-exitcode 1'",
+        ]);
+    }
+    let cargo = Cargo::new(all).args(args);
+    match gpu {
+        true => cargo.env("FGVR_GPU", "require"),
+        false => cargo,
+    }
+}
+
+fn has_sanitizer() -> bool {
+    let answer = Command::new("compute-sanitizer").arg("--version").output();
+    answer.is_ok_and(|output| output.status.success())
+}
+
+/// `kernels check`, and that it finds planted errors, with NVRTC installed below `target` where it is not
+/// found. What stands in the way otherwise.
+///
+/// # Errors
+/// A kernel that does not compile, or an error that is not found.
+pub(crate) fn check(root: &Path) -> Result<Option<String>> {
+    let check = program(&["program"], &[], &["check".to_string()]);
+    let planted = Cargo::new(["test", "-q", "-p", "fgvr-cuda", "--test", "nvrtc"]);
+    let mut libraries = None;
+    for cargo in [check, planted] {
+        eprintln!("    {cargo}");
+        let mut status = run_with(root, &cargo, libraries.as_deref())?;
+        if status.code() == Some(NO_COMPILER) && libraries.is_none() {
+            libraries = match install(root) {
+                Ok(libraries) => Some(libraries),
+                Err(error) => return Ok(Some(format!("no NVRTC, and {error:#}"))),
+            };
+            status = run_with(root, &cargo, libraries.as_deref())?;
+        }
+        if !status.success() {
+            bail!("`{cargo}` failed; see above");
+        }
+    }
+    Ok(None)
+}
+
+fn run_with(root: &Path, cargo: &Cargo, libraries: Option<&Path>) -> Result<ExitStatus> {
+    let mut command = cargo.command();
+    if let Some(libraries) = libraries {
+        command.env("CUDA_TOOLKIT_LIBS", libraries);
+    }
+    let status = command.current_dir(root).status();
+    status.with_context(|| format!("cannot run `{cargo}`"))
+}
+
+/// The folder of NVRTC's library, from the package that pip finds.
+fn install(root: &Path) -> Result<PathBuf> {
+    let folder = root.join(FOLDER);
+    if let Some(libraries) = libraries(&folder) {
+        return Ok(libraries);
+    }
+    let status = Command::new("python3")
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--upgrade",
+            "--target",
+        ])
+        .arg(&folder)
+        .arg(PACKAGE)
+        .status()
+        .context("python3 does not run")?;
+    if !status.success() {
+        bail!("pip could not install {PACKAGE} ({status})");
+    }
+    libraries(&folder).with_context(|| format!("{PACKAGE} holds no libnvrtc"))
+}
+
+/// The folder below `folder` that holds libnvrtc.
+fn libraries(folder: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?.filter_map(Result::ok);
+    let mut folders = Vec::new();
+    for entry in entries {
+        let path = entry.path();
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("libnvrtc.so")
+        {
+            return Some(folder.to_owned());
+        }
+        if path.is_dir() {
+            folders.push(path);
+        }
+    }
+    folders.iter().find_map(|folder| libraries(folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_is_used_where_there_is_one() {
+        let shown = |gpu, sanitizer| test(gpu, sanitizer, &["norm".to_string()]).to_string();
+        assert_eq!(shown(false, true), "cargo test -p fgvr-cuda norm");
+        assert_eq!(
+            shown(true, false),
+            "FGVR_GPU=require cargo test -p fgvr-cuda --features cuda norm"
+        );
+        assert!(shown(true, true).contains("compute-sanitizer"));
+    }
+
+    #[test]
+    fn the_library_is_found_wherever_the_package_has_it() {
+        let folder = std::env::temp_dir().join(format!("fgvr-nvrtc-{}", std::process::id()));
+        let inner = folder.join("nvidia/cu13/lib");
+        std::fs::create_dir_all(&inner).unwrap();
+        assert_eq!(libraries(&folder), None);
+        std::fs::write(inner.join("libnvrtc.so.13"), "").unwrap();
+        assert_eq!(libraries(&folder), Some(inner));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
