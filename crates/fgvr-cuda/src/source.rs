@@ -55,7 +55,10 @@ pub struct File {
 }
 
 /// What the files include, by name.
-pub const HEADERS: &[(&str, &str)] = &[("common.cuh", include_str!("../kernels/common.cuh"))];
+pub const HEADERS: &[(&str, &str)] = &[
+    ("common.cuh", include_str!("../kernels/common.cuh")),
+    ("columns.cuh", include_str!("../kernels/columns.cuh")),
+];
 
 macro_rules! files {
     ($($constant:ident = $name:literal, $reals:expr;)*) => {
@@ -76,6 +79,8 @@ macro_rules! files {
 // A file, and the types it is compiled for.
 files! {
     BATCH_NORM = "batch_norm.cu", Real::ALL;
+    ELEMENTWISE = "elementwise.cu", Real::ALL;
+    LAYOUT = "layout.cu", Real::ALL;
 }
 
 /// A file compiled for one type.

@@ -2,36 +2,11 @@
 //!
 //! Rows are the N*H*W places of a channels-last map, in `groups` equal runs with statistics of their own.
 
+use super::columns::{THREADS, Tiling, WARPS};
 use crate::source::BATCH_NORM;
 use crate::{Argument, Array, DType, Launch, Machine, Module, Real, Result};
 
-/// Rows of a slab that one thread walks, at least: enough to hide what starting costs.
-const ROWS_PER_THREAD: usize = 16;
-/// Slabs of a group, at most: several blocks for each processor of a large GPU.
-const SLABS: usize = 512;
-const THREADS: usize = 256;
-const WARPS: usize = 8;
-
-/// The rows that a norm runs over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rows {
-    /// Runs of rows with statistics of their own.
-    pub groups: usize,
-    /// Rows of a group.
-    pub rows: usize,
-    /// Values of a row.
-    pub channels: usize,
-}
-
-impl Rows {
-    fn len(self) -> usize {
-        self.groups * self.rows * self.channels
-    }
-
-    fn of_groups(self) -> usize {
-        self.groups * self.channels
-    }
-}
+pub use super::columns::Rows;
 
 /// A norm with its statistics: y = (x - mean) * scale + bias. Arrays of f32, (groups, channels) but for the
 /// bias (channels).
@@ -75,70 +50,6 @@ pub struct Gradients {
     pub slope: Array,
 }
 
-/// How threads are laid over the rows.
-struct Tiling {
-    rows: Rows,
-    vector: bool,
-    columns: usize,
-    tiles: usize,
-    slabs: usize,
-    slab: usize,
-}
-
-impl Tiling {
-    fn new(rows: Rows, module: Module) -> Self {
-        let pack = 16 / DType::from(module.real).bytes();
-        let vector = rows.channels.is_multiple_of(pack);
-        let vectors = rows.channels / if vector { pack } else { 1 };
-        let columns = vectors.clamp(1, THREADS);
-        let lines = THREADS / columns;
-        let slabs = rows.rows.div_ceil(lines * ROWS_PER_THREAD).clamp(1, SLABS);
-        let slab = rows.rows.div_ceil(slabs).max(1);
-        Self {
-            rows,
-            vector,
-            columns,
-            tiles: vectors.div_ceil(columns),
-            slabs: rows.rows.div_ceil(slab).max(1),
-            slab,
-        }
-    }
-
-    /// Starts the kernel for vectors, or the one for any number of channels.
-    fn launch<'a>(
-        &self,
-        machine: &dyn Machine,
-        module: Module,
-        [kernel, any]: [&'static str; 2],
-        operands: &[Argument<'a>],
-        flag: Option<i32>,
-    ) -> Result<()> {
-        if self.rows.len() == 0 {
-            return Ok(());
-        }
-        let mut arguments = operands.to_vec();
-        arguments.extend([
-            Argument::I64(self.rows.rows as i64),
-            Argument::I64(self.slab as i64),
-            Argument::I32(self.rows.channels as i32),
-            Argument::I32(self.columns as i32),
-        ]);
-        arguments.extend(flag.map(Argument::I32));
-        machine.launch(&Launch {
-            module,
-            kernel: if self.vector { kernel } else { any },
-            grid: [
-                self.tiles as u32,
-                self.slabs as u32,
-                self.rows.groups as u32,
-            ],
-            block: [THREADS as u32, 1, 1],
-            shared: 0,
-            arguments: &arguments,
-        })
-    }
-}
-
 fn module(x: &Array, op: &'static str) -> Result<Module> {
     Ok(Module {
         file: &BATCH_NORM,
@@ -173,7 +84,7 @@ impl Norm {
         const OP: &str = "batch norm statistics";
         let module = module(x, OP)?;
         x.expect(OP, "x", x.dtype(), rows.len())?;
-        let tiling = Tiling::new(rows, module);
+        let tiling = Tiling::sums(rows, module);
         let partial = Array::new(machine, DType::F32, 3 * tiling.slabs * rows.of_groups())?;
         let operands = [Argument::Array(x), Argument::Array(&partial)];
         tiling.launch(
@@ -181,7 +92,7 @@ impl Norm {
             module,
             ["norm_moments", "norm_moments_any"],
             &operands,
-            None,
+            &[],
         )?;
         let norm = Self::unset(machine, rows, weight, bias, true)?;
         machine.launch(&Launch {
@@ -357,12 +268,12 @@ impl Norm {
             Argument::Array(&y),
         ];
         let kernels = ["norm_apply", "norm_apply_any"];
-        Tiling::new(rows, module).launch(
+        Tiling::sums(rows, module).launch(
             machine,
             module,
             kernels,
             &operands,
-            Some(i32::from(relu)),
+            &[i32::from(relu)],
         )?;
         Ok(y)
     }
@@ -397,7 +308,7 @@ impl Norm {
                 map.expect(OP, what, x.dtype(), rows.len())?;
             }
         }
-        let tiling = Tiling::new(rows, module);
+        let tiling = Tiling::sums(rows, module);
         let partial = Array::new(machine, DType::F32, 2 * tiling.slabs * rows.of_groups())?;
         let operands = [
             Argument::Array(dy),
@@ -410,7 +321,7 @@ impl Norm {
             Argument::Array(&partial),
         ];
         let kernels = ["norm_grad_sums", "norm_grad_sums_any"];
-        tiling.launch(machine, module, kernels, &operands, Some(mask.flag()))?;
+        tiling.launch(machine, module, kernels, &operands, &[mask.flag()])?;
         let array = |len| Array::new(machine, DType::F32, len);
         let made = Gradients {
             weight: array(rows.channels)?,
@@ -472,12 +383,12 @@ impl Norm {
             Argument::Array(&dx),
         ];
         let kernels = ["norm_grad_input", "norm_grad_input_any"];
-        Tiling::new(rows, module).launch(
+        Tiling::sums(rows, module).launch(
             machine,
             module,
             kernels,
             &operands,
-            Some(i32::from(recompute)),
+            &[i32::from(recompute)],
         )?;
         Ok(dx)
     }

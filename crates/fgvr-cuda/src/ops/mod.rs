@@ -3,3 +3,8 @@
 //! Grids depend on shapes alone, never on the GPU, so that sums are added in the same order everywhere.
 
 pub mod batch_norm;
+mod columns;
+pub mod elementwise;
+pub mod layout;
+
+pub use columns::Rows;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use fgvr_cuda::emulator::{Emulator, Order};
-use fgvr_cuda::{Machine, Result};
+use fgvr_cuda::{Machine, Real, Result};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -81,4 +81,26 @@ pub fn close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
             "{what}[{i}]: expected {expected}, found {found}: off by {off:.1e}, allowed {tolerance:.1e}"
         );
     }
+}
+
+/// The values as a machine stores them.
+pub fn rounded(real: Real, values: &[f32]) -> Vec<f32> {
+    let round = |v: &f32| {
+        let bits = v.to_bits();
+        let even = (bits >> 16) & 1;
+        match v.is_nan() {
+            true => *v,
+            false => f32::from_bits(bits.wrapping_add(0x7fff + even) & 0xffff_0000),
+        }
+    };
+    match real {
+        Real::F32 => values.to_vec(),
+        Real::Bf16 => values.iter().map(round).collect(),
+    }
+}
+
+/// Each of `first` with each of `second`.
+pub fn pairs<A: Copy, B: Copy>(first: &[A], second: &[B]) -> Vec<(A, B)> {
+    let of = |a: &A| second.iter().map(|b| (*a, *b)).collect::<Vec<_>>();
+    first.iter().flat_map(of).collect()
 }

@@ -1,0 +1,91 @@
+// Rows of channels, a thread to some channels: it keeps them (a pack of them, VECTOR) and walks down the rows
+// of its slab, so that what belongs to a channel is read once. A block is `columns` threads across and
+// THREADS / columns rows down; gridDim is (tiles of columns, slabs, groups).
+#pragma once
+#include "common.cuh"
+
+struct Tile {
+  i64 first, last;  // rows of this thread, within the whole map
+  int step;         // from one of its rows to the next
+  int column;       // its first channel, counted in vectors
+  int line;         // its row within the block
+  bool active;
+};
+
+// `rows` and `slab` are rows of a group and of a slab in it.
+DEVICE Tile tile(i64 rows, i64 slab, int columns, int vectors) {
+  Tile t;
+  int column = static_cast<int>(threadIdx.x) % columns;
+  t.line = static_cast<int>(threadIdx.x) / columns;
+  t.step = THREADS / columns;
+  t.column = static_cast<int>(blockIdx.x) * columns + column;
+  t.active = t.column < vectors && t.line < t.step;
+  i64 start = static_cast<i64>(blockIdx.z) * rows, end = start + rows;
+  t.first = start + static_cast<i64>(blockIdx.y) * slab;
+  t.last = t.first + slab < end ? t.first + slab : end;
+  t.first += t.line;
+  return t;
+}
+
+// V values from vector `at`.
+template <int V>
+struct Values {
+  float v[V];
+};
+template <int V, typename T>
+DEVICE Values<V> read(const T* from, i64 at) {
+  Values<V> out;
+  if constexpr (V == 1) {
+    out.v[0] = load(from, at);
+  } else {
+#pragma unroll
+    for (int part = 0; part < V / Pack<T>::size; part++) {
+      Lanes<T> lanes = load_pack(from, at * (V / Pack<T>::size) + part);
+#pragma unroll
+      for (int i = 0; i < Pack<T>::size; i++) out.v[part * Pack<T>::size + i] = lanes.v[i];
+    }
+  }
+  return out;
+}
+template <int V, typename T>
+DEVICE void write(T* to, i64 at, const Values<V>& values) {
+  if constexpr (V == 1) {
+    store(to, at, values.v[0]);
+  } else {
+#pragma unroll
+    for (int part = 0; part < V / Pack<T>::size; part++) {
+      Lanes<T> lanes;
+#pragma unroll
+      for (int i = 0; i < Pack<T>::size; i++) lanes.v[i] = values.v[part * Pack<T>::size + i];
+      store_pack(to, at * (V / Pack<T>::size) + part, lanes);
+    }
+  }
+}
+
+// As many values as fit 16 bytes of a map.
+static constexpr int VECTOR = Pack<Real>::size;
+
+// ---- sums over rows: of each slab in f32, over the slabs in f64 ----
+
+// Adds what the lines of a block have summed of their channels, and writes it as slab blockIdx.y of
+// partial (slabs, channels). All threads must call.
+template <int V>
+DEVICE void write_slab_sums(Values<V> sum, const Tile& t, float* partial, int channels, int columns) {
+  SHARED(float, room, THREADS * V);
+#pragma unroll
+  for (int i = 0; i < V; i++) room[i * THREADS + threadIdx.x] = sum.v[i];
+  __syncthreads();
+  if (t.line != 0 || !t.active) return;
+  for (int line = 1; line < t.step; line++)
+#pragma unroll
+    for (int i = 0; i < V; i++) sum.v[i] += room[i * THREADS + threadIdx.x + line * columns];
+  write<V>(partial, static_cast<i64>(blockIdx.y) * (channels / V) + t.column, sum);
+}
+
+// The sum of `values` at `channel` over all slabs, in every lane of a warp.
+DEVICE float sum_of_slabs(const float* partial, int channel, int slabs, int channels) {
+  double sum = 0.0;
+  for (int slab = static_cast<int>(threadIdx.x) % WARP; slab < slabs; slab += WARP)
+    sum += partial[static_cast<i64>(slab) * channels + channel];
+  return static_cast<float>(warp_sum(sum));
+}
