@@ -49,7 +49,7 @@ pub trait Machine {
 pub struct Memory {
     address: u64,
     bytes: usize,
-    _owner: Arc<dyn Any + Send + Sync>,
+    owner: Arc<dyn Any + Send + Sync>,
 }
 
 impl Memory {
@@ -59,7 +59,7 @@ impl Memory {
         Self {
             address,
             bytes,
-            _owner: owner,
+            owner: owner,
         }
     }
 
@@ -243,6 +243,12 @@ impl Array {
     #[must_use]
     pub fn dtype(&self) -> DType {
         self.dtype
+    }
+
+    /// Whether another handle to the same memory is held somewhere.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.memory.owner) > 1
     }
 
     /// Where they are.

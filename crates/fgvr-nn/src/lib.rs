@@ -10,6 +10,7 @@
 //! channels-last, (N, H, W, C).
 
 mod buffer;
+mod device;
 mod model;
 mod parameters;
 mod tape;
@@ -19,6 +20,7 @@ pub mod layers;
 pub mod optim;
 
 pub use buffer::Buffer;
+pub use device::Device;
 pub use model::{Decoder, Encoder, Features, NormMode};
 pub use parameters::Parameters;
 pub use tape::{Gradients, Map, Tape};

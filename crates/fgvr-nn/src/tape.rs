@@ -8,10 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Result, Storage, Tensor, Var, bail};
+use candle_core::Device::Cpu;
+use candle_core::{Result, Storage, Tensor, Var, bail};
+use fgvr_cuda::Array;
+use fgvr_cuda::ops::elementwise;
 use rayon::prelude::*;
 
-use crate::Buffer;
+use crate::{Buffer, Device};
 use crate::kernels::norm::GradSums;
 use crate::kernels::rows;
 
@@ -20,7 +23,23 @@ use crate::kernels::rows;
 pub struct Map {
     pub(crate) id: usize,
     pub(crate) shape: [usize; 4],
-    pub(crate) data: Arc<Buffer>,
+    values: Values,
+}
+
+/// Where a map's values are.
+#[derive(Clone)]
+enum Values {
+    Host(Arc<Buffer>),
+    On(Device, Array),
+}
+
+impl std::fmt::Debug for Values {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host(buffer) => write!(f, "{buffer:?}"),
+            Self::On(device, array) => write!(f, "{} values on {device:?}", array.len()),
+        }
+    }
 }
 
 impl Map {
@@ -31,23 +50,52 @@ impl Map {
     }
 
     /// The values, channels-last.
-    #[must_use]
-    pub fn data(&self) -> &[f32] {
-        &self.data
+    ///
+    /// # Errors
+    /// A map that is not on the CPU.
+    pub fn data(&self) -> Result<&[f32]> {
+        Ok(self.host()?)
+    }
+
+    /// The values of a map on the CPU.
+    pub(crate) fn host(&self) -> Result<&Arc<Buffer>> {
+        match &self.values {
+            Values::Host(buffer) => Ok(buffer),
+            Values::On(..) => bail!(
+                "a layer that runs on the CPU alone was given a map of {:?} (N, H, W, C) on a GPU",
+                self.shape
+            ),
+        }
+    }
+
+    /// The values of a map on a device.
+    pub(crate) fn array(&self) -> Result<&Array> {
+        match &self.values {
+            Values::On(_, array) => Ok(array),
+            Values::Host(_) => bail!(
+                "a layer on a GPU was given a map of {:?} (N, H, W, C) on the CPU",
+                self.shape
+            ),
+        }
     }
 
     /// A candle tensor (N, C, H, W) with the same values.
     ///
     /// # Errors
-    /// None in practice: candle checks the element count.
+    /// What a GPU says, if the map is on one.
     pub fn to_tensor(&self) -> Result<Tensor> {
         let [n, h, w, c] = self.shape;
-        let values = to_channels_first(&self.data, self.shape);
-        Tensor::from_vec(values, (n, c, h, w), &Device::Cpu)
+        let values = match &self.values {
+            Values::Host(buffer) => to_channels_first(buffer, self.shape),
+            Values::On(device, array) => device.to_channels_first(array, self.shape)?,
+        };
+        Tensor::from_vec(values, (n, c, h, w), &Cpu)
     }
 }
 
 type Backward = Box<dyn FnOnce(Buffer, &mut Gradients<'_>) -> Result<()> + Send>;
+type OnDevice = Box<dyn FnOnce(Array, &mut Gradients<'_>) -> Result<()> + Send>;
+type NormedOnDevice = Box<dyn FnOnce(NormedArray, &mut Gradients<'_>) -> Result<()> + Send>;
 type NormedBackward = Box<dyn FnOnce(NormedGradient, &mut Gradients<'_>) -> Result<()> + Send>;
 
 struct Node {
@@ -59,6 +107,20 @@ enum Step {
     Map(Backward),
     /// The output is a map whose norm is applied by whoever reads it.
     Normed(NormedBackward),
+    /// The output is a map on a device.
+    OnDevice(OnDevice),
+    /// Both.
+    NormedOnDevice(NormedOnDevice),
+}
+
+/// As [`NormedGradient`], on a device.
+pub(crate) struct NormedArray {
+    /// Of the values after the norm and the ReLU.
+    pub(crate) values: Array,
+    /// Whether a ReLU followed whose mask is not in `values` yet.
+    pub(crate) relu: bool,
+    /// Gradients of weight and bias, and what the norm's backward needs.
+    pub(crate) of_norm: fgvr_cuda::ops::batch_norm::Gradients,
 }
 
 /// The gradient of a map that was normalised, and perhaps rectified, by its only reader.
@@ -82,6 +144,7 @@ struct Leaf {
 #[derive(Default)]
 pub struct Tape {
     recording: bool,
+    device: Option<Device>,
     maps: usize,
     nodes: Vec<Node>,
     leaves: Vec<Leaf>,
@@ -95,6 +158,9 @@ pub struct Tape {
 pub struct Gradients<'a> {
     maps: HashMap<usize, Arc<Buffer>>,
     normed: HashMap<usize, NormedGradient>,
+    arrays: HashMap<usize, Array>,
+    normed_arrays: HashMap<usize, NormedArray>,
+    device: Option<Device>,
     parameters: &'a mut GradStore,
 }
 
@@ -125,6 +191,38 @@ impl Gradients<'_> {
     /// Hands the gradient of a normed map to whoever made it.
     pub(crate) fn add_normed(&mut self, map: usize, gradient: NormedGradient) {
         self.normed.insert(map, gradient);
+    }
+
+    /// As [`Gradients::add`], on a device. An array that somebody else holds too is left as it is.
+    pub(crate) fn add_array(&mut self, map: usize, gradient: Array) -> Result<()> {
+        let (Some(device), Some(before)) = (&self.device, self.arrays.remove(&map)) else {
+            self.arrays.insert(map, gradient);
+            return Ok(());
+        };
+        let sum = device.run(|m| {
+            let sum = match before.is_shared() {
+                true => elementwise::scale(m, &before, 1.)?,
+                false => before,
+            };
+            elementwise::add_to(m, &sum, &gradient)?;
+            Ok(sum)
+        })?;
+        self.arrays.insert(map, sum);
+        Ok(())
+    }
+
+    /// As [`Gradients::add_normed`], on a device.
+    pub(crate) fn add_normed_array(&mut self, map: usize, gradient: NormedArray) {
+        self.normed_arrays.insert(map, gradient);
+    }
+
+    /// As [`Gradients::add_parameter`], of an array of f32 or bf16 on the tape's device.
+    pub(crate) fn add_parameter_array(&mut self, parameter: &Tensor, gradient: &Array) -> Result<()> {
+        let Some(device) = &self.device else {
+            bail!("gradients: a parameter's is on a GPU, and the tape is not");
+        };
+        let values = device.values(gradient)?;
+        self.add_parameter(parameter, values)
     }
 
     /// Adds `gradient`, laid out like `parameter`, to that of `parameter`.
@@ -158,6 +256,19 @@ impl Tape {
         Self::default()
     }
 
+    /// This tape, with its maps on `device`; on the CPU if there is none.
+    #[must_use]
+    pub fn on(mut self, device: Option<&Device>) -> Self {
+        self.device = device.cloned();
+        self
+    }
+
+    /// Where maps are, if not on the CPU.
+    #[must_use]
+    pub fn device(&self) -> Option<&Device> {
+        self.device.as_ref()
+    }
+
     /// Whether operations must keep what their backward needs.
     #[must_use]
     pub fn is_recording(&self) -> bool {
@@ -177,8 +288,16 @@ impl Tape {
             _ => bail!("tape input: expected (N, C, H, W) or (N, C), found {dims:?}"),
         };
         let shape = [n, h, w, c];
-        let data = with_values(tensor, |values| to_channels_last(values, shape))?;
-        let map = self.map(shape, data);
+        let map = match self.device.clone() {
+            None => {
+                let data = with_values(tensor, |values| to_channels_last(values, shape))?;
+                self.map(shape, data)
+            }
+            Some(device) => {
+                let array = with_values(tensor, |values| device.from_channels_first(values, shape))??;
+                self.map_on(&device, shape, array)
+            }
+        };
         if wants_gradient {
             self.input = Some((map.id, shape, dims));
         } else {
@@ -205,7 +324,45 @@ impl Tape {
         Map {
             id: self.id(),
             shape,
-            data: Arc::new(data),
+            values: Values::Host(Arc::new(data)),
+        }
+    }
+
+    /// A new map on this tape, on a device.
+    pub(crate) fn map_on(&mut self, device: &Device, shape: [usize; 4], array: Array) -> Map {
+        debug_assert_eq!(shape.iter().product::<usize>(), array.len());
+        Map {
+            id: self.id(),
+            shape,
+            values: Values::On(device.clone(), array),
+        }
+    }
+
+    /// As [`Tape::push`], for a map on a device.
+    pub(crate) fn push_on(
+        &mut self,
+        output: &Map,
+        backward: impl FnOnce(Array, &mut Gradients<'_>) -> Result<()> + Send + 'static,
+    ) {
+        if self.recording {
+            self.nodes.push(Node {
+                output: output.id,
+                step: Step::OnDevice(Box::new(backward)),
+            });
+        }
+    }
+
+    /// As [`Tape::push_normed`], for a map on a device.
+    pub(crate) fn push_normed_on(
+        &mut self,
+        output: usize,
+        backward: impl FnOnce(NormedArray, &mut Gradients<'_>) -> Result<()> + Send + 'static,
+    ) {
+        if self.recording {
+            self.nodes.push(Node {
+                output,
+                step: Step::NormedOnDevice(Box::new(backward)),
+            });
         }
     }
 
@@ -261,7 +418,8 @@ impl Tape {
         if (h, w) != (1, 1) {
             bail!("output_vector: expected a map of one place, found {h}x{w}");
         }
-        let var = Var::from_tensor(&Tensor::from_slice(map.data(), (n, c), &Device::Cpu)?)?;
+        // (N, C, 1, 1) -> (N, C)
+        let var = Var::from_tensor(&map.to_tensor()?.reshape((n, c))?)?;
         self.leaf(var, map)
     }
 
@@ -292,16 +450,27 @@ impl Tape {
         let mut gradients = Gradients {
             maps: HashMap::new(),
             normed: HashMap::new(),
+            arrays: HashMap::new(),
+            normed_arrays: HashMap::new(),
+            device: self.device.clone(),
             parameters,
         };
         for leaf in &self.leaves {
             if let Some(gradient) = leaf_gradients.get(&leaf.var) {
-                let gradient =
-                    with_values(gradient, |values| to_channels_last(values, leaf.shape))?;
-                gradients.add(leaf.map, gradient);
+                match &self.device {
+                    None => {
+                        let gradient = with_values(gradient, |values| to_channels_last(values, leaf.shape))?;
+                        gradients.add(leaf.map, gradient);
+                    }
+                    Some(device) => {
+                        let gradient =
+                            with_values(gradient, |values| device.from_channels_first(values, leaf.shape))??;
+                        gradients.add_array(leaf.map, gradient)?;
+                    }
+                }
             }
         }
-        if gradients.maps.is_empty() {
+        if gradients.maps.is_empty() && gradients.arrays.is_empty() {
             bail!(
                 "tape backward: none of the {} leaves has a gradient; the loss does not depend on this pass",
                 self.leaves.len()
@@ -319,16 +488,31 @@ impl Tape {
                         backward(gradient, &mut gradients)?;
                     }
                 }
+                Step::OnDevice(backward) => {
+                    if let Some(gradient) = gradients.arrays.remove(&node.output) {
+                        backward(gradient, &mut gradients)?;
+                    }
+                }
+                Step::NormedOnDevice(backward) => {
+                    if let Some(gradient) = gradients.normed_arrays.remove(&node.output) {
+                        backward(gradient, &mut gradients)?;
+                    }
+                }
             }
         }
         let Some((id, shape, dims)) = self.input else {
             return Ok(None);
         };
-        let gradient = match gradients.maps.remove(&id) {
-            Some(gradient) => to_channels_first(&gradient, shape),
+        let on_host = gradients.maps.remove(&id).map(|gradient| Ok(to_channels_first(&gradient, shape)));
+        let on_device = match (gradients.arrays.remove(&id), &self.device) {
+            (Some(gradient), Some(device)) => Some(device.to_channels_first(&gradient, shape)),
+            _ => None,
+        };
+        let gradient = match on_host.or(on_device) {
+            Some(gradient) => gradient?,
             None => vec![0.; shape.iter().product()],
         };
-        Ok(Some(Tensor::from_vec(gradient, dims, &Device::Cpu)?))
+        Ok(Some(Tensor::from_vec(gradient, dims, &Cpu)?))
     }
 }
 
@@ -383,7 +567,7 @@ mod tests {
     use candle_core::DType;
 
     fn double(tape: &mut Tape, x: &Map) -> Map {
-        let y = Buffer::from_slice(&x.data.iter().map(|v| 2. * v).collect::<Vec<_>>());
+        let y = Buffer::from_slice(&x.data().unwrap().iter().map(|v| 2. * v).collect::<Vec<_>>());
         let y = tape.map(x.shape, y);
         let id = x.id;
         tape.push(&y, move |mut gradient, gradients| {
@@ -396,7 +580,7 @@ mod tests {
 
     #[test]
     fn two_consumers_add_up_and_shapes_survive() {
-        let x = Tensor::arange(0f32, 24., &Device::Cpu)
+        let x = Tensor::arange(0f32, 24., &Cpu)
             .unwrap()
             .reshape((2, 3, 2, 2))
             .unwrap();
@@ -423,7 +607,7 @@ mod tests {
     #[test]
     fn leaves_without_gradient_are_an_error() {
         let mut tape = Tape::recording();
-        let x = Tensor::zeros((1, 1, 2, 2), DType::F32, &Device::Cpu).unwrap();
+        let x = Tensor::zeros((1, 1, 2, 2), DType::F32, &Cpu).unwrap();
         let map = tape.input(&x, false).unwrap();
         tape.output(&map).unwrap();
         let error = tape.backward(&GradStore::default(), &mut GradStore::default());

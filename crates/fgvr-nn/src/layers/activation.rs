@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{Result, bail};
 
-use super::elements;
+use super::{elements, on_device};
 use crate::kernels::rows;
 use crate::tape::{to_channels_first, to_channels_last};
 use crate::{Buffer, Map, Tape};
@@ -14,10 +14,13 @@ use crate::{Buffer, Map, Tape};
 /// # Errors
 /// None in practice.
 pub fn relu(tape: &mut Tape, x: &Map) -> Result<Map> {
-    let mut y = Buffer::scratch(x.data.len());
-    rows::relu(&x.data, &mut y);
+    if let Some(device) = tape.device().cloned() {
+        return on_device::relu(&device, tape, x);
+    }
+    let mut y = Buffer::scratch(x.host()?.len());
+    rows::relu(x.host()?, &mut y);
     let y = tape.map(x.shape, y);
-    let (id, output) = (x.id, Arc::clone(&y.data));
+    let (id, output) = (x.id, Arc::clone(y.host()?));
     tape.push(&y, move |mut dy, gradients| {
         rows::relu_grad(&mut dy, &output);
         gradients.add(id, dy);
@@ -39,8 +42,11 @@ pub fn unflatten(tape: &mut Tape, x: &Map, (c, h, w): (usize, usize, usize)) -> 
         );
     }
     let shape = [n, h, w, c];
+    if let Some(device) = tape.device().cloned() {
+        return on_device::unflatten(&device, tape, x, shape);
+    }
     // (N, c*h*w) -> (N, h, w, c)
-    let y = tape.map(shape, to_channels_last(&x.data, shape));
+    let y = tape.map(shape, to_channels_last(x.host()?, shape));
     let id = x.id;
     tape.push(&y, move |dy, gradients| {
         gradients.add(id, Buffer::from_slice(&to_channels_first(&dy, shape)));

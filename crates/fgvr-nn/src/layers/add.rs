@@ -2,6 +2,7 @@
 
 use candle_core::{Result, bail};
 
+use super::on_device;
 use crate::kernels::rows;
 use crate::{Buffer, Map, Tape};
 
@@ -13,8 +14,11 @@ pub fn add(tape: &mut Tape, a: &Map, b: &Map) -> Result<Map> {
     if a.shape != b.shape {
         bail!("add: {:?} and {:?} (N, H, W, C) differ", a.shape, b.shape);
     }
-    let mut y = Buffer::from_slice(&a.data);
-    rows::add(&mut y, &b.data);
+    if let Some(device) = tape.device().cloned() {
+        return on_device::add(&device, tape, a, b);
+    }
+    let mut y = Buffer::from_slice(a.host()?);
+    rows::add(&mut y, b.host()?);
     let y = tape.map(a.shape, y);
     let (a, b) = (a.id, b.id);
     tape.push(&y, move |dy, gradients| {

@@ -188,11 +188,11 @@ impl MultiHeadAttention {
         let [n, h, w, c] = x.shape;
         let shape = self.shape(n, h * w, c)?;
         let qkv = self.in_proj.apply(tape, x)?;
-        see(&shape, &qkv.data)?;
-        let mut y = Buffer::scratch(x.data.len());
-        attention::forward(&shape, &qkv.data, &mut y);
+        see(&shape, qkv.host()?)?;
+        let mut y = Buffer::scratch(x.host()?.len());
+        attention::forward(&shape, qkv.host()?, &mut y);
         let y = tape.map(x.shape, y);
-        let (id, input) = (qkv.id, Arc::clone(&qkv.data));
+        let (id, input) = (qkv.id, Arc::clone(qkv.host()?));
         tape.push(&y, move |dy, gradients| {
             let mut d_qkv = Buffer::scratch(input.len());
             attention::backward(&shape, &input, &dy, &mut d_qkv);

@@ -159,12 +159,16 @@ impl BatchNorm {
                 x.shape
             );
         }
-        let norm = self.normalisation(&x.data, x.shape, mode)?;
-        let mut y = Buffer::scratch(x.data.len());
-        norm.forward(&x.data, residual.map(|r| &**r.data), relu, &mut y);
+        if let Some(device) = tape.device().cloned() {
+            return on_device::batch_norm(&device, tape, self, x, mode, After { relu, residual });
+        }
+        let norm = self.normalisation(x.host()?, x.shape, mode)?;
+        let mut y = Buffer::scratch(x.host()?.len());
+        let added = residual.map(Map::host).transpose()?;
+        norm.forward(x.host()?, added.map(|r| &***r), relu, &mut y);
         let y = tape.map(x.shape, y);
 
-        let (id, input, output) = (x.id, Arc::clone(&x.data), Arc::clone(&y.data));
+        let (id, input, output) = (x.id, Arc::clone(x.host()?), Arc::clone(y.host()?));
         let residual = residual.map(|r| r.id);
         let parameters = self.parameters();
         tape.push(&y, move |mut dy, gradients| {
@@ -286,6 +290,44 @@ impl BatchNorm {
             .map(|((bias, mean), scale)| bias - mean * scale)
             .collect();
         Ok((scale, shift))
+    }
+
+    /// The norm of `x` (N, H, W, C) on a device, the running statistics updated if `mode` says so.
+    pub(super) fn on_device(
+        &self,
+        device: &crate::Device,
+        x: &Array,
+        shape: [usize; 4],
+        mode: NormMode,
+    ) -> Result<Norm> {
+        let (weight, bias) = (device.parameter(&self.weight)?, device.parameter(&self.bias)?);
+        let [n, h, w, channels] = shape;
+        let Some(statistics) = self.statistics(shape, mode)? else {
+            let mean = device.parameter(&self.running_mean)?;
+            let variance = device.parameter(&self.running_var)?;
+            let rows = Rows::new(n * h * w, channels);
+            let running = [&mean, &variance];
+            return device.run(|m| Norm::constant(m, rows, running, &weight, &bias, self.cfg.eps));
+        };
+        let rows = Rows {
+            groups: statistics.groups,
+            rows: statistics.count,
+            channels,
+        };
+        let norm = device.run(|m| Norm::of_batch(m, x, rows, &weight, &bias, self.cfg.eps))?;
+        if statistics.update {
+            let wide = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
+            let (mean, variance) = (device.values(&norm.mean)?, device.values(&norm.variance)?);
+            let groups = mean.chunks(channels).zip(variance.chunks(channels));
+            let moments: Vec<Moments> = groups
+                .map(|(mean, variance)| Moments {
+                    mean: wide(mean),
+                    variance: wide(variance),
+                })
+                .collect();
+            self.update_running(&moments, statistics.count)?;
+        }
+        Ok(norm)
     }
 
     /// Weight and bias, if they are variables.

@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, 
 use candle_nn::init::{FanInOut, NonLinearity, NormalOrUniform};
 use candle_nn::{Init, ModuleT, VarBuilder};
 
-use super::contiguous;
+use super::{contiguous, on_device};
 use crate::kernels::{conv, conv::ConvShape, rows};
 use crate::tape::{to_channels_first, to_channels_last, with_values};
 use crate::{Buffer, Map, Tape};
@@ -126,16 +126,19 @@ impl Conv2d {
     /// Another number of channels, or an input smaller than the window.
     pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
         let shape = self.shape(x.shape)?;
+        if let Some(device) = tape.device().cloned() {
+            return on_device::conv2d(&device, tape, (self, &shape), x);
+        }
         let out = [shape.n, shape.out_h(), shape.out_w(), shape.c_out];
         let mut y = Buffer::scratch(out.iter().product());
         with_values(&self.weight, |weight| {
-            conv::forward(&shape, &x.data, weight, &mut y)
+            conv::forward(&shape, x.host()?, weight, &mut y)
         })?;
         if let Some(bias) = &self.bias {
             with_values(bias, |bias| rows::add_bias(&mut y, bias))?;
         }
         let y = tape.map(out, y);
-        let (id, input, wants_input) = (x.id, Arc::clone(&x.data), tape.needs_gradient(x));
+        let (id, input, wants_input) = (x.id, Arc::clone(x.host()?), tape.needs_gradient(x));
         let (weight, bias) = (self.weight.clone(), self.bias.clone());
         tape.push(&y, move |dy, gradients| {
             if let Some(bias) = &bias {

@@ -8,7 +8,8 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use super::normalisation::Normalisation;
-use super::normed::{ConvInput, Normed};
+use super::normed::{ConvInput, Normed, NormedHere, Place};
+use super::on_device;
 use super::{BatchNorm, BatchNormConfig, Conv2d, ConvConfig, FrozenConv};
 use crate::kernels::conv::{ConvShape, Packed, WeightGradient};
 use crate::kernels::norm::{self, GradSums, MomentSums};
@@ -84,7 +85,11 @@ impl ConvNorm {
         input: impl Into<ConvInput<'a>>,
         mode: NormMode,
     ) -> Result<Normed> {
-        let input = Input::new(tape, input.into());
+        let input = input.into();
+        if let Some(device) = tape.device().cloned() {
+            return on_device::conv_norm(&device, tape, (&self.conv, &self.norm), input, mode);
+        }
+        let input = Input::new(tape, input)?;
         let shape = self.conv.shape(input.shape)?;
         let out = [shape.n, shape.out_h(), shape.out_w(), shape.c_out];
         let statistics = self.norm.statistics(out, mode)?;
@@ -117,7 +122,7 @@ impl ConvNorm {
             }
         };
 
-        let normed = Normed {
+        let normed = NormedHere {
             id: tape.id(),
             shape: out,
             values: Arc::new(y),
@@ -134,7 +139,7 @@ impl ConvNorm {
         tape.push_normed(normed.id, move |gradient, gradients| {
             backward.run(gradient, gradients)
         });
-        Ok(normed)
+        Ok(Normed(Place::Host(normed)))
     }
 }
 
@@ -148,23 +153,26 @@ struct Input {
 }
 
 impl Input {
-    fn new(tape: &Tape, input: ConvInput<'_>) -> Self {
-        match input {
+    fn new(tape: &Tape, input: ConvInput<'_>) -> Result<Self> {
+        Ok(match input {
             ConvInput::Map(map) => Self {
                 id: map.id,
                 shape: map.shape,
-                values: Arc::clone(&map.data),
+                values: Arc::clone(map.host()?),
                 norm: None,
                 wants_gradient: tape.needs_gradient(map),
             },
-            ConvInput::Relu(normed) => Self {
-                id: normed.id,
-                shape: normed.shape,
-                values: normed.values,
-                norm: Some(normed.norm),
-                wants_gradient: true,
-            },
-        }
+            ConvInput::Relu(normed) => {
+                let normed = normed.here()?;
+                Self {
+                    id: normed.id,
+                    shape: normed.shape,
+                    values: normed.values,
+                    norm: Some(normed.norm),
+                    wants_gradient: true,
+                }
+            }
+        })
     }
 
     /// Room for the values of a part, where they have to be made.

@@ -19,10 +19,10 @@ impl Gelu {
     /// # Errors
     /// None in practice.
     pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
-        let mut y = Buffer::scratch(x.data.len());
-        gelu::forward(&x.data, &mut y);
+        let mut y = Buffer::scratch(x.host()?.len());
+        gelu::forward(x.host()?, &mut y);
         let y = tape.map(x.shape, y);
-        let (id, input) = (x.id, Arc::clone(&x.data));
+        let (id, input) = (x.id, Arc::clone(x.host()?));
         tape.push(&y, move |mut dy, gradients| {
             gelu::backward(&mut dy, &input);
             gradients.add(id, dy);

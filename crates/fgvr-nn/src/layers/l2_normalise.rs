@@ -40,10 +40,10 @@ impl L2Normalise {
     /// An eps that is not positive.
     pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
         let (eps, [.., c]) = (self.eps()?, x.shape);
-        let mut y = Buffer::scratch(x.data.len());
-        l2_normalise::forward(&x.data, c, eps, &mut y);
+        let mut y = Buffer::scratch(x.host()?.len());
+        l2_normalise::forward(x.host()?, c, eps, &mut y);
         let y = tape.map(x.shape, y);
-        let (id, input) = (x.id, Arc::clone(&x.data));
+        let (id, input) = (x.id, Arc::clone(x.host()?));
         tape.push(&y, move |mut dy, gradients| {
             l2_normalise::backward(&mut dy, &input, c, eps);
             gradients.add(id, dy);

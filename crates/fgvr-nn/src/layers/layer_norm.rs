@@ -81,14 +81,14 @@ impl LayerNorm {
         if c != self.channels {
             bail!("layer_norm: expected {} channels, found {c}", self.channels);
         }
-        let mut y = Buffer::scratch(x.data.len());
+        let mut y = Buffer::scratch(x.host()?.len());
         let rows = with_values(&self.weight, |weight| {
             with_values(&self.bias, |bias| {
-                layer_norm::forward(&x.data, weight, bias, self.eps, &mut y)
+                layer_norm::forward(x.host()?, weight, bias, self.eps, &mut y)
             })
         })??;
         let y = tape.map(x.shape, y);
-        let (id, input) = (x.id, Arc::clone(&x.data));
+        let (id, input) = (x.id, Arc::clone(x.host()?));
         let (weight, bias) = (self.weight.clone(), self.bias.clone());
         tape.push(&y, move |mut dy, gradients| {
             let of_parameters = with_values(&weight, |weight| {

@@ -49,10 +49,10 @@ impl LayerScale {
                 self.channels
             );
         }
-        let mut y = Buffer::scratch(x.data.len());
-        with_values(&self.gamma, |gamma| rows::scale(&x.data, gamma, &mut y))?;
+        let mut y = Buffer::scratch(x.host()?.len());
+        with_values(&self.gamma, |gamma| rows::scale(x.host()?, gamma, &mut y))?;
         let y = tape.map(x.shape, y);
-        let (id, input, gamma) = (x.id, Arc::clone(&x.data), self.gamma.clone());
+        let (id, input, gamma) = (x.id, Arc::clone(x.host()?), self.gamma.clone());
         tape.push(&y, move |mut dy, gradients| {
             let mut dx = Buffer::scratch(dy.len());
             with_values(&gamma, |gamma| rows::scale(&dy, gamma, &mut dx))?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, ModuleT, VarBuilder};
 
+use super::on_device;
 use crate::kernels::conv::{self, ConvShape};
 use crate::kernels::matmul::{Matrix, matmul};
 use crate::kernels::rows;
@@ -100,15 +101,18 @@ impl Linear {
         if c != c_in {
             bail!("linear: expected {c_in} channels, found {c}");
         }
+        if let Some(device) = tape.device().cloned() {
+            return on_device::linear(&device, tape, self, x);
+        }
         // (N, H, W, I) -> (N*H*W, I)
         let n = images * h * w;
         let mut y = Buffer::scratch(n * c_out);
         let shape = product(n, c_in, c_out);
         with_values(&self.weight, |weight| match &shape {
-            Some(shape) => conv::forward(shape, &x.data, weight, &mut y),
+            Some(shape) => conv::forward(shape, x.host()?, weight, &mut y),
             // (rows, I) x (O, I)ᵀ -> (rows, O)
             None => matmul(
-                Matrix::new(&x.data, n, c_in),
+                Matrix::new(x.host()?, n, c_in),
                 Matrix::new(weight, c_out, c_in).t(),
                 &mut y,
             ),
@@ -118,7 +122,7 @@ impl Linear {
         }
         // (N*H*W, O) -> (N, H, W, O)
         let y = tape.map([images, h, w, c_out], y);
-        let (id, input, wants_input) = (x.id, Arc::clone(&x.data), tape.needs_gradient(x));
+        let (id, input, wants_input) = (x.id, Arc::clone(x.host()?), tape.needs_gradient(x));
         let (weight, bias) = (self.weight.clone(), self.bias.clone());
         tape.push(&y, move |dy, gradients| {
             if let Some(bias) = &bias {

@@ -21,6 +21,7 @@ mod layer_scale;
 mod linear;
 mod normalisation;
 mod normed;
+mod on_device;
 mod patch_embed;
 mod pool;
 mod position_embedding;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use candle_core::{Result, bail};
 
 use super::normalisation::Normalisation;
+use super::on_device::NormedThere;
 use crate::kernels::norm::{self, GradSums};
 use crate::tape::NormedGradient;
 use crate::{Buffer, Map, Tape};
@@ -14,7 +15,18 @@ use crate::{Buffer, Map, Tape};
 /// that is still to be applied. Whoever takes it does that; there is one such reader.
 #[derive(Debug)]
 #[must_use = "nothing is normalised until something reads it"]
-pub struct Normed {
+pub struct Normed(pub(super) Place);
+
+/// Where it is.
+#[derive(Debug)]
+pub(super) enum Place {
+    Host(NormedHere),
+    Device(NormedThere),
+}
+
+/// On the CPU.
+#[derive(Debug)]
+pub(super) struct NormedHere {
     pub(super) id: usize,
     pub(super) shape: [usize; 4],
     pub(super) values: Arc<Buffer>,
@@ -49,7 +61,10 @@ impl Normed {
     /// (N, H, W, C).
     #[must_use]
     pub fn shape(&self) -> [usize; 4] {
-        self.shape
+        match &self.0 {
+            Place::Host(normed) => normed.shape,
+            Place::Device(normed) => normed.shape,
+        }
     }
 
     /// y = norm(x), then ReLU if `relu`.
@@ -57,6 +72,50 @@ impl Normed {
     /// # Errors
     /// None in practice.
     pub fn activate(self, tape: &mut Tape, relu: bool) -> Result<Map> {
+        match self.0 {
+            Place::Host(normed) => normed.activate(tape, relu),
+            Place::Device(normed) => normed.activate(tape, relu),
+        }
+    }
+
+    /// y = relu(norm(x) + shortcut): the end of a residual block.
+    ///
+    /// # Errors
+    /// A shortcut of another shape, or from elsewhere.
+    pub fn add_relu(self, tape: &mut Tape, shortcut: Shortcut<'_>) -> Result<Map> {
+        let shape = match &shortcut {
+            Shortcut::Identity(map) => map.shape,
+            Shortcut::Projection(normed) => normed.shape(),
+        };
+        if shape != self.shape() {
+            bail!(
+                "add_relu: shortcut is {shape:?}, expected {:?} (N, H, W, C)",
+                self.shape()
+            );
+        }
+        match self.0 {
+            Place::Host(normed) => normed.add_relu(tape, shortcut),
+            Place::Device(normed) => normed.add_relu(tape, shortcut),
+        }
+    }
+
+    pub(super) fn here(self) -> Result<NormedHere> {
+        match self.0 {
+            Place::Host(normed) => Ok(normed),
+            Place::Device(_) => bail!("a layer on the CPU was given a norm on a GPU"),
+        }
+    }
+
+    pub(super) fn there(self) -> Result<NormedThere> {
+        match self.0 {
+            Place::Device(normed) => Ok(normed),
+            Place::Host(_) => bail!("a layer on a GPU was given a norm on the CPU"),
+        }
+    }
+}
+
+impl NormedHere {
+    fn activate(self, tape: &mut Tape, relu: bool) -> Result<Map> {
         let mut y = Buffer::scratch(self.values.len());
         self.norm.forward(&self.values, None, relu, &mut y);
         let y = tape.map(self.shape, y);
@@ -68,35 +127,25 @@ impl Normed {
         Ok(y)
     }
 
-    /// y = relu(norm(x) + shortcut): the end of a residual block.
-    ///
-    /// # Errors
-    /// A shortcut of another shape.
-    pub fn add_relu(self, tape: &mut Tape, shortcut: Shortcut<'_>) -> Result<Map> {
-        let (shape, values) = match &shortcut {
-            Shortcut::Identity(map) => (map.shape, &map.data),
-            Shortcut::Projection(normed) => (normed.shape, &normed.values),
+    fn add_relu(self, tape: &mut Tape, shortcut: Shortcut<'_>) -> Result<Map> {
+        let shortcut = match shortcut {
+            Shortcut::Identity(map) => Err(map),
+            Shortcut::Projection(normed) => Ok(normed.here()?),
         };
-        if shape != self.shape {
-            bail!(
-                "add_relu: shortcut is {shape:?}, expected {:?} (N, H, W, C)",
-                self.shape
-            );
-        }
         let mut y = Buffer::scratch(self.values.len());
         match &shortcut {
-            Shortcut::Identity(_) => self.norm.forward(&self.values, Some(values), true, &mut y),
-            Shortcut::Projection(other) => {
+            Err(map) => {
+                let added = map.host()?;
+                self.norm.forward(&self.values, Some(added), true, &mut y);
+            }
+            Ok(other) => {
                 self.norm
-                    .forward_two_relu(&self.values, &other.norm, values, &mut y)?;
+                    .forward_two_relu(&self.values, &other.norm, &other.values, &mut y)?;
             }
         }
         let y = tape.map(self.shape, y);
-        let output = Arc::clone(&y.data);
-        let shortcut = match shortcut {
-            Shortcut::Identity(map) => Err(tape.needs_gradient(map).then_some(map.id)),
-            Shortcut::Projection(normed) => Ok(normed),
-        };
+        let output = Arc::clone(y.host()?);
+        let shortcut = shortcut.map_err(|map| tape.needs_gradient(map).then_some(map.id));
         tape.push(&y, move |mut dy, gradients| {
             let sums = self.mask(&mut dy, &output);
             let dy = Arc::new(dy);

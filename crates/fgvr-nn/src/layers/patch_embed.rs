@@ -73,8 +73,8 @@ impl PatchEmbed {
     /// As [`PatchEmbed::output`].
     pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
         let ([n, h, w, _], shape, patch) = (self.output(x.shape)?, x.shape, self.patch);
-        let mut rows = Buffer::scratch(x.data.len());
-        patches::cut(&x.data, shape, patch, &mut rows);
+        let mut rows = Buffer::scratch(x.host()?.len());
+        patches::cut(x.host()?, shape, patch, &mut rows);
         let rows = tape.map([n, h, w, self.c_in * patch * patch], rows);
         if tape.needs_gradient(x) {
             let id = x.id;

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, bail};
 
+use super::on_device;
 use crate::kernels::pool::{self, PoolShape};
 use crate::{Buffer, Map, Tape};
 
@@ -62,11 +63,14 @@ impl PoolConfig {
 /// Windows that [`PoolConfig`] does not allow, or an input smaller than one.
 pub fn max_pool(tape: &mut Tape, x: &Map, cfg: &PoolConfig) -> Result<Map> {
     let shape = cfg.shape("max_pool", x.shape)?;
+    if let Some(device) = tape.device().cloned() {
+        return on_device::max_pool(&device, tape, x, &shape);
+    }
     let len = shape.output().iter().product();
     let (mut y, mut taps) = (Buffer::scratch(len), vec![0u8; len]);
-    pool::max(&shape, &x.data, &mut y, &mut taps);
+    pool::max(&shape, x.host()?, &mut y, &mut taps);
     let y = tape.map(shape.output(), y);
-    let (id, len) = (x.id, x.data.len());
+    let (id, len) = (x.id, x.host()?.len());
     tape.push(&y, move |dy, gradients| {
         let mut dx = Buffer::scratch(len);
         pool::max_grad(&shape, &dy, &taps, &mut dx);
@@ -82,10 +86,13 @@ pub fn max_pool(tape: &mut Tape, x: &Map, cfg: &PoolConfig) -> Result<Map> {
 /// As [`max_pool`].
 pub fn avg_pool(tape: &mut Tape, x: &Map, cfg: &PoolConfig) -> Result<Map> {
     let shape = cfg.shape("avg_pool", x.shape)?;
+    if let Some(device) = tape.device().cloned() {
+        return on_device::avg_pool(&device, tape, x, &shape);
+    }
     let mut y = Buffer::scratch(shape.output().iter().product());
-    pool::average(&shape, &x.data, &mut y);
+    pool::average(&shape, x.host()?, &mut y);
     let y = tape.map(shape.output(), y);
-    let (id, len) = (x.id, x.data.len());
+    let (id, len) = (x.id, x.host()?.len());
     tape.push(&y, move |dy, gradients| {
         let mut dx = Buffer::scratch(len);
         pool::average_grad(&shape, &dy, &mut dx);
@@ -105,10 +112,13 @@ pub fn global_mean(tape: &mut Tape, x: &Map) -> Result<Map> {
     if places == 0 {
         bail!("global_mean: a map of {h} x {w} has no places");
     }
+    if let Some(device) = tape.device().cloned() {
+        return on_device::global_mean(&device, tape, x);
+    }
     let mut y = Buffer::scratch(n * c);
-    pool::global_mean(&x.data, places, c, &mut y);
+    pool::global_mean(x.host()?, places, c, &mut y);
     let y = tape.map([n, 1, 1, c], y);
-    let (id, len) = (x.id, x.data.len());
+    let (id, len) = (x.id, x.host()?.len());
     tape.push(&y, move |dy, gradients| {
         let mut dx = Buffer::scratch(len);
         pool::global_mean_grad(&dy, places, c, &mut dx);

@@ -70,7 +70,7 @@ impl PositionEmbedding {
                 h * w
             );
         }
-        let mut y = Buffer::from_slice(&x.data);
+        let mut y = Buffer::from_slice(x.host()?);
         self.with_table(grid, |table| {
             let images = y.chunks_mut(table.len());
             images.for_each(|y| rows::add(y, table));

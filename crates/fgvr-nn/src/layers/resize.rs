@@ -2,7 +2,7 @@
 
 use candle_core::{Result, bail};
 
-use super::elements;
+use super::{elements, on_device};
 use crate::kernels::resize;
 use crate::{Buffer, Map, Tape};
 
@@ -17,10 +17,14 @@ pub fn upsample_nearest(tape: &mut Tape, x: &Map, factor: usize) -> Result<Map> 
     let shape = x.shape;
     let [n, h, w, c] = shape;
     let out = [n, h.saturating_mul(factor), w.saturating_mul(factor), c];
-    let mut y = Buffer::scratch(elements("upsample_nearest", out)?);
-    resize::nearest(&x.data, shape, factor, &mut y);
+    let len = elements("upsample_nearest", out)?;
+    if let Some(device) = tape.device().cloned() {
+        return on_device::upsample_nearest(&device, tape, x, factor);
+    }
+    let mut y = Buffer::scratch(len);
+    resize::nearest(x.host()?, shape, factor, &mut y);
     let y = tape.map(out, y);
-    let (id, len) = (x.id, x.data.len());
+    let (id, len) = (x.id, x.host()?.len());
     tape.push(&y, move |dy, gradients| {
         let mut dx = Buffer::scratch(len);
         resize::nearest_grad(&dy, shape, factor, &mut dx);
@@ -46,10 +50,14 @@ pub fn resize_bilinear(tape: &mut Tape, x: &Map, size: (usize, usize)) -> Result
         );
     }
     let out = [n, size.0, size.1, c];
-    let mut y = Buffer::scratch(elements("resize_bilinear", out)?);
-    resize::bilinear(&x.data, shape, size, &mut y);
+    let len = elements("resize_bilinear", out)?;
+    if let Some(device) = tape.device().cloned() {
+        return on_device::resize_bilinear(&device, tape, x, size);
+    }
+    let mut y = Buffer::scratch(len);
+    resize::bilinear(x.host()?, shape, size, &mut y);
     let y = tape.map(out, y);
-    let (id, len) = (x.id, x.data.len());
+    let (id, len) = (x.id, x.host()?.len());
     tape.push(&y, move |dy, gradients| {
         let mut dx = Buffer::scratch(len);
         resize::bilinear_grad(&dy, shape, size, &mut dx);

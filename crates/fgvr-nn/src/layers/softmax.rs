@@ -20,10 +20,10 @@ impl Softmax {
     /// None in practice.
     pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
         let [.., c] = x.shape;
-        let mut y = Buffer::from_slice(&x.data);
+        let mut y = Buffer::from_slice(x.host()?);
         softmax::forward(&mut y, c);
         let y = tape.map(x.shape, y);
-        let (id, output) = (x.id, Arc::clone(&y.data));
+        let (id, output) = (x.id, Arc::clone(y.host()?));
         tape.push(&y, move |mut dy, gradients| {
             softmax::backward(&mut dy, &output, c);
             gradients.add(id, dy);

@@ -30,7 +30,7 @@ pub fn prepend_tokens(tape: &mut Tape, x: &Map, tokens: &[&Tensor]) -> Result<Ma
     let (before, rest) = (prefix.len(), h * w * c);
     let mut y = Buffer::scratch(n * (before + rest));
     y.par_chunks_mut((before + rest).max(1))
-        .zip(x.data.par_chunks(rest.max(1)))
+        .zip(x.host()?.par_chunks(rest.max(1)))
         .for_each(|(y, x)| {
             let (first, last) = y.split_at_mut(before);
             first.copy_from_slice(&prefix);
@@ -78,7 +78,7 @@ pub fn take_tokens(
     }
     let (of_image, range) = (tokens * c, range.start * c..range.end * c);
     let mut y = Buffer::scratch(n * range.len());
-    let images = x.data.chunks(of_image.max(1));
+    let images = x.host()?.chunks(of_image.max(1));
     for (y, x) in y.chunks_mut(range.len().max(1)).zip(images) {
         y.copy_from_slice(&x[range.clone()]);
     }

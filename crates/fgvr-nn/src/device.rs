@@ -1,0 +1,91 @@
+//! Where a tape's maps are, if that is not the CPU.
+
+use std::fmt;
+use std::sync::Arc;
+
+use candle_core::{Error, Result, Tensor};
+use fgvr_cuda::ops::layout::{self, Matrices};
+use fgvr_cuda::{Array, Machine, Real};
+
+use crate::tape::with_values;
+
+/// A GPU, or its emulation, and the type that maps have on it.
+///
+/// Variables stay candle tensors on the CPU: a layer sends its own over when it runs, and what returns are
+/// gradients and statistics. Parameters, statistics and sums are f32 whatever the type of maps.
+#[derive(Clone)]
+pub struct Device {
+    machine: Arc<dyn Machine + Send + Sync>,
+    real: Real,
+}
+
+impl Device {
+    /// Maps of `real` on `machine`.
+    #[must_use]
+    pub fn new(machine: Arc<dyn Machine + Send + Sync>, real: Real) -> Self {
+        Self { machine, real }
+    }
+
+    /// The type of maps.
+    #[must_use]
+    pub fn real(&self) -> Real {
+        self.real
+    }
+
+    /// What `f` does on the machine.
+    pub(crate) fn run<T>(&self, f: impl FnOnce(&dyn Machine) -> fgvr_cuda::Result<T>) -> Result<T> {
+        f(&*self.machine).map_err(Error::wrap)
+    }
+
+    /// A variable's values, f32, in the order of its shape.
+    pub(crate) fn parameter(&self, tensor: &Tensor) -> Result<Array> {
+        with_values(tensor, |values| self.run(|m| Array::from_f32(m, values)))?
+    }
+
+    /// A convolution's weight (O, I, k, k) as (O, k, k, I), in the type of maps.
+    pub(crate) fn convolution_weight(&self, weight: &Tensor) -> Result<Array> {
+        let (c_out, c_in, kernel, _) = weight.dims4()?;
+        let values = self.parameter(weight)?;
+        let shape = Matrices::of_weight([c_out, c_in, kernel]);
+        self.run(|m| layout::to_channels_last(m, &values, shape, self.real))
+    }
+
+    /// A matrix in the type of maps.
+    pub(crate) fn matrix(&self, weight: &Tensor) -> Result<Array> {
+        let values = self.parameter(weight)?;
+        match self.real {
+            Real::F32 => Ok(values),
+            Real::Bf16 => self.run(|m| layout::cast(m, &values, self.real.into())),
+        }
+    }
+
+    /// Values of f32 or bf16, widened, once they are there.
+    pub(crate) fn values(&self, array: &Array) -> Result<Vec<f32>> {
+        self.run(|m| array.to_f32(m))
+    }
+
+    /// A map whose values are not specified.
+    pub(crate) fn map(&self, len: usize) -> Result<Array> {
+        self.run(|m| Array::new(m, self.real.into(), len))
+    }
+
+    /// Values (N, C, H, W) as a map of `shape` (N, H, W, C).
+    pub(crate) fn from_channels_first(&self, values: &[f32], [n, h, w, c]: [usize; 4]) -> Result<Array> {
+        self.run(|m| {
+            let values = Array::from_f32(m, values)?;
+            layout::to_channels_last(m, &values, Matrices::of_maps([n, c, h, w]), self.real)
+        })
+    }
+
+    /// A map of `shape` (N, H, W, C) as values (N, C, H, W), once they are there.
+    pub(crate) fn to_channels_first(&self, map: &Array, [n, h, w, c]: [usize; 4]) -> Result<Vec<f32>> {
+        let first = self.run(|m| layout::to_channels_first(m, map, Matrices::of_maps([n, c, h, w])))?;
+        self.values(&first)
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Device(maps of {})", self.real.name())
+    }
+}

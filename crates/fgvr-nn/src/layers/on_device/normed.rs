@@ -1,0 +1,87 @@
+//! A map whose norm has not been applied yet.
+
+use std::sync::Arc;
+
+use candle_core::Result;
+use fgvr_cuda::Array;
+use fgvr_cuda::ops::batch_norm::{Mask, Norm, Residual};
+
+use crate::layers::Shortcut;
+use crate::tape::NormedArray;
+use crate::{Device, Map, Tape};
+
+/// The convolution's values on a device, and the norm that is still to be applied.
+pub(in crate::layers) struct NormedThere {
+    pub(in crate::layers) id: usize,
+    pub(in crate::layers) shape: [usize; 4],
+    pub(super) device: Device,
+    pub(super) values: Array,
+    pub(super) norm: Arc<Norm>,
+}
+
+impl NormedThere {
+    pub(in crate::layers) fn activate(self, tape: &mut Tape, relu: bool) -> Result<Map> {
+        let y = self.device.run(|m| self.norm.apply(m, &self.values, Residual::None, relu))?;
+        let y = tape.map_on(&self.device, self.shape, y);
+        tape.push_on(&y, move |dy, gradients| {
+            let gradient = self.gradient(dy, relu)?;
+            gradients.add_normed_array(self.id, gradient);
+            Ok(())
+        });
+        Ok(y)
+    }
+
+    pub(in crate::layers) fn add_relu(self, tape: &mut Tape, shortcut: Shortcut<'_>) -> Result<Map> {
+        let shortcut = match shortcut {
+            Shortcut::Identity(map) => Err(map),
+            Shortcut::Projection(normed) => Ok(normed.there()?),
+        };
+        let residual = match &shortcut {
+            Err(map) => Residual::Map(map.array()?),
+            Ok(other) => Residual::Normed(&other.values, &other.norm),
+        };
+        let y = self.device.run(|m| self.norm.apply(m, &self.values, residual, true))?;
+        let output = y.clone();
+        let y = tape.map_on(&self.device, self.shape, y);
+        let shortcut = shortcut.map_err(|map| tape.needs_gradient(map).then_some(map.id));
+        tape.push_on(&y, move |dy, gradients| {
+            // What a ReLU lets through goes to both sides.
+            let kept = self.device.map(dy.len())?;
+            let mask = Mask::Output(&output);
+            let of_norm = self.device.run(|m| self.norm.gradients(m, &dy, &self.values, mask, Some(&kept)))?;
+            let gradient = NormedArray {
+                values: kept.clone(),
+                relu: false,
+                of_norm,
+            };
+            gradients.add_normed_array(self.id, gradient);
+            match shortcut {
+                Err(None) => {}
+                Err(Some(id)) => gradients.add_array(id, kept)?,
+                Ok(normed) => {
+                    let gradient = normed.gradient(kept, false)?;
+                    gradients.add_normed_array(normed.id, gradient);
+                }
+            }
+            Ok(())
+        });
+        Ok(y)
+    }
+
+    /// The gradient of the values after the norm (and the ReLU), with what the norm's backward needs.
+    pub(super) fn gradient(&self, values: Array, relu: bool) -> Result<NormedArray> {
+        let mask = if relu { Mask::Recompute } else { Mask::None };
+        let of_norm = self.device.run(|m| self.norm.gradients(m, &values, &self.values, mask, None))?;
+        Ok(NormedArray {
+            values,
+            relu,
+            of_norm,
+        })
+    }
+}
+
+impl std::fmt::Debug for NormedThere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Normed({:?} (N, H, W, C) on {:?})", self.shape, self.device)
+    }
+}
