@@ -80,7 +80,9 @@ macro_rules! files {
 files! {
     BATCH_NORM = "batch_norm.cu", Real::ALL;
     ELEMENTWISE = "elementwise.cu", Real::ALL;
+    GLOBAL_MEAN = "global_mean.cu", Real::ALL;
     LAYOUT = "layout.cu", Real::ALL;
+    POOL = "pool.cu", Real::ALL;
 }
 
 /// A file compiled for one type.

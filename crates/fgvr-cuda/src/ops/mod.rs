@@ -6,5 +6,6 @@ pub mod batch_norm;
 mod columns;
 pub mod elementwise;
 pub mod layout;
+pub mod pool;
 
 pub use columns::Rows;
