@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 use fgvr_nn::layers::{self, Conv2d, ConvConfig};
-use fgvr_nn::{Decoder, Map, NormMode, Tape};
+use fgvr_nn::{Decoder, Device, Map, NormMode, Tape};
 
 use crate::DecoderConfig;
 use crate::block::Block;
@@ -31,6 +31,7 @@ pub struct ConvDecoder {
     input: Input,
     blocks: Vec<Block>,
     image: Conv2d,
+    device: Option<Device>,
 }
 
 impl ConvDecoder {
@@ -62,7 +63,15 @@ impl ConvDecoder {
             input,
             blocks,
             image: Conv2d::new(c_in, 3, 3, &conv3x3, vb)?,
+            device: None,
         })
+    }
+
+    /// This decoder, run on `device`; on the CPU if there is none. Its variables stay where they are.
+    #[must_use]
+    pub fn on(mut self, device: Option<Device>) -> Self {
+        self.device = device;
+        self
     }
 
     /// What the decoder was built from.
@@ -89,14 +98,14 @@ impl ConvDecoder {
 
 impl Decoder for ConvDecoder {
     fn forward_train(&self, features: &Tensor, norm: NormMode) -> Result<(Var, Tape)> {
-        let mut tape = Tape::recording();
+        let mut tape = Tape::recording().on(self.device.as_ref());
         let images = self.forward(&mut tape, features, norm)?;
         let images = tape.output(&images)?;
         Ok((images, tape))
     }
 
     fn generate(&self, features: &Tensor, norm: NormMode) -> Result<Tensor> {
-        self.forward(&mut Tape::inference(), features, norm)?
-            .to_tensor()
+        let mut tape = Tape::inference().on(self.device.as_ref());
+        self.forward(&mut tape, features, norm)?.to_tensor()
     }
 }

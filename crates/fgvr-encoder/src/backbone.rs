@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Error as CandleError, Result, Tensor};
+use candle_core::{Error as CandleError, Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use fgvr_nn::{Encoder, Features, NormMode, Tape};
+use fgvr_nn::{Device, Encoder, Features, NormMode, Tape};
 
 use crate::{EncoderConfig, FrozenResNet, FrozenVit, Network, ResNet, Vit};
 
@@ -43,6 +43,20 @@ impl Backbone {
             Network::ResNet(config) => Self::ResNet(ResNet::new(&config, vb)?),
             Network::Vit(config) => Self::Vit(Vit::new(&config, vb)?),
         })
+    }
+
+    /// This network, run on `device`; on the CPU if there is none. Its variables stay where they are.
+    ///
+    /// # Errors
+    /// A vision transformer on a device: its layers have no form for one yet.
+    pub fn on(self, device: Option<Device>) -> Result<Self> {
+        match (self, device) {
+            (Self::ResNet(network), device) => Ok(Self::ResNet(network.on(device))),
+            (vit, None) => Ok(vit),
+            (Self::Vit(_), Some(_)) => bail!(
+                "a vision transformer runs on the CPU alone; choose a residual network, or the CPU"
+            ),
+        }
     }
 
     /// What the network was built from.

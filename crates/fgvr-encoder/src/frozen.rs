@@ -99,11 +99,11 @@ impl FrozenResNet {
             let images = Tape::inference().input(&images, false)?;
             let y = y.part_mut(&part);
             let Some(pool) = pool else {
-                stem.run(images.data(), Finish::Relu, y)?;
+                stem.run(images.data()?, Finish::Relu, y)?;
                 continue;
             };
             let mut x = room(&stem, &part);
-            stem.run(images.data(), Finish::Relu, &mut x)?;
+            stem.run(images.data()?, Finish::Relu, &mut x)?;
             let [_, h, w, c] = pool.input;
             let pool = PoolShape {
                 input: [part.len(), h, w, c],

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{Error as CandleError, Result, Tensor};
 use candle_nn::VarBuilder;
 use fgvr_nn::layers::{self, BatchNormConfig, ConvNorm, PoolConfig};
-use fgvr_nn::{Encoder, Features, Map, NormMode, Tape};
+use fgvr_nn::{Device, Encoder, Features, Map, NormMode, Tape};
 
 use crate::block::{Block, conv_norm};
 use crate::images;
@@ -25,6 +25,7 @@ pub struct ResNet {
     stem: ConvNorm,
     pool: Option<PoolConfig>,
     stages: Vec<Vec<Block>>,
+    device: Option<Device>,
 }
 
 impl ResNet {
@@ -72,6 +73,7 @@ impl ResNet {
             stem,
             pool,
             stages,
+            device: None,
         })
     }
 
@@ -79,6 +81,14 @@ impl ResNet {
     #[must_use]
     pub fn config(&self) -> &ResNetConfig {
         &self.config
+    }
+
+    /// This network, run on `device`; on the CPU if there is none. Its variables stay where they are, and
+    /// [`ResNet::freeze`] makes a snapshot for the CPU.
+    #[must_use]
+    pub fn on(mut self, device: Option<Device>) -> Self {
+        self.device = device;
+        self
     }
 
     /// The network as it is now, made ready to embed many images: see [`FrozenResNet`].
@@ -113,7 +123,7 @@ impl ResNet {
         wanted: &[&str],
     ) -> Result<BTreeMap<String, Tensor>> {
         let mut intermediates = Intermediates::new(wanted, &self.intermediate_names())?;
-        let mut tape = Tape::inference();
+        let mut tape = Tape::inference().on(self.device.as_ref());
         let images = images::input(&mut tape, images, false)?;
         self.forward(&mut tape, &images, norm, &mut intermediates)?;
         Ok(intermediates.into_found())
@@ -137,7 +147,7 @@ impl ResNet {
         norm: NormMode,
         image_gradient: bool,
     ) -> Result<(Features, Tape)> {
-        let mut tape = Tape::recording();
+        let mut tape = Tape::recording().on(self.device.as_ref());
         let images = images::input(&mut tape, images, image_gradient)?;
         let (map, pooled) = self.forward(&mut tape, &images, norm, &mut Intermediates::none())?;
         let features = Features {
@@ -182,7 +192,7 @@ impl Encoder for ResNet {
     }
 
     fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features> {
-        let mut tape = Tape::inference();
+        let mut tape = Tape::inference().on(self.device.as_ref());
         let images = images::input(&mut tape, images, false)?;
         let (map, pooled) = self.forward(&mut tape, &images, norm, &mut Intermediates::none())?;
         // (N, 1, 1, C) -> (N, C)

@@ -156,8 +156,8 @@ impl FrozenVit {
         };
         // (N, 3, H, W) -> (N, H, W, 3)
         let pixels = Tape::inference().input(images, false)?;
-        let mut rows = Buffer::scratch(pixels.data().len());
-        patches::cut(pixels.data(), shape, self.config.patch_size, &mut rows);
+        let mut rows = Buffer::scratch(pixels.data()?.len());
+        patches::cut(pixels.data()?, shape, self.config.patch_size, &mut rows);
         let (prefix, of_patches) = (self.prefix.len(), rows.len() / n);
         let embedded = self.config.embedded_prefix_tokens() * width;
         self.positions.with_table([h, w], |table| {

@@ -214,7 +214,7 @@ fn of_class(i: usize) -> String {
 /// (N, 1, T, C) of the tape as a tensor (N, T, C).
 fn tokens_of(x: &Map) -> Result<Tensor> {
     let [n, _, tokens, c] = x.shape();
-    Tensor::from_slice(x.data(), (n, tokens, c), &candle_core::Device::Cpu)
+    Tensor::from_slice(x.data()?, (n, tokens, c), &candle_core::Device::Cpu)
 }
 
 impl Encoder for Vit {

@@ -5,8 +5,12 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, Var, bail};
 use candle_nn::{Init, ModuleT, VarBuilder};
 
-use super::contiguous;
+use fgvr_cuda::Array;
+use fgvr_cuda::ops::Rows;
+use fgvr_cuda::ops::batch_norm::Norm;
+
 use super::normalisation::{Mask, Normalisation};
+use super::{contiguous, on_device};
 use crate::kernels::norm::{self, Moments};
 use crate::tape::{to_channels_first, to_channels_last, with_values};
 use crate::{Buffer, Map, NormMode, Tape};
@@ -300,7 +304,10 @@ impl BatchNorm {
         shape: [usize; 4],
         mode: NormMode,
     ) -> Result<Norm> {
-        let (weight, bias) = (device.parameter(&self.weight)?, device.parameter(&self.bias)?);
+        let (weight, bias) = (
+            device.parameter(&self.weight)?,
+            device.parameter(&self.bias)?,
+        );
         let [n, h, w, channels] = shape;
         let Some(statistics) = self.statistics(shape, mode)? else {
             let mean = device.parameter(&self.running_mean)?;

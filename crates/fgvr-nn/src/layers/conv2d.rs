@@ -131,8 +131,9 @@ impl Conv2d {
         }
         let out = [shape.n, shape.out_h(), shape.out_w(), shape.c_out];
         let mut y = Buffer::scratch(out.iter().product());
+        let input = x.host()?;
         with_values(&self.weight, |weight| {
-            conv::forward(&shape, x.host()?, weight, &mut y)
+            conv::forward(&shape, input, weight, &mut y)
         })?;
         if let Some(bias) = &self.bias {
             with_values(bias, |bias| rows::add_bias(&mut y, bias))?;

@@ -81,10 +81,11 @@ impl LayerNorm {
         if c != self.channels {
             bail!("layer_norm: expected {} channels, found {c}", self.channels);
         }
-        let mut y = Buffer::scratch(x.host()?.len());
+        let values = x.host()?;
+        let mut y = Buffer::scratch(values.len());
         let rows = with_values(&self.weight, |weight| {
             with_values(&self.bias, |bias| {
-                layer_norm::forward(x.host()?, weight, bias, self.eps, &mut y)
+                layer_norm::forward(values, weight, bias, self.eps, &mut y)
             })
         })??;
         let y = tape.map(x.shape, y);

@@ -49,8 +49,9 @@ impl LayerScale {
                 self.channels
             );
         }
-        let mut y = Buffer::scratch(x.host()?.len());
-        with_values(&self.gamma, |gamma| rows::scale(x.host()?, gamma, &mut y))?;
+        let values = x.host()?;
+        let mut y = Buffer::scratch(values.len());
+        with_values(&self.gamma, |gamma| rows::scale(values, gamma, &mut y))?;
         let y = tape.map(x.shape, y);
         let (id, input, gamma) = (x.id, Arc::clone(x.host()?), self.gamma.clone());
         tape.push(&y, move |mut dy, gradients| {

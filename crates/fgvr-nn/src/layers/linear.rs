@@ -107,12 +107,12 @@ impl Linear {
         // (N, H, W, I) -> (N*H*W, I)
         let n = images * h * w;
         let mut y = Buffer::scratch(n * c_out);
-        let shape = product(n, c_in, c_out);
+        let (shape, values) = (product(n, c_in, c_out), x.host()?);
         with_values(&self.weight, |weight| match &shape {
-            Some(shape) => conv::forward(shape, x.host()?, weight, &mut y),
+            Some(shape) => conv::forward(shape, values, weight, &mut y),
             // (rows, I) x (O, I)ᵀ -> (rows, O)
             None => matmul(
-                Matrix::new(x.host()?, n, c_in),
+                Matrix::new(values, n, c_in),
                 Matrix::new(weight, c_out, c_in).t(),
                 &mut y,
             ),

@@ -39,7 +39,8 @@ impl Input {
                 let normed = normed.there()?;
                 Self {
                     id: normed.id,
-                    values: device.run(|m| normed.norm.apply(m, &normed.values, Residual::None, true))?,
+                    values: device
+                        .run(|m| normed.norm.apply(m, &normed.values, Residual::None, true))?,
                     normed: Some(normed),
                     wants_gradient: true,
                 }
@@ -79,7 +80,9 @@ pub(in crate::layers) fn conv_norm(
         norm: Arc::clone(&normed.norm),
         of_norm: norm.parameters(),
     };
-    tape.push_normed_on(normed.id, move |gradient, gradients| backward.run(&gradient, gradients));
+    tape.push_normed_on(normed.id, move |gradient, gradients| {
+        backward.run(&gradient, gradients)
+    });
     Ok(Normed(Place::Device(normed)))
 }
 
@@ -108,7 +111,8 @@ impl Backward {
             gradients.add_parameter_array(bias, &gradient.of_norm.bias)?;
         }
         let (values, recompute) = (&gradient.values, gradient.relu);
-        let dy = device.run(|m| norm.grad_input(m, values, &output, &gradient.of_norm, recompute))?;
+        let dy =
+            device.run(|m| norm.grad_input(m, values, &output, &gradient.of_norm, recompute))?;
         conv.grad_weight(&device, &input.values, &dy, gradients)?;
         if !input.wants_gradient {
             return Ok(());

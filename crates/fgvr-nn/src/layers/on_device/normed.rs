@@ -21,7 +21,9 @@ pub(in crate::layers) struct NormedThere {
 
 impl NormedThere {
     pub(in crate::layers) fn activate(self, tape: &mut Tape, relu: bool) -> Result<Map> {
-        let y = self.device.run(|m| self.norm.apply(m, &self.values, Residual::None, relu))?;
+        let y = self
+            .device
+            .run(|m| self.norm.apply(m, &self.values, Residual::None, relu))?;
         let y = tape.map_on(&self.device, self.shape, y);
         tape.push_on(&y, move |dy, gradients| {
             let gradient = self.gradient(dy, relu)?;
@@ -31,7 +33,11 @@ impl NormedThere {
         Ok(y)
     }
 
-    pub(in crate::layers) fn add_relu(self, tape: &mut Tape, shortcut: Shortcut<'_>) -> Result<Map> {
+    pub(in crate::layers) fn add_relu(
+        self,
+        tape: &mut Tape,
+        shortcut: Shortcut<'_>,
+    ) -> Result<Map> {
         let shortcut = match shortcut {
             Shortcut::Identity(map) => Err(map),
             Shortcut::Projection(normed) => Ok(normed.there()?),
@@ -40,7 +46,9 @@ impl NormedThere {
             Err(map) => Residual::Map(map.array()?),
             Ok(other) => Residual::Normed(&other.values, &other.norm),
         };
-        let y = self.device.run(|m| self.norm.apply(m, &self.values, residual, true))?;
+        let y = self
+            .device
+            .run(|m| self.norm.apply(m, &self.values, residual, true))?;
         let output = y.clone();
         let y = tape.map_on(&self.device, self.shape, y);
         let shortcut = shortcut.map_err(|map| tape.needs_gradient(map).then_some(map.id));
@@ -48,7 +56,9 @@ impl NormedThere {
             // What a ReLU lets through goes to both sides.
             let kept = self.device.map(dy.len())?;
             let mask = Mask::Output(&output);
-            let of_norm = self.device.run(|m| self.norm.gradients(m, &dy, &self.values, mask, Some(&kept)))?;
+            let of_norm = self
+                .device
+                .run(|m| self.norm.gradients(m, &dy, &self.values, mask, Some(&kept)))?;
             let gradient = NormedArray {
                 values: kept.clone(),
                 relu: false,
@@ -71,7 +81,9 @@ impl NormedThere {
     /// The gradient of the values after the norm (and the ReLU), with what the norm's backward needs.
     pub(super) fn gradient(&self, values: Array, relu: bool) -> Result<NormedArray> {
         let mask = if relu { Mask::Recompute } else { Mask::None };
-        let of_norm = self.device.run(|m| self.norm.gradients(m, &values, &self.values, mask, None))?;
+        let of_norm = self
+            .device
+            .run(|m| self.norm.gradients(m, &values, &self.values, mask, None))?;
         Ok(NormedArray {
             values,
             relu,
@@ -82,6 +94,10 @@ impl NormedThere {
 
 impl std::fmt::Debug for NormedThere {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Normed({:?} (N, H, W, C) on {:?})", self.shape, self.device)
+        write!(
+            f,
+            "Normed({:?} (N, H, W, C) on {:?})",
+            self.shape, self.device
+        )
     }
 }

@@ -7,91 +7,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use candle_core::backprop::GradStore;
 use candle_core::Device::Cpu;
+use candle_core::backprop::GradStore;
 use candle_core::{Result, Storage, Tensor, Var, bail};
 use fgvr_cuda::Array;
-use fgvr_cuda::ops::elementwise;
 use rayon::prelude::*;
 
+use self::map::Values;
 use crate::{Buffer, Device};
-use crate::kernels::norm::GradSums;
-use crate::kernels::rows;
 
-/// A channels-last activation (N, H, W, C) on a tape.
-#[derive(Clone, Debug)]
-pub struct Map {
-    pub(crate) id: usize,
-    pub(crate) shape: [usize; 4],
-    values: Values,
-}
+mod gradients;
+mod map;
 
-/// Where a map's values are.
-#[derive(Clone)]
-enum Values {
-    Host(Arc<Buffer>),
-    On(Device, Array),
-}
-
-impl std::fmt::Debug for Values {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Host(buffer) => write!(f, "{buffer:?}"),
-            Self::On(device, array) => write!(f, "{} values on {device:?}", array.len()),
-        }
-    }
-}
-
-impl Map {
-    /// (N, H, W, C).
-    #[must_use]
-    pub fn shape(&self) -> [usize; 4] {
-        self.shape
-    }
-
-    /// The values, channels-last.
-    ///
-    /// # Errors
-    /// A map that is not on the CPU.
-    pub fn data(&self) -> Result<&[f32]> {
-        Ok(self.host()?)
-    }
-
-    /// The values of a map on the CPU.
-    pub(crate) fn host(&self) -> Result<&Arc<Buffer>> {
-        match &self.values {
-            Values::Host(buffer) => Ok(buffer),
-            Values::On(..) => bail!(
-                "a layer that runs on the CPU alone was given a map of {:?} (N, H, W, C) on a GPU",
-                self.shape
-            ),
-        }
-    }
-
-    /// The values of a map on a device.
-    pub(crate) fn array(&self) -> Result<&Array> {
-        match &self.values {
-            Values::On(_, array) => Ok(array),
-            Values::Host(_) => bail!(
-                "a layer on a GPU was given a map of {:?} (N, H, W, C) on the CPU",
-                self.shape
-            ),
-        }
-    }
-
-    /// A candle tensor (N, C, H, W) with the same values.
-    ///
-    /// # Errors
-    /// What a GPU says, if the map is on one.
-    pub fn to_tensor(&self) -> Result<Tensor> {
-        let [n, h, w, c] = self.shape;
-        let values = match &self.values {
-            Values::Host(buffer) => to_channels_first(buffer, self.shape),
-            Values::On(device, array) => device.to_channels_first(array, self.shape)?,
-        };
-        Tensor::from_vec(values, (n, c, h, w), &Cpu)
-    }
-}
+pub use self::gradients::Gradients;
+pub(crate) use self::gradients::{NormedArray, NormedGradient};
+pub use self::map::Map;
 
 type Backward = Box<dyn FnOnce(Buffer, &mut Gradients<'_>) -> Result<()> + Send>;
 type OnDevice = Box<dyn FnOnce(Array, &mut Gradients<'_>) -> Result<()> + Send>;
@@ -113,26 +43,6 @@ enum Step {
     NormedOnDevice(NormedOnDevice),
 }
 
-/// As [`NormedGradient`], on a device.
-pub(crate) struct NormedArray {
-    /// Of the values after the norm and the ReLU.
-    pub(crate) values: Array,
-    /// Whether a ReLU followed whose mask is not in `values` yet.
-    pub(crate) relu: bool,
-    /// Gradients of weight and bias, and what the norm's backward needs.
-    pub(crate) of_norm: fgvr_cuda::ops::batch_norm::Gradients,
-}
-
-/// The gradient of a map that was normalised, and perhaps rectified, by its only reader.
-pub(crate) struct NormedGradient {
-    /// Of the values after the norm and the ReLU.
-    pub(crate) values: Arc<Buffer>,
-    /// Whether a ReLU followed whose mask is not in `values` yet.
-    pub(crate) relu: bool,
-    /// For each group of images, the sums that the norm's backward needs, masked.
-    pub(crate) sums: Vec<GradSums>,
-}
-
 /// A leaf variable that left the tape, and the map whose values it has.
 struct Leaf {
     var: Var,
@@ -152,92 +62,6 @@ pub struct Tape {
     constants: Vec<usize>,
     /// The input whose gradient `backward` returns, and the dims it came with.
     input: Option<(usize, [usize; 4], Vec<usize>)>,
-}
-
-/// Gradients on their way back: of maps by id, and of parameters by variable.
-pub struct Gradients<'a> {
-    maps: HashMap<usize, Arc<Buffer>>,
-    normed: HashMap<usize, NormedGradient>,
-    arrays: HashMap<usize, Array>,
-    normed_arrays: HashMap<usize, NormedArray>,
-    device: Option<Device>,
-    parameters: &'a mut GradStore,
-}
-
-impl Gradients<'_> {
-    /// Adds `gradient` to that of `map`; the first arrival is moved in.
-    pub fn add(&mut self, map: usize, gradient: Buffer) {
-        self.add_shared(map, Arc::new(gradient));
-    }
-
-    /// As [`Gradients::add`], for a gradient that somebody else still reads.
-    pub(crate) fn add_shared(&mut self, map: usize, gradient: Arc<Buffer>) {
-        match self.maps.get_mut(&map) {
-            None => {
-                self.maps.insert(map, gradient);
-            }
-            Some(sum) => {
-                let sum: &mut Buffer = Arc::make_mut(sum);
-                rows::add(sum, &gradient);
-            }
-        }
-    }
-
-    /// The gradient of `map` so far, to be given back with more in it.
-    pub(crate) fn take(&mut self, map: usize) -> Option<Buffer> {
-        self.maps.remove(&map).map(Arc::unwrap_or_clone)
-    }
-
-    /// Hands the gradient of a normed map to whoever made it.
-    pub(crate) fn add_normed(&mut self, map: usize, gradient: NormedGradient) {
-        self.normed.insert(map, gradient);
-    }
-
-    /// As [`Gradients::add`], on a device. An array that somebody else holds too is left as it is.
-    pub(crate) fn add_array(&mut self, map: usize, gradient: Array) -> Result<()> {
-        let (Some(device), Some(before)) = (&self.device, self.arrays.remove(&map)) else {
-            self.arrays.insert(map, gradient);
-            return Ok(());
-        };
-        let sum = device.run(|m| {
-            let sum = match before.is_shared() {
-                true => elementwise::scale(m, &before, 1.)?,
-                false => before,
-            };
-            elementwise::add_to(m, &sum, &gradient)?;
-            Ok(sum)
-        })?;
-        self.arrays.insert(map, sum);
-        Ok(())
-    }
-
-    /// As [`Gradients::add_normed`], on a device.
-    pub(crate) fn add_normed_array(&mut self, map: usize, gradient: NormedArray) {
-        self.normed_arrays.insert(map, gradient);
-    }
-
-    /// As [`Gradients::add_parameter`], of an array of f32 or bf16 on the tape's device.
-    pub(crate) fn add_parameter_array(&mut self, parameter: &Tensor, gradient: &Array) -> Result<()> {
-        let Some(device) = &self.device else {
-            bail!("gradients: a parameter's is on a GPU, and the tape is not");
-        };
-        let values = device.values(gradient)?;
-        self.add_parameter(parameter, values)
-    }
-
-    /// Adds `gradient`, laid out like `parameter`, to that of `parameter`.
-    ///
-    /// # Errors
-    /// A gradient whose element count is not the parameter's.
-    pub fn add_parameter(&mut self, parameter: &Tensor, gradient: Vec<f32>) -> Result<()> {
-        let gradient = Tensor::from_vec(gradient, parameter.shape(), parameter.device())?;
-        let sum = match self.parameters.remove(parameter) {
-            Some(before) => (before + gradient)?,
-            None => gradient,
-        };
-        self.parameters.insert(parameter, sum);
-        Ok(())
-    }
 }
 
 impl Tape {
@@ -294,7 +118,8 @@ impl Tape {
                 self.map(shape, data)
             }
             Some(device) => {
-                let array = with_values(tensor, |values| device.from_channels_first(values, shape))??;
+                let array =
+                    with_values(tensor, |values| device.from_channels_first(values, shape))??;
                 self.map_on(&device, shape, array)
             }
         };
@@ -459,12 +284,14 @@ impl Tape {
             if let Some(gradient) = leaf_gradients.get(&leaf.var) {
                 match &self.device {
                     None => {
-                        let gradient = with_values(gradient, |values| to_channels_last(values, leaf.shape))?;
+                        let gradient =
+                            with_values(gradient, |values| to_channels_last(values, leaf.shape))?;
                         gradients.add(leaf.map, gradient);
                     }
                     Some(device) => {
-                        let gradient =
-                            with_values(gradient, |values| device.from_channels_first(values, leaf.shape))??;
+                        let gradient = with_values(gradient, |values| {
+                            device.from_channels_first(values, leaf.shape)
+                        })??;
                         gradients.add_array(leaf.map, gradient)?;
                     }
                 }
@@ -503,7 +330,10 @@ impl Tape {
         let Some((id, shape, dims)) = self.input else {
             return Ok(None);
         };
-        let on_host = gradients.maps.remove(&id).map(|gradient| Ok(to_channels_first(&gradient, shape)));
+        let on_host = gradients
+            .maps
+            .remove(&id)
+            .map(|gradient| Ok(to_channels_first(&gradient, shape)));
         let on_device = match (gradients.arrays.remove(&id), &self.device) {
             (Some(gradient), Some(device)) => Some(device.to_channels_first(&gradient, shape)),
             _ => None,

@@ -1,0 +1,171 @@
+//! Layers without variables: pools, resizes, sums, shapes.
+
+use candle_core::Result;
+use fgvr_cuda::ops::elementwise;
+use fgvr_cuda::ops::layout::{self, Matrices};
+use fgvr_cuda::ops::pool::{self, Pool};
+use fgvr_cuda::ops::resize::{self, Resize};
+use fgvr_cuda::{Array, DType};
+
+use crate::kernels::pool::PoolShape;
+use crate::{Device, Map, Tape};
+
+fn pooling(shape: &PoolShape) -> Pool {
+    Pool {
+        input: shape.input,
+        kernel: shape.kernel,
+        stride: shape.stride,
+        padding: shape.padding,
+    }
+}
+
+pub(in crate::layers) fn max_pool(
+    device: &Device,
+    tape: &mut Tape,
+    x: &Map,
+    shape: &PoolShape,
+) -> Result<Map> {
+    let pool = pooling(shape);
+    let input = x.array()?;
+    let (y, taps) = device.run(|m| pool::max(m, input, &pool))?;
+    let y = tape.map_on(device, shape.output(), y);
+    let (id, device) = (x.id, device.clone());
+    tape.push_on(&y, move |dy, gradients| {
+        let dx = device.run(|m| pool::max_grad(m, &dy, &taps, &pool))?;
+        gradients.add_array(id, dx)
+    });
+    Ok(y)
+}
+
+pub(in crate::layers) fn avg_pool(
+    device: &Device,
+    tape: &mut Tape,
+    x: &Map,
+    shape: &PoolShape,
+) -> Result<Map> {
+    let pool = pooling(shape);
+    let input = x.array()?;
+    let y = device.run(|m| pool::average(m, input, &pool))?;
+    let y = tape.map_on(device, shape.output(), y);
+    let (id, device) = (x.id, device.clone());
+    tape.push_on(&y, move |dy, gradients| {
+        let dx = device.run(|m| pool::average_grad(m, &dy, &pool))?;
+        gradients.add_array(id, dx)
+    });
+    Ok(y)
+}
+
+pub(in crate::layers) fn global_mean(device: &Device, tape: &mut Tape, x: &Map) -> Result<Map> {
+    let [n, h, w, c] = x.shape;
+    let shape = [n, h * w, c];
+    let input = x.array()?;
+    let y = device.run(|m| pool::global_mean(m, input, shape))?;
+    let y = tape.map_on(device, [n, 1, 1, c], y);
+    let (id, device) = (x.id, device.clone());
+    tape.push_on(&y, move |dy, gradients| {
+        let dx = device.run(|m| pool::global_mean_grad(m, &dy, shape))?;
+        gradients.add_array(id, dx)
+    });
+    Ok(y)
+}
+
+pub(in crate::layers) fn upsample_nearest(
+    device: &Device,
+    tape: &mut Tape,
+    x: &Map,
+    factor: usize,
+) -> Result<Map> {
+    let shape = x.shape;
+    let [n, h, w, c] = shape;
+    let input = x.array()?;
+    let y = device.run(|m| resize::nearest(m, input, shape, factor))?;
+    let y = tape.map_on(device, [n, h * factor, w * factor, c], y);
+    let (id, device) = (x.id, device.clone());
+    tape.push_on(&y, move |dy, gradients| {
+        let dx = device.run(|m| resize::nearest_grad(m, &dy, shape, factor))?;
+        gradients.add_array(id, dx)
+    });
+    Ok(y)
+}
+
+pub(in crate::layers) fn resize_bilinear(
+    device: &Device,
+    tape: &mut Tape,
+    x: &Map,
+    to: (usize, usize),
+) -> Result<Map> {
+    let resize = Resize { input: x.shape, to };
+    let input = x.array()?;
+    let y = device.run(|m| resize::bilinear(m, input, &resize))?;
+    let [n, _, _, c] = x.shape;
+    let y = tape.map_on(device, [n, to.0, to.1, c], y);
+    let (id, device) = (x.id, device.clone());
+    tape.push_on(&y, move |dy, gradients| {
+        let dx = device.run(|m| resize::bilinear_grad(m, &dy, &resize))?;
+        gradients.add_array(id, dx)
+    });
+    Ok(y)
+}
+
+pub(in crate::layers) fn add(device: &Device, tape: &mut Tape, a: &Map, b: &Map) -> Result<Map> {
+    let (of_a, of_b) = (a.array()?, b.array()?);
+    let y = device.run(|m| {
+        let y = elementwise::scale(m, of_a, 1.)?;
+        elementwise::add_to(m, &y, of_b)?;
+        Ok(y)
+    })?;
+    let y = tape.map_on(device, a.shape, y);
+    let (a, b) = (a.id, b.id);
+    tape.push_on(&y, move |dy, gradients| {
+        gradients.add_array(a, dy.clone())?;
+        gradients.add_array(b, dy)
+    });
+    Ok(y)
+}
+
+pub(in crate::layers) fn relu(device: &Device, tape: &mut Tape, x: &Map) -> Result<Map> {
+    let input = x.array()?;
+    let output = device.run(|m| elementwise::relu(m, input))?;
+    let y = tape.map_on(device, x.shape, output.clone());
+    let (id, device) = (x.id, device.clone());
+    tape.push_on(&y, move |dy, gradients| {
+        let dx = device.run(|m| elementwise::relu_grad(m, &dy, &output))?;
+        gradients.add_array(id, dx)
+    });
+    Ok(y)
+}
+
+/// (N, 1, 1, c*h*w) as `shape` (N, h, w, c), channels first in the one place.
+pub(in crate::layers) fn unflatten(
+    device: &Device,
+    tape: &mut Tape,
+    x: &Map,
+    shape: [usize; 4],
+) -> Result<Map> {
+    let [n, h, w, c] = shape;
+    let places = Matrices::of_maps([n, c, h, w]);
+    let real = device.real();
+    let input = x.array()?;
+    let y = device.run(|m| layout::to_channels_last(m, &widened(m, input)?, places, real))?;
+    let y = tape.map_on(device, shape, y);
+    let (id, device) = (x.id, device.clone());
+    tape.push_on(&y, move |dy, gradients| {
+        let dx = device.run(|m| {
+            let dx = layout::to_channels_first(m, &dy, places)?;
+            match DType::from(real) {
+                DType::F32 => Ok(dx),
+                dtype => layout::cast(m, &dx, dtype),
+            }
+        })?;
+        gradients.add_array(id, dx)
+    });
+    Ok(y)
+}
+
+/// The values as f32.
+fn widened(machine: &dyn fgvr_cuda::Machine, x: &Array) -> fgvr_cuda::Result<Array> {
+    match x.dtype() {
+        DType::F32 => Ok(x.clone()),
+        _ => layout::cast(machine, x, DType::F32),
+    }
+}

@@ -1,0 +1,123 @@
+//! What flows back along a tape.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use candle_core::backprop::GradStore;
+use candle_core::{Result, Tensor, bail};
+use fgvr_cuda::Array;
+use fgvr_cuda::ops::elementwise;
+
+use crate::kernels::norm::GradSums;
+use crate::kernels::rows;
+use crate::{Buffer, Device};
+
+/// The gradient of a map that was normalised, and perhaps rectified, by its only reader.
+pub(crate) struct NormedGradient {
+    /// Of the values after the norm and the ReLU.
+    pub(crate) values: Arc<Buffer>,
+    /// Whether a ReLU followed whose mask is not in `values` yet.
+    pub(crate) relu: bool,
+    /// For each group of images, the sums that the norm's backward needs, masked.
+    pub(crate) sums: Vec<GradSums>,
+}
+
+/// As [`NormedGradient`], on a device.
+pub(crate) struct NormedArray {
+    /// Of the values after the norm and the ReLU.
+    pub(crate) values: Array,
+    /// Whether a ReLU followed whose mask is not in `values` yet.
+    pub(crate) relu: bool,
+    /// Gradients of weight and bias, and what the norm's backward needs.
+    pub(crate) of_norm: fgvr_cuda::ops::batch_norm::Gradients,
+}
+
+/// Gradients on their way back: of maps by id, and of parameters by variable.
+pub struct Gradients<'a> {
+    pub(super) maps: HashMap<usize, Arc<Buffer>>,
+    pub(super) normed: HashMap<usize, NormedGradient>,
+    pub(super) arrays: HashMap<usize, Array>,
+    pub(super) normed_arrays: HashMap<usize, NormedArray>,
+    pub(super) device: Option<Device>,
+    pub(super) parameters: &'a mut GradStore,
+}
+
+impl Gradients<'_> {
+    /// Adds `gradient` to that of `map`; the first arrival is moved in.
+    pub fn add(&mut self, map: usize, gradient: Buffer) {
+        self.add_shared(map, Arc::new(gradient));
+    }
+
+    /// As [`Gradients::add`], for a gradient that somebody else still reads.
+    pub(crate) fn add_shared(&mut self, map: usize, gradient: Arc<Buffer>) {
+        match self.maps.get_mut(&map) {
+            None => {
+                self.maps.insert(map, gradient);
+            }
+            Some(sum) => {
+                let sum: &mut Buffer = Arc::make_mut(sum);
+                rows::add(sum, &gradient);
+            }
+        }
+    }
+
+    /// The gradient of `map` so far, to be given back with more in it.
+    pub(crate) fn take(&mut self, map: usize) -> Option<Buffer> {
+        self.maps.remove(&map).map(Arc::unwrap_or_clone)
+    }
+
+    /// Hands the gradient of a normed map to whoever made it.
+    pub(crate) fn add_normed(&mut self, map: usize, gradient: NormedGradient) {
+        self.normed.insert(map, gradient);
+    }
+
+    /// As [`Gradients::add`], on a device. An array that somebody else holds too is left as it is.
+    pub(crate) fn add_array(&mut self, map: usize, gradient: Array) -> Result<()> {
+        let (Some(device), Some(before)) = (&self.device, self.arrays.remove(&map)) else {
+            self.arrays.insert(map, gradient);
+            return Ok(());
+        };
+        let sum = device.run(|m| {
+            let sum = match before.is_shared() {
+                true => elementwise::scale(m, &before, 1.)?,
+                false => before,
+            };
+            elementwise::add_to(m, &sum, &gradient)?;
+            Ok(sum)
+        })?;
+        self.arrays.insert(map, sum);
+        Ok(())
+    }
+
+    /// As [`Gradients::add_normed`], on a device.
+    pub(crate) fn add_normed_array(&mut self, map: usize, gradient: NormedArray) {
+        self.normed_arrays.insert(map, gradient);
+    }
+
+    /// As [`Gradients::add_parameter`], of an array of f32 or bf16 on the tape's device.
+    pub(crate) fn add_parameter_array(
+        &mut self,
+        parameter: &Tensor,
+        gradient: &Array,
+    ) -> Result<()> {
+        let Some(device) = &self.device else {
+            bail!("gradients: a parameter's is on a GPU, and the tape is not");
+        };
+        let values = device.values(gradient)?;
+        self.add_parameter(parameter, values)
+    }
+
+    /// Adds `gradient`, laid out like `parameter`, to that of `parameter`.
+    ///
+    /// # Errors
+    /// A gradient whose element count is not the parameter's.
+    pub fn add_parameter(&mut self, parameter: &Tensor, gradient: Vec<f32>) -> Result<()> {
+        let gradient = Tensor::from_vec(gradient, parameter.shape(), parameter.device())?;
+        let sum = match self.parameters.remove(parameter) {
+            Some(before) => (before + gradient)?,
+            None => gradient,
+        };
+        self.parameters.insert(parameter, sum);
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! What flows along a tape.
+
+use std::sync::Arc;
+
+use candle_core::Device::Cpu;
+use candle_core::{Result, Tensor, bail};
+use fgvr_cuda::Array;
+
+use super::to_channels_first;
+use crate::{Buffer, Device};
+
+/// A channels-last activation (N, H, W, C) on a tape.
+#[derive(Clone, Debug)]
+pub struct Map {
+    pub(crate) id: usize,
+    pub(crate) shape: [usize; 4],
+    pub(super) values: Values,
+}
+
+/// Where a map's values are.
+#[derive(Clone)]
+pub(super) enum Values {
+    Host(Arc<Buffer>),
+    On(Device, Array),
+}
+
+impl std::fmt::Debug for Values {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host(buffer) => write!(f, "{buffer:?}"),
+            Self::On(device, array) => write!(f, "{} values on {device:?}", array.len()),
+        }
+    }
+}
+
+impl Map {
+    /// (N, H, W, C).
+    #[must_use]
+    pub fn shape(&self) -> [usize; 4] {
+        self.shape
+    }
+
+    /// The values, channels-last.
+    ///
+    /// # Errors
+    /// A map that is not on the CPU.
+    pub fn data(&self) -> Result<&[f32]> {
+        Ok(self.host()?)
+    }
+
+    /// The values of a map on the CPU.
+    pub(crate) fn host(&self) -> Result<&Arc<Buffer>> {
+        match &self.values {
+            Values::Host(buffer) => Ok(buffer),
+            Values::On(..) => bail!(
+                "a layer that runs on the CPU alone was given a map of {:?} (N, H, W, C) on a GPU",
+                self.shape
+            ),
+        }
+    }
+
+    /// The values of a map on a device.
+    pub(crate) fn array(&self) -> Result<&Array> {
+        match &self.values {
+            Values::On(_, array) => Ok(array),
+            Values::Host(_) => bail!(
+                "a layer on a GPU was given a map of {:?} (N, H, W, C) on the CPU",
+                self.shape
+            ),
+        }
+    }
+
+    /// A candle tensor (N, C, H, W) with the same values.
+    ///
+    /// # Errors
+    /// What a GPU says, if the map is on one.
+    pub fn to_tensor(&self) -> Result<Tensor> {
+        let [n, h, w, c] = self.shape;
+        let values = match &self.values {
+            Values::Host(buffer) => to_channels_first(buffer, self.shape),
+            Values::On(device, array) => device.to_channels_first(array, self.shape)?,
+        };
+        Tensor::from_vec(values, (n, c, h, w), &Cpu)
+    }
+}
