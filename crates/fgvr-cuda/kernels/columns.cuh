@@ -89,3 +89,14 @@ DEVICE float sum_of_slabs(const float* partial, int channel, int slabs, int chan
     sum += partial[static_cast<i64>(slab) * channels + channel];
   return static_cast<float>(warp_sum(sum));
 }
+
+// ---- places of maps, counted in 31 bits ----
+
+// Which image, row and column a place is.
+struct Place {
+  int image, row, column;
+};
+DEVICE Place place(i64 index, int height, int width) {
+  u32 at = static_cast<u32>(index), row = at / width;
+  return {static_cast<int>(row / height), static_cast<int>(row % height), static_cast<int>(at - row * width)};
+}

@@ -14,15 +14,6 @@ struct alignas(V) Bytes {
   u8 v[V];
 };
 
-// Which image, row and column a place is.
-struct Place {
-  int image, row, column;
-};
-DEVICE Place place(i64 index, int height, int width) {
-  u32 at = static_cast<u32>(index), row = at / width;
-  return {static_cast<int>(row / height), static_cast<int>(row % height), static_cast<int>(at - row * width)};
-}
-
 // The number next to `i` that lies in [0, end).
 DEVICE int nearest(int i, int end) { return i < 0 ? 0 : i < end ? i : end - 1; }
 

@@ -82,7 +82,10 @@ files! {
     ELEMENTWISE = "elementwise.cu", Real::ALL;
     GLOBAL_MEAN = "global_mean.cu", Real::ALL;
     LAYOUT = "layout.cu", Real::ALL;
+    PATCHES = "patches.cu", Real::ALL;
     POOL = "pool.cu", Real::ALL;
+    RESIZE = "resize.cu", Real::ALL;
+    TOKENS = "tokens.cu", Real::ALL;
 }
 
 /// A file compiled for one type.

@@ -61,21 +61,33 @@ pub(super) struct Tiling {
 impl Tiling {
     /// For sums over rows: few slabs, each of which leaves a partial sum.
     pub(super) fn sums(rows: Rows, module: Module) -> Self {
-        Self::new(rows, module, ROWS_PER_SUM, SUMS)
+        Self::new(rows, rows.channels, module, ROWS_PER_SUM, SUMS)
     }
 
     /// For a result in each row: many slabs.
     pub(super) fn each(rows: Rows, module: Module) -> Self {
-        Self::new(rows, module, ROWS_PER_THREAD, SLABS)
+        Self::new(rows, rows.channels, module, ROWS_PER_THREAD, SLABS)
     }
 
-    fn new(rows: Rows, module: Module, rows_per_thread: usize, most: usize) -> Self {
+    /// As [`Tiling::sums`], for rows of several times `unit` channels, over whose ends no vector may reach.
+    pub(super) fn sums_of_units(rows: Rows, unit: usize, module: Module) -> Self {
+        Self::new(rows, unit, module, ROWS_PER_SUM, SUMS)
+    }
+
+    /// As [`Tiling::each`], for such rows.
+    pub(super) fn each_of_units(rows: Rows, unit: usize, module: Module) -> Self {
+        Self::new(rows, unit, module, ROWS_PER_THREAD, SLABS)
+    }
+
+    fn new(rows: Rows, unit: usize, module: Module, rows_per_thread: usize, most: usize) -> Self {
         let pack = pack(module);
-        let vector = rows.channels.is_multiple_of(pack);
+        let vector = unit.is_multiple_of(pack);
         let vectors = rows.channels / if vector { pack } else { 1 };
         let tiles = vectors.div_ceil(THREADS).max(1);
         let columns = vectors.div_ceil(tiles).max(1);
         let lines = THREADS / columns;
+        // Columns make blocks, too.
+        let most = (8 * most / tiles).clamp(1, most);
         let slabs = rows.rows.div_ceil(lines * rows_per_thread).clamp(1, most);
         let slab = rows.rows.div_ceil(slabs).max(1);
         Self {

@@ -6,6 +6,9 @@ pub mod batch_norm;
 mod columns;
 pub mod elementwise;
 pub mod layout;
+pub mod patches;
 pub mod pool;
+pub mod resize;
+pub mod tokens;
 
 pub use columns::Rows;
