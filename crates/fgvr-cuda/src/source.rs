@@ -37,7 +37,11 @@ pub struct File {
 }
 
 /// What the files include, by name.
-pub const HEADERS: &[(&str, &str)] = &[("common.cuh", include_str!("../kernels/common.cuh"))];
+pub const HEADERS: &[(&str, &str)] = &[
+    ("common.cuh", include_str!("../kernels/common.cuh")),
+    ("log_sum.cuh", include_str!("../kernels/log_sum.cuh")),
+    ("rows.cuh", include_str!("../kernels/rows.cuh")),
+];
 
 macro_rules! files {
     ($($constant:ident = $name:literal, $reals:expr;)*) => {
@@ -58,6 +62,10 @@ macro_rules! files {
 // A file, and the types it is compiled for.
 files! {
     BATCH_NORM = "batch_norm.cu", Real::ALL;
+    GELU = "gelu.cu", Real::ALL;
+    L2_NORMALISE = "l2_normalise.cu", Real::ALL;
+    LAYER_NORM = "layer_norm.cu", Real::ALL;
+    SOFTMAX = "softmax.cu", Real::ALL;
 }
 
 /// A file compiled for one type.

@@ -3,3 +3,8 @@
 //! Grids depend on shapes alone, never on the GPU, so that sums are added in the same order everywhere.
 
 pub mod batch_norm;
+pub mod gelu;
+pub mod l2_normalise;
+pub mod layer_norm;
+mod rows;
+pub mod softmax;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use fgvr_cuda::emulator::{Emulator, Order};
-use fgvr_cuda::{Machine, Result};
+use fgvr_cuda::{Array, Machine, Result};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -68,4 +68,9 @@ pub fn close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
             "{what}[{i}]: expected {expected}, found {found}: off by {off:.1e}, allowed {tolerance:.1e}"
         );
     }
+}
+
+/// The values of an array as the machine stores them, in f64.
+pub fn stored(machine: &dyn Machine, array: &Array) -> Result<Vec<f64>> {
+    Ok(array.to_f32(machine)?.into_iter().map(f64::from).collect())
 }
