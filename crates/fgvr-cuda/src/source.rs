@@ -63,6 +63,7 @@ macro_rules! files {
 files! {
     BATCH_NORM = "batch_norm.cu", Real::ALL;
     GELU = "gelu.cu", Real::ALL;
+    INFO_NCE = "info_nce.cu", Real::ALL;
     L2_NORMALISE = "l2_normalise.cu", Real::ALL;
     LAYER_NORM = "layer_norm.cu", Real::ALL;
     SOFTMAX = "softmax.cu", Real::ALL;

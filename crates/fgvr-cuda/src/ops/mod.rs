@@ -4,6 +4,7 @@
 
 pub mod batch_norm;
 pub mod gelu;
+pub mod info_nce;
 pub mod l2_normalise;
 pub mod layer_norm;
 mod rows;
