@@ -61,6 +61,7 @@ macro_rules! files {
 
 // A file, and the types it is compiled for.
 files! {
+    ATTENTION = "attention.cu", Real::ALL;
     BATCH_NORM = "batch_norm.cu", Real::ALL;
     GELU = "gelu.cu", Real::ALL;
     INFO_NCE = "info_nce.cu", Real::ALL;

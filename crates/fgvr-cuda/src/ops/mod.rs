@@ -2,6 +2,7 @@
 //!
 //! Grids depend on shapes alone, never on the GPU, so that sums are added in the same order everywhere.
 
+pub mod attention;
 pub mod batch_norm;
 pub mod gelu;
 pub mod info_nce;
