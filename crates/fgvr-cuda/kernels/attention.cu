@@ -1,4 +1,5 @@
-// Softmax attention of several heads (arXiv:1706.03762, eq. 1), and its gradient, in f32 arithmetic.
+// Softmax attention of several heads (arXiv:1706.03762, eq. 1), and its gradient, in f32 arithmetic: for f32,
+// and for heads that attention_mma.cu does not take.
 //
 // qkv is (images, tokens, 3, heads, width), y (images, tokens, heads, width). As FlashAttention
 // (arXiv:2307.08691), scores are never stored: a block keeps the rows it owns, walks over tiles of the
@@ -8,30 +9,12 @@
 // A block is 16 x 16 threads: thread (down, across) has own rows down + 16 i and others across + 16 j of the
 // scores, then own rows and four channels of the result. Rows of a tile are 68 floats apart, so that eight
 // neighbours reading 16 bytes of theirs meet no bank twice.
-#include "rows.cuh"
+#include "attention.cuh"
 
 #define SIDE 16
 #define OTHERS 32
-#define WIDEST 64
 #define ROW (WIDEST + 4)
 #define WEIGHTS (OTHERS + 4)
-
-struct Heads {
-  int tokens, heads, width;
-};
-
-// Where a head's rows of one part start, and how far apart they are.
-struct Part {
-  i64 start, step;
-};
-DEVICE Part part_of(const Heads& h, int part, int parts) {
-  i64 channels = static_cast<i64>(h.heads) * h.width;
-  return {(static_cast<i64>(blockIdx.z) * h.tokens * parts + part) * channels + static_cast<i64>(blockIdx.y) * h.width,
-          parts * channels};
-}
-DEVICE i64 first_row(const Heads& h) {
-  return (static_cast<i64>(blockIdx.z) * h.heads + blockIdx.y) * h.tokens;  // of (images, heads, tokens)
-}
 
 // ROWS rows from `first`, times scale, with zeros beyond the tokens and the width.
 template <int ROWS, int V>

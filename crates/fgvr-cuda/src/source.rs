@@ -38,8 +38,10 @@ pub struct File {
 
 /// What the files include, by name.
 pub const HEADERS: &[(&str, &str)] = &[
+    ("attention.cuh", include_str!("../kernels/attention.cuh")),
     ("common.cuh", include_str!("../kernels/common.cuh")),
     ("log_sum.cuh", include_str!("../kernels/log_sum.cuh")),
+    ("mma.cuh", include_str!("../kernels/mma.cuh")),
     ("rows.cuh", include_str!("../kernels/rows.cuh")),
 ];
 
@@ -62,6 +64,7 @@ macro_rules! files {
 // A file, and the types it is compiled for.
 files! {
     ATTENTION = "attention.cu", Real::ALL;
+    ATTENTION_MMA = "attention_mma.cu", &[Real::Bf16];
     BATCH_NORM = "batch_norm.cu", Real::ALL;
     GELU = "gelu.cu", Real::ALL;
     INFO_NCE = "info_nce.cu", Real::ALL;

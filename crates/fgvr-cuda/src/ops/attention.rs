@@ -1,16 +1,19 @@
 //! Softmax attention of several heads (arXiv:1706.03762, eq. 1), and its gradient.
 //!
 //! Scores are computed tile by tile and again in the backward: memory grows with the tokens, not with
-//! their square.
+//! their square. bf16 goes to tensor cores where a head's channels are packs of 8: there the shares of keys are
+//! rounded to bf16 before values are weighed with them. All else is f32 arithmetic.
 
-use super::rows::{THREADS, WARPS};
-use crate::source::ATTENTION;
-use crate::{Argument, Array, DType, Error, Launch, Machine, Module, Result};
+use super::rows::{THREADS, WARP, WARPS};
+use crate::source::{ATTENTION, ATTENTION_MMA};
+use crate::{Argument, Array, DType, Error, Launch, Machine, Module, Real, Result};
 
 /// Channels of a head, at most.
 pub const WIDEST: usize = 64;
 /// Tokens of a sequence whose first shares fit a block's shared memory.
 const MOST_TOKENS: usize = 5120;
+/// Warps of a block on tensor cores.
+const MMA_WARPS: usize = 4;
 /// Blocks along the second and third side of a grid.
 const MOST_BLOCKS: usize = 65535;
 
@@ -46,7 +49,7 @@ pub fn forward(machine: &dyn Machine, qkv: &Array, shape: Shape) -> Result<Atten
         log_sum: Array::new(machine, DType::F32, shape.queries())?,
     };
     let operands = [qkv, &made.y, &made.log_sum];
-    call.start("attention", 64, &operands, true)?;
+    call.tiles([("attention", 64), ("attention_mma", 64)], &operands)?;
     Ok(made)
 }
 
@@ -69,10 +72,21 @@ pub fn backward(
         .expect(OP, "log of sums", DType::F32, shape.queries())?;
     let delta = Array::new(machine, DType::F32, shape.queries())?;
     let d_qkv = Array::new(machine, qkv.dtype(), qkv.len())?;
-    call.start("attention_delta", WARPS, &[&made.y, dy, &delta], false)?;
+    let mut arguments: Vec<_> = [&made.y, dy, &delta].map(Argument::Array).into();
+    arguments.extend(call.sizes());
+    call.start(call.module, ("attention_delta", WARPS), THREADS, &arguments)?;
     let operands = [qkv, dy, &made.log_sum, &delta, &d_qkv];
-    call.start("attention_grad_keys", 32, &operands, true)?;
-    call.start("attention_grad_queries", 32, &operands, true)?;
+    call.tiles(
+        [("attention_grad_keys", 32), ("attention_mma_grad_keys", 64)],
+        &operands,
+    )?;
+    call.tiles(
+        [
+            ("attention_grad_queries", 32),
+            ("attention_mma_grad_queries", 64),
+        ],
+        &operands,
+    )?;
     Ok(d_qkv)
 }
 
@@ -97,7 +111,8 @@ pub fn first_shares(machine: &dyn Machine, qkv: &Array, shape: Shape) -> Result<
         return Ok(shares);
     }
     let mut arguments = vec![Argument::Array(qkv), Argument::Array(&shares)];
-    arguments.extend(call.sizes(true));
+    arguments.extend(call.sizes());
+    arguments.push(call.scale());
     machine.launch(&Launch {
         module: call.module,
         kernel: "attention_first_shares",
@@ -154,43 +169,55 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// Tokens, heads, width, and the scale of scores where the kernel takes one.
-    fn sizes<'b>(&self, scaled: bool) -> impl Iterator<Item = Argument<'b>> {
-        let Shape {
-            tokens,
-            heads,
-            width,
-            ..
-        } = self.shape;
-        let scale = (1. / (width as f64).sqrt()) as f32;
-        [tokens, heads, width]
-            .map(|size| Argument::I32(size as i32))
-            .into_iter()
-            .chain(scaled.then_some(Argument::F32(scale)))
+    /// Tokens, heads, width.
+    fn sizes<'b>(&self) -> [Argument<'b>; 3] {
+        let shape = self.shape;
+        [shape.tokens, shape.heads, shape.width].map(|size| Argument::I32(size as i32))
     }
 
-    /// Starts a kernel over tiles of tokens, heads and images.
+    /// 1 / sqrt(width).
+    fn scale<'b>(&self) -> Argument<'b> {
+        Argument::F32((1. / (self.shape.width as f64).sqrt()) as f32)
+    }
+
+    /// Starts a kernel and its tokens of a tile: the first for f32 arithmetic, or the second for tensor cores.
+    fn tiles(
+        &self,
+        [plain, on_tensor_cores]: [(&'static str, usize); 2],
+        operands: &[&Array],
+    ) -> Result<()> {
+        let mut arguments: Vec<_> = operands.iter().map(|a| Argument::Array(a)).collect();
+        arguments.extend(self.sizes());
+        arguments.push(self.scale());
+        let real = self.module.real;
+        if real == Real::Bf16 && self.shape.width.is_multiple_of(8) {
+            let file = &ATTENTION_MMA;
+            let module = Module { file, real };
+            return self.start(module, on_tensor_cores, MMA_WARPS * WARP, &arguments);
+        }
+        self.start(self.module, plain, THREADS, &arguments)
+    }
+
+    /// Starts a kernel over tiles of so many tokens, heads and images.
     fn start(
         &self,
-        kernel: &'static str,
-        tile: usize,
-        operands: &[&Array],
-        scaled: bool,
+        module: Module,
+        (kernel, tile): (&'static str, usize),
+        threads: usize,
+        arguments: &[Argument<'_>],
     ) -> Result<()> {
         let shape = self.shape;
         if shape.len() == 0 {
             return Ok(());
         }
-        let mut arguments: Vec<_> = operands.iter().map(|a| Argument::Array(a)).collect();
-        arguments.extend(self.sizes(scaled));
         let tiles = shape.tokens.div_ceil(tile);
         self.machine.launch(&Launch {
-            module: self.module,
+            module,
             kernel,
             grid: [tiles as u32, shape.heads as u32, shape.images as u32],
-            block: [THREADS as u32, 1, 1],
+            block: [threads as u32, 1, 1],
             shared: 0,
-            arguments: &arguments,
+            arguments,
         })
     }
 }
