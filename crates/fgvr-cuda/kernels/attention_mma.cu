@@ -32,26 +32,29 @@ DEVICE void load_own(Left (&own)[STEPS], const bf16* tile) {
   for (int k = 0; k < STEPS; k++) own[k] = load_left(tile, warp_index() * 16, k * 16);
 }
 
-// out = own * others^T, 8 others in each
+// out = own * others^T, 8 others in each; zero for those from `count` on.
 template <int N>
-DEVICE void products(const Left (&own)[STEPS], const bf16* others, Sums (&out)[N]) {
+DEVICE void products(const Left (&own)[STEPS], const bf16* others, int count, Sums (&out)[N]) {
 #pragma unroll
   for (int n = 0; n < N; n++) out[n] = {};
 #pragma unroll
-  for (int k = 0; k < STEPS; k++)
+  for (int n = 0; n < N; n += 2) {
+    if (n * 8 >= count) continue;  // 197 tokens end soon after a tile begins
 #pragma unroll
-    for (int n = 0; n < N; n += 2) {
+    for (int k = 0; k < STEPS; k++) {
       Rights rights = load_rows_as_columns(others, n * 8, k * 16);
       multiply(out[n], own[k], rights, 0);
       multiply(out[n + 1], own[k], rights, 1);
     }
+  }
 }
 
-// sums += weights * others, 8 channels in each
+// sums += weights * others, 8 channels in each; the weights from `count` on are zero.
 template <int N>
-DEVICE void weigh(const Sums (&weights)[N], const bf16* others, Sums (&sums)[WIDEST / 8]) {
+DEVICE void weigh(const Sums (&weights)[N], const bf16* others, int count, Sums (&sums)[WIDEST / 8]) {
 #pragma unroll
   for (int k = 0; k < N / 2; k++) {
+    if (k * 16 >= count) continue;
     Left left = as_left(weights[2 * k], weights[2 * k + 1]);
 #pragma unroll
     for (int n = 0; n < WIDEST / 8; n += 2) {
@@ -86,6 +89,9 @@ DEVICE void store_own(bf16* to, Part part, int first, const Heads& h, const Sums
   __syncwarp();  // the rows may be used again
 }
 
+// Whether all the rows that a warp owns lie beyond the tokens: it only helps to load.
+DEVICE bool owns_nothing(int first, const Heads& h) { return first + warp_index() * 16 >= h.tokens; }
+
 // Over the 4 lanes that share a row.
 DEVICE float row_sum(float v) {
   v += __shfl_xor_sync(0xffffffffu, v, 1);
@@ -119,13 +125,15 @@ KERNEL(attention_mma)(const bf16* qkv, bf16* y, float* log_sum, int tokens, int 
   // Scores as powers of two. Of a lane's two rows: top, and the sum over this lane's keys.
   float unit = scale * LOG2_E, top[2] = {minus_infinity(), minus_infinity()}, sum[2] = {0.0f, 0.0f};
   Sums out[WIDEST / 8] = {};
+  bool idle = owns_nothing(first, h);
   for (int tile = 0; tile < tokens; tile += OTHERS) {
     __syncthreads();  // the tile before has been used
     load_tile<OTHERS>(keys, qkv, part_of(h, 1, 3), tile, h);
     load_tile<OTHERS>(values, qkv, part_of(h, 2, 3), tile, h);
     __syncthreads();
+    if (idle) continue;
     Sums s[N];
-    products<N>(queries, keys, s);
+    products<N>(queries, keys, tokens - tile, s);
     float larger[2] = {top[0], top[1]};
 #pragma unroll
     for (int n = 0; n < N; n++)
@@ -140,7 +148,7 @@ KERNEL(attention_mma)(const bf16* qkv, bf16* y, float* log_sum, int tokens, int 
     for (int row = 0; row < 2; row++) {
       larger[row] = row_max(larger[row]);
       // -infinity less itself would be no number.
-      shrink[row] = larger[row] == top[row] ? 1.0f : exp2f(top[row] - larger[row]);
+      shrink[row] = larger[row] == top[row] ? 1.0f : power_of_two(top[row] - larger[row]);
       top[row] = larger[row];
       sum[row] *= shrink[row];
     }
@@ -148,7 +156,7 @@ KERNEL(attention_mma)(const bf16* qkv, bf16* y, float* log_sum, int tokens, int 
     for (int n = 0; n < N; n++)
 #pragma unroll
       for (int i = 0; i < 4; i++) {
-        float p = s[n].v[i] == minus_infinity() ? 0.0f : exp2f(s[n].v[i] - top[i / 2]);
+        float p = s[n].v[i] == minus_infinity() ? 0.0f : power_of_two(s[n].v[i] - top[i / 2]);
         sum[i / 2] += p;
         s[n].v[i] = p;
       }
@@ -156,7 +164,7 @@ KERNEL(attention_mma)(const bf16* qkv, bf16* y, float* log_sum, int tokens, int 
     for (int n = 0; n < WIDEST / 8; n++)
 #pragma unroll
       for (int i = 0; i < 4; i++) out[n].v[i] *= shrink[i / 2];
-    weigh<N>(s, values, out);
+    weigh<N>(s, values, tokens - tile, out);
   }
 #pragma unroll
   for (int row = 0; row < 2; row++) {
@@ -201,6 +209,7 @@ DEVICE void backward(const bf16* qkv, const bf16* dy, const float* log_sum, cons
     }
   }
   Sums by_slopes[WIDEST / 8] = {}, by_shares[WIDEST / 8] = {};
+  bool idle = owns_nothing(first, h);
   for (int tile = 0; tile < h.tokens; tile += OTHERS) {
     __syncthreads();  // the tile before has been used
     load_tile<OTHERS>(other_first, qkv, OWN_KEYS ? queries : keys, tile, h);
@@ -212,9 +221,10 @@ DEVICE void backward(const bf16* qkv, const bf16* dy, const float* log_sum, cons
       of_others[OTHERS + threadIdx.x] = some ? delta[first_row(h) + token] : 0.0f;
     }
     __syncthreads();
+    if (idle) continue;
     Sums p[N], slopes[N];
-    products<N>(firsts, other_first, p);
-    products<N>(seconds, other_second, slopes);
+    products<N>(firsts, other_first, h.tokens - tile, p);
+    products<N>(seconds, other_second, h.tokens - tile, slopes);
 #pragma unroll
     for (int n = 0; n < N; n++)
 #pragma unroll
@@ -222,12 +232,12 @@ DEVICE void backward(const bf16* qkv, const bf16* dy, const float* log_sum, cons
         int column = n * 8 + lane % 4 * 2 + i % 2;
         float log_of = OWN_KEYS ? of_others[column] : own_log[i / 2];
         float mean = OWN_KEYS ? of_others[OTHERS + column] : own_delta[i / 2];
-        float share = tile + column < h.tokens ? exp2f(p[n].v[i] * unit - log_of) : 0.0f;
+        float share = tile + column < h.tokens ? power_of_two(p[n].v[i] * unit - log_of) : 0.0f;
         p[n].v[i] = share;
         slopes[n].v[i] = share * (slopes[n].v[i] - mean);
       }
-    weigh<N>(slopes, other_first, by_slopes);
-    if constexpr (OWN_KEYS) weigh<N>(p, other_second, by_shares);
+    weigh<N>(slopes, other_first, h.tokens - tile, by_slopes);
+    if constexpr (OWN_KEYS) weigh<N>(p, other_second, h.tokens - tile, by_shares);
   }
   __syncthreads();  // the last tile has been used
   store_own(d_qkv, OWN_KEYS ? keys : queries, first, h, by_slopes, scale, scale, own);

@@ -168,8 +168,8 @@ fn loss_and_gradient_within_a_batch_are_those_of_the_equation() {
                     i != j && j != other[i] as usize && !(by_image && image[i] == image[j])
                 };
                 let mut expected = expected(m, &s, &p, kept);
-                for i in 0..m {
-                    expected.of_similarity[i * m + other[i] as usize] = expected.of_positive[i];
+                for (i, (column, g)) in other.iter().zip(&expected.of_positive).enumerate() {
+                    expected.of_similarity[i * m + *column as usize] = *g;
                 }
                 check(machine, &contrast, into, &expected)?;
             }
