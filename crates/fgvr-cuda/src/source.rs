@@ -56,8 +56,12 @@ pub struct File {
 
 /// What the files include, by name.
 pub const HEADERS: &[(&str, &str)] = &[
-    ("common.cuh", include_str!("../kernels/common.cuh")),
+    ("attention.cuh", include_str!("../kernels/attention.cuh")),
     ("columns.cuh", include_str!("../kernels/columns.cuh")),
+    ("common.cuh", include_str!("../kernels/common.cuh")),
+    ("log_sum.cuh", include_str!("../kernels/log_sum.cuh")),
+    ("mma.cuh", include_str!("../kernels/mma.cuh")),
+    ("rows.cuh", include_str!("../kernels/rows.cuh")),
 ];
 
 macro_rules! files {
@@ -78,13 +82,20 @@ macro_rules! files {
 
 // A file, and the types it is compiled for.
 files! {
+    ATTENTION = "attention.cu", Real::ALL;
+    ATTENTION_MMA = "attention_mma.cu", &[Real::Bf16];
     BATCH_NORM = "batch_norm.cu", Real::ALL;
     ELEMENTWISE = "elementwise.cu", Real::ALL;
+    GELU = "gelu.cu", Real::ALL;
     GLOBAL_MEAN = "global_mean.cu", Real::ALL;
+    INFO_NCE = "info_nce.cu", Real::ALL;
+    L2_NORMALISE = "l2_normalise.cu", Real::ALL;
+    LAYER_NORM = "layer_norm.cu", Real::ALL;
     LAYOUT = "layout.cu", Real::ALL;
     PATCHES = "patches.cu", Real::ALL;
     POOL = "pool.cu", Real::ALL;
     RESIZE = "resize.cu", Real::ALL;
+    SOFTMAX = "softmax.cu", Real::ALL;
     TOKENS = "tokens.cu", Real::ALL;
 }
 

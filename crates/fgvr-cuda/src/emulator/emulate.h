@@ -99,6 +99,7 @@ struct Fiber {
   Index3 index;
   State state;
   uint64_t exchange;  // what this lane offers to its warp
+  uint32_t operands[6];  // the same, for a product of matrices
 };
 
 struct SharedArray {
@@ -225,6 +226,56 @@ static V exchange(V v, int from) {
     memcpy(&out, &fibers[lane].exchange, sizeof out);
   yield(State::at_warp_barrier);
   return out;
+}
+
+// One of two bf16 values: the upper half of a float.
+static float half_of(uint32_t two, int which) {
+  uint32_t bits = which ? two & 0xffff0000u : two << 16;
+  float v;
+  memcpy(&v, &bits, 4);
+  return v;
+}
+
+// mma.m16n8k16 of bf16: sums += left * right, where lane (g, t) = (lane / 4, lane % 4) has of sums rows g and
+// g + 8, columns 2 t and 2 t + 1; of left the same of both halves of 8 columns; of right column g, rows 2 t,
+// 2 t + 1 and the same plus 8.
+static void multiply(float* sums, const uint32_t* left, const uint32_t* right) {
+  Fiber& own = fibers[current];
+  memcpy(own.operands, left, 16);
+  memcpy(own.operands + 4, right, 8);
+  yield(State::at_warp_barrier);
+  const Fiber* warp = &fibers[current / 32 * 32];
+  int g = current % 32 / 4, t = current % 4;
+  for (int i = 0; i < 4; i++) {
+    int column = 2 * t + i % 2;
+    for (int k = 0; k < 16; k++) {
+      uint32_t a = warp[g * 4 + k % 8 / 2].operands[i / 2 + k / 8 * 2];
+      uint32_t b = warp[column * 4 + k % 8 / 2].operands[4 + k / 8];
+      sums[i] += half_of(a, k % 2) * half_of(b, k % 2);
+    }
+  }
+  yield(State::at_warp_barrier);
+}
+
+// ldmatrix.x4 of 16-bit values: lane 8 m + r names row r of matrix m, 16 bytes of shared memory.
+static void load_matrices(uint32_t* to, const void* row, bool transposed) {
+  uintptr_t at = reinterpret_cast<uintptr_t>(row), start = reinterpret_cast<uintptr_t>(arena);
+  if (at % 16 != 0) fail("a row of a matrix that does not start at 16 bytes");
+  if (at < start || at + 16 > start + ARENA) {
+    fail("a row of a matrix outside shared memory");
+    at = start;
+  }
+  fibers[current].exchange = at;
+  yield(State::at_warp_barrier);
+  const Fiber* warp = &fibers[current / 32 * 32];
+  int g = current % 32 / 4, t = current % 4;
+  for (int m = 0; m < 4; m++) {
+    auto value = [&](int r, int column) {
+      return static_cast<uint32_t>(reinterpret_cast<const uint16_t*>(warp[m * 8 + r].exchange)[column]);
+    };
+    to[m] = transposed ? value(2 * t, g) | value(2 * t + 1, g) << 16 : value(g, 2 * t) | value(g, 2 * t + 1) << 16;
+  }
+  yield(State::at_warp_barrier);
 }
 
 template <typename... A>

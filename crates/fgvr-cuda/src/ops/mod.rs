@@ -2,13 +2,20 @@
 //!
 //! Grids depend on shapes alone, never on the GPU, so that sums are added in the same order everywhere.
 
+pub mod attention;
 pub mod batch_norm;
 mod columns;
 pub mod elementwise;
+pub mod gelu;
+pub mod info_nce;
+pub mod l2_normalise;
+pub mod layer_norm;
 pub mod layout;
 pub mod patches;
 pub mod pool;
 pub mod resize;
+mod rows;
+pub mod softmax;
 pub mod tokens;
 
 pub use columns::Rows;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use fgvr_cuda::emulator::{Emulator, Order};
-use fgvr_cuda::{Machine, Real, Result};
+use fgvr_cuda::{Array, Machine, Real, Result};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -103,4 +103,25 @@ pub fn rounded(real: Real, values: &[f32]) -> Vec<f32> {
 pub fn pairs<A: Copy, B: Copy>(first: &[A], second: &[B]) -> Vec<(A, B)> {
     let of = |a: &A| second.iter().map(|b| (*a, *b)).collect::<Vec<_>>();
     first.iter().flat_map(of).collect()
+}
+
+/// The values of an array as the machine stores them, in f64.
+pub fn stored(machine: &dyn Machine, array: &Array) -> Result<Vec<f64>> {
+    Ok(array.to_f32(machine)?.into_iter().map(f64::from).collect())
+}
+
+/// That the differences are together within `share` of what is expected, by the root of their squares' mean:
+/// for values much smaller than 1, of which some are zero.
+#[track_caller]
+pub fn close_together(what: &str, found: &[f32], expected: &[f64], share: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}: number of values");
+    let length = |of: &mut dyn Iterator<Item = f64>| of.map(|v| v * v).sum::<f64>().sqrt();
+    let mut differences = found.iter().zip(expected).map(|(f, e)| f64::from(*f) - e);
+    let off = length(&mut differences);
+    let whole = length(&mut expected.iter().copied());
+    assert!(
+        off <= share * whole,
+        "{what}: values of length {whole:.3e} are off by {off:.3e}, allowed {:.3e}",
+        share * whole
+    );
 }
