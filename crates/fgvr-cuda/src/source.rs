@@ -37,7 +37,10 @@ pub struct File {
 }
 
 /// What the files include, by name.
-pub const HEADERS: &[(&str, &str)] = &[("common.cuh", include_str!("../kernels/common.cuh"))];
+pub const HEADERS: &[(&str, &str)] = &[
+    ("common.cuh", include_str!("../kernels/common.cuh")),
+    ("tensors.cuh", include_str!("../kernels/tensors.cuh")),
+];
 
 macro_rules! files {
     ($($constant:ident = $name:literal, $reals:expr;)*) => {
@@ -58,6 +61,8 @@ macro_rules! files {
 // A file, and the types it is compiled for.
 files! {
     BATCH_NORM = "batch_norm.cu", Real::ALL;
+    AVERAGE = "average.cu", &[Real::F32];
+    OPTIMIZER = "optimizer.cu", &[Real::F32];
 }
 
 /// A file compiled for one type.

@@ -2,4 +2,7 @@
 //!
 //! Grids depend on shapes alone, never on the GPU, so that sums are added in the same order everywhere.
 
+pub mod average;
 pub mod batch_norm;
+pub mod optimizer;
+mod tensors;
