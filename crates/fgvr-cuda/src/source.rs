@@ -60,6 +60,7 @@ macro_rules! files {
 
 // A file, and the types it is compiled for.
 files! {
+    BANK = "bank.cu", &[Real::F32];
     BATCH_NORM = "batch_norm.cu", Real::ALL;
     AVERAGE = "average.cu", &[Real::F32];
     OPTIMIZER = "optimizer.cu", &[Real::F32];

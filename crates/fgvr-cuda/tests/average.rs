@@ -45,7 +45,7 @@ fn a_momentum_of_one_changes_nothing() {
             online: Array::from_f32(machine, &random.normals(77, 0., 1.))?,
             copied: false,
         };
-        Averages::new(machine, &[pair.clone()])?.update(machine, 1.)?;
+        Averages::new(machine, std::slice::from_ref(&pair))?.update(machine, 1.)?;
         assert_eq!(pair.target.to_f32(machine)?, before);
         Ok(())
     });

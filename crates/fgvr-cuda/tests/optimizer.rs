@@ -276,7 +276,7 @@ fn a_norm_that_is_no_number_scales_nothing() {
                 decays: false,
                 adapts: false,
             };
-            let table = Parameters::new(machine, &[parameter.clone()])?;
+            let table = Parameters::new(machine, std::slice::from_ref(&parameter))?;
             let made = table.gradient_norm(machine, Some(1.))?;
             assert!(!made.norm.to_f64(machine)?[0].is_finite());
             assert_eq!(made.factor.to_f32(machine)?, [1.]);

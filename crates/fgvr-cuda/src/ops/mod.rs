@@ -3,6 +3,7 @@
 //! Grids depend on shapes alone, never on the GPU, so that sums are added in the same order everywhere.
 
 pub mod average;
+pub mod bank;
 pub mod batch_norm;
 pub mod optimizer;
 mod tensors;
