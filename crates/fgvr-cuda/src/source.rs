@@ -63,6 +63,7 @@ files! {
     BANK = "bank.cu", &[Real::F32];
     BATCH_NORM = "batch_norm.cu", Real::ALL;
     AVERAGE = "average.cu", &[Real::F32];
+    IMPORTANCE = "importance.cu", &[Real::F32];
     OPTIMIZER = "optimizer.cu", &[Real::F32];
 }
 
