@@ -39,6 +39,7 @@ pub struct File {
 /// What the files include, by name.
 pub const HEADERS: &[(&str, &str)] = &[
     ("common.cuh", include_str!("../kernels/common.cuh")),
+    ("sort.cuh", include_str!("../kernels/sort.cuh")),
     ("tensors.cuh", include_str!("../kernels/tensors.cuh")),
 ];
 
@@ -64,6 +65,7 @@ files! {
     BATCH_NORM = "batch_norm.cu", Real::ALL;
     AVERAGE = "average.cu", &[Real::F32];
     IMPORTANCE = "importance.cu", &[Real::F32];
+    MASK = "mask.cu", &[Real::F32];
     OPTIMIZER = "optimizer.cu", &[Real::F32];
 }
 

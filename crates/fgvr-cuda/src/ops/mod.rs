@@ -6,5 +6,6 @@ pub mod average;
 pub mod bank;
 pub mod batch_norm;
 pub mod importance;
+pub mod mask;
 pub mod optimizer;
 mod tensors;
