@@ -34,7 +34,8 @@ fn tie(key: Key, image: u64, channel: usize) -> u64 {
 fn ranks(values: &[f64], key: Key, image: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| {
-        let by_value = values[*a].partial_cmp(&values[*b]).unwrap();
+        // Adding zero makes -0 the equal of 0.
+        let by_value = (values[*a] + 0.).total_cmp(&(values[*b] + 0.));
         by_value.then(tie(key, image, *a).cmp(&tie(key, image, *b)))
     });
     let mut ranks = vec![0; values.len()];
