@@ -67,6 +67,7 @@ files! {
     IMPORTANCE = "importance.cu", &[Real::F32];
     MASK = "mask.cu", &[Real::F32];
     OPTIMIZER = "optimizer.cu", &[Real::F32];
+    PERTURB = "perturb.cu", &[Real::F32];
 }
 
 /// A file compiled for one type.

@@ -8,4 +8,5 @@ pub mod batch_norm;
 pub mod importance;
 pub mod mask;
 pub mod optimizer;
+pub mod perturb;
 mod tensors;
