@@ -2,7 +2,7 @@
 //
 // In f64, as on the CPU: features are few, and the chance that decides (normals, partners) is drawn on the
 // host from the same keys, so that CPU and GPU perturb alike. A thread keeps its channel and walks the
-// places; a warp reads 32 channels of a place, 128 bytes.
+// places, some of them at once (the output is not the input); a warp reads 32 channels of a place, 128 bytes.
 #include "sort.cuh"
 
 DEVICE float no_number() { return __uint_as_float(0x7fc00000u); }
@@ -34,14 +34,16 @@ KERNEL(perturb_steps)(const float* sigma, double* steps, int channels, int size,
 // h where the mask is 0, bit for bit; where it is 1, max(lowest, h + step * eps), eps one draw for all places
 // of a channel. With `least` above 0, |eps| is raised to it, and the noise is added rather than subtracted
 // where the maximum leaves less of a change (mean over places). Grid (tiles of channels, images).
-KERNEL(perturb_gaussian)(const float* features, const float* mask, const double* steps, const double* noise,
-                         float* out, int places, int channels, double least, double lowest) {
+KERNEL(perturb_gaussian)(const float* __restrict__ features, const float* mask, const double* steps,
+                         const double* noise, float* __restrict__ out, int places, int channels, double least,
+                         double lowest) {
   int channel = static_cast<int>(thread_index());
   if (channel >= channels) return;
   i64 of_image = static_cast<i64>(blockIdx.y) * channels + channel;
   i64 first = static_cast<i64>(blockIdx.y) * places * channels + channel;
   float masked = mask[of_image];
   if (masked == 0.0f) {
+#pragma unroll 4
     for (int place = 0; place < places; place++) {
       i64 at = first + static_cast<i64>(place) * channels;
       out[at] = features[at];
@@ -64,6 +66,7 @@ KERNEL(perturb_gaussian)(const float* features, const float* mask, const double*
     if (sum / places < least * step * (1.0 - 1e-6)) eps = fabs(eps);
   }
   double change = __dmul_rn(step, eps);
+#pragma unroll 4
   for (int place = 0; place < places; place++) {
     i64 at = first + static_cast<i64>(place) * channels;
     out[at] = static_cast<float>(moved(features[at], change));
@@ -72,8 +75,8 @@ KERNEL(perturb_gaussian)(const float* features, const float* mask, const double*
 
 // h where the mask is 0, bit for bit; where it is 1, max(lowest, the partner's), all places of a channel from
 // one other image. A partner that is none gives no number. Grid (tiles of channels, images).
-KERNEL(perturb_swap)(const float* features, const float* mask, const u32* partners, float* out, int places,
-                     int channels, float lowest) {
+KERNEL(perturb_swap)(const float* __restrict__ features, const float* mask, const u32* partners,
+                     float* __restrict__ out, int places, int channels, float lowest) {
   int channel = static_cast<int>(thread_index());
   if (channel >= channels) return;
   i64 of_image = static_cast<i64>(blockIdx.y) * channels + channel;
@@ -81,6 +84,7 @@ KERNEL(perturb_swap)(const float* features, const float* mask, const u32* partne
   i64 first = static_cast<i64>(blockIdx.y) * places * channels + channel;
   i64 other = static_cast<i64>(partners[blockIdx.y]) * places * channels + channel;
   bool valid = masked == 1.0f && partners[blockIdx.y] < gridDim.y;
+#pragma unroll 4
   for (int place = 0; place < places; place++) {
     i64 at = static_cast<i64>(place) * channels;
     float v;

@@ -266,6 +266,41 @@ fn gradients_are_clipped_to_the_norm_of_all_together() {
 }
 
 #[test]
+fn gradients_elsewhere_are_those_of_the_next_step() {
+    on_each_machine(|machine, random| {
+        let mut case = Case::new(machine, random, 1)?;
+        let mut table = Parameters::new(machine, &case.parameters)?;
+        let gradients: Vec<Vec<f32>> = LENGTHS
+            .iter()
+            .map(|len| random.normals(*len, 0., 0.3))
+            .collect();
+        let arrays: Vec<Array> = gradients
+            .iter()
+            .enumerate()
+            .map(|(at, values)| match at {
+                5 => shifted(machine, values),
+                _ => Array::from_f32(machine, values),
+            })
+            .collect::<Result<_>>()?;
+        let short = table.set_gradients(machine, &arrays[1..]).err();
+        let text = short.map(|error| error.to_string()).unwrap_or_default();
+        assert_eq!(text, "optimiser: tensors: expected 7, found 6");
+        let reversed: Vec<Array> = arrays.iter().rev().cloned().collect();
+        assert!(table.set_gradients(machine, &reversed).is_err());
+        table.set_gradients(machine, &arrays)?;
+        let sgd = Sgd {
+            lr: 0.3,
+            momentum: 0.9,
+            weight_decay: 0.05,
+        };
+        table.sgd(machine, sgd, None)?;
+        case.gradients = gradients.iter().map(|values| widened(values)).collect();
+        case.momentum_step(0.3, 0.9, 0.05, 1., |_, _| 1.);
+        case.compare(machine, 1e-6)
+    });
+}
+
+#[test]
 fn a_norm_that_is_no_number_scales_nothing() {
     on_each_machine(|machine, _| {
         for value in [f32::NAN, f32::INFINITY] {

@@ -1,7 +1,7 @@
 //! Steps of the optimisers over all parameters at once.
 //!
 //! [`Parameters`] is a table in the machine's memory, built once: it points to the values, gradients and
-//! moments where they are, so these must stay there. What changes from step to step, such as the learning
+//! moments where they are, so these must stay there ([`Parameters::set_gradients`] names others). What changes from step to step, such as the learning
 //! rate, is an argument of the launch: a step uploads nothing and waits for nothing.
 //!
 //! Formulas and their order are those of fgvr-nn's `optim`.
@@ -129,6 +129,15 @@ impl Parameters {
             rates: Array::new(machine, DType::F32, table.tensor_count)?,
             table,
         })
+    }
+
+    /// Points to other arrays as the gradients, one for each parameter in their order. This uploads the
+    /// table, some 56 bytes a parameter: for gradients that do not stay where they are.
+    ///
+    /// # Errors
+    /// Another number of arrays, other lengths or types, an array that is there twice; the old ones stay then.
+    pub fn set_gradients(&mut self, machine: &dyn Machine, gradients: &[Array]) -> Result<()> {
+        self.table.replace(machine, 1, gradients)
     }
 
     /// One step of SGD. Gradients are multiplied by `factor`, one f32, where it is given.
