@@ -62,6 +62,8 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("log_sum.cuh", include_str!("../kernels/log_sum.cuh")),
     ("mma.cuh", include_str!("../kernels/mma.cuh")),
     ("rows.cuh", include_str!("../kernels/rows.cuh")),
+    ("sort.cuh", include_str!("../kernels/sort.cuh")),
+    ("tensors.cuh", include_str!("../kernels/tensors.cuh")),
 ];
 
 macro_rules! files {
@@ -84,15 +86,21 @@ macro_rules! files {
 files! {
     ATTENTION = "attention.cu", Real::ALL;
     ATTENTION_MMA = "attention_mma.cu", &[Real::Bf16];
+    AVERAGE = "average.cu", &[Real::F32];
+    BANK = "bank.cu", &[Real::F32];
     BATCH_NORM = "batch_norm.cu", Real::ALL;
     ELEMENTWISE = "elementwise.cu", Real::ALL;
     GELU = "gelu.cu", Real::ALL;
     GLOBAL_MEAN = "global_mean.cu", Real::ALL;
+    IMPORTANCE = "importance.cu", &[Real::F32];
     INFO_NCE = "info_nce.cu", Real::ALL;
     L2_NORMALISE = "l2_normalise.cu", Real::ALL;
     LAYER_NORM = "layer_norm.cu", Real::ALL;
     LAYOUT = "layout.cu", Real::ALL;
+    MASK = "mask.cu", &[Real::F32];
+    OPTIMIZER = "optimizer.cu", &[Real::F32];
     PATCHES = "patches.cu", Real::ALL;
+    PERTURB = "perturb.cu", &[Real::F32];
     POOL = "pool.cu", Real::ALL;
     RESIZE = "resize.cu", Real::ALL;
     SOFTMAX = "softmax.cu", Real::ALL;

@@ -367,6 +367,16 @@ static inline float __uint_as_float(uint32_t bits) {
   memcpy(&v, &bits, 4);
   return v;
 }
+static inline long long __double_as_longlong(double v) {
+  long long bits;
+  memcpy(&bits, &v, 8);
+  return bits;
+}
+// Never contracted with a sum.
+static inline double __dmul_rn(double a, double b) {
+  volatile double product = a * b;
+  return product;
+}
 static inline float rsqrtf(float v) { return 1.0f / std::sqrt(v); }
 static inline double rsqrt(double v) { return 1.0 / std::sqrt(v); }
 static inline int __popc(unsigned v) { return __builtin_popcount(v); }

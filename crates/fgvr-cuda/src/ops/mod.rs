@@ -3,19 +3,26 @@
 //! Grids depend on shapes alone, never on the GPU, so that sums are added in the same order everywhere.
 
 pub mod attention;
+pub mod average;
+pub mod bank;
 pub mod batch_norm;
 mod columns;
 pub mod elementwise;
 pub mod gelu;
+pub mod importance;
 pub mod info_nce;
 pub mod l2_normalise;
 pub mod layer_norm;
 pub mod layout;
+pub mod mask;
+pub mod optimizer;
 pub mod patches;
+pub mod perturb;
 pub mod pool;
 pub mod resize;
 mod rows;
 pub mod softmax;
+mod tensors;
 pub mod tokens;
 
 pub use columns::Rows;
