@@ -238,6 +238,24 @@ fn masks_are_those_of_the_ranks() {
 }
 
 #[test]
+fn the_mean_over_the_batch_is_added_up_in_the_given_order() {
+    on_each_machine(|machine, random| {
+        let mut case = Case::new(random, 3, 2);
+        // In this order the first channel's mean is 1/3, in that of the rows it is 0.
+        case.images = vec![1, 3, 2];
+        case.importance = vec![1e30, 0.5, 1., 0., -1e30, 0.];
+        let order = Array::from_u32(machine, &case.order())?;
+        let rule = Rule::Importance;
+        let made = case.made(machine, [0.5; 2], rule, Control::None, Some(&order))?;
+        assert_eq!(made.mask.to_f32(machine)?, [0., 1., 0., 1., 0., 1.]);
+        let rows = Array::from_u32(machine, &[0, 1, 2])?;
+        let made = case.made(machine, [0.5; 2], rule, Control::None, Some(&rows))?;
+        assert_eq!(made.mask.to_f32(machine)?, [1., 0., 1., 0., 1., 0.]);
+        Ok(())
+    });
+}
+
+#[test]
 fn rates_of_nothing_and_of_all_and_products_that_just_miss() {
     on_each_machine(|machine, random| {
         let case = Case::new(random, 2, 100);

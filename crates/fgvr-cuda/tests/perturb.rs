@@ -244,6 +244,12 @@ fn what_the_cpu_refuses_is_no_number() {
         assert_eq!(gaussian, [false, true, true, false], "negative, NaN");
         let swapped = nans(Noise::Swap(&partners))?;
         assert_eq!(swapped, [true, true, true, false], "no such row, NaN");
+        let (features, sigma) = (of(&[1.; 3])?, of(&[1., f32::NAN, 2.])?);
+        let (mask, normals) = (of(&[1.; 3])?, Array::from_f64(machine, &[1.; 3])?);
+        let (shape, noise) = (self::shape(1, 1, 3), Noise::Gaussian(&normals));
+        let made = perturb(machine, &features, &mask, &sigma, shape, noise, CONFIG)?;
+        let found = made.to_f32(machine)?;
+        assert!(found[1].is_nan() && found[0].is_finite(), "{found:?}");
         Ok(())
     });
 }
