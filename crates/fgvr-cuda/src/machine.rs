@@ -59,7 +59,7 @@ impl Memory {
         Self {
             address,
             bytes,
-            owner: owner,
+            owner,
         }
     }
 

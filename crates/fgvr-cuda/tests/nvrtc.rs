@@ -24,7 +24,7 @@ fn errors_of(name: &str, target: &str) -> Option<(Vec<(String, usize)>, String)>
             .join("tests/planted")
             .join(name),
     );
-    let text = text.unwrap();
+    let text = text.expect("a planted file");
     let source = Source {
         name,
         text: &text,

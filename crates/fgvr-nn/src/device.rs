@@ -70,11 +70,7 @@ impl Device {
     }
 
     /// Values (N, C, H, W) as a map of `shape` (N, H, W, C).
-    pub(crate) fn from_channels_first(
-        &self,
-        values: &[f32],
-        [n, h, w, c]: [usize; 4],
-    ) -> Result<Array> {
+    pub(crate) fn upload_map(&self, values: &[f32], [n, h, w, c]: [usize; 4]) -> Result<Array> {
         self.run(|m| {
             let values = Array::from_f32(m, values)?;
             layout::to_channels_last(m, &values, Matrices::of_maps([n, c, h, w]), self.real)
@@ -82,11 +78,7 @@ impl Device {
     }
 
     /// A map of `shape` (N, H, W, C) as values (N, C, H, W), once they are there.
-    pub(crate) fn to_channels_first(
-        &self,
-        map: &Array,
-        [n, h, w, c]: [usize; 4],
-    ) -> Result<Vec<f32>> {
+    pub(crate) fn download_map(&self, map: &Array, [n, h, w, c]: [usize; 4]) -> Result<Vec<f32>> {
         let first =
             self.run(|m| layout::to_channels_first(m, map, Matrices::of_maps([n, c, h, w])))?;
         self.values(&first)

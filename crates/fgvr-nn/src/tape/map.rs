@@ -78,7 +78,7 @@ impl Map {
         let [n, h, w, c] = self.shape;
         let values = match &self.values {
             Values::Host(buffer) => to_channels_first(buffer, self.shape),
-            Values::On(device, array) => device.to_channels_first(array, self.shape)?,
+            Values::On(device, array) => device.download_map(array, self.shape)?,
         };
         Tensor::from_vec(values, (n, c, h, w), &Cpu)
     }

@@ -118,8 +118,7 @@ impl Tape {
                 self.map(shape, data)
             }
             Some(device) => {
-                let array =
-                    with_values(tensor, |values| device.from_channels_first(values, shape))??;
+                let array = with_values(tensor, |values| device.upload_map(values, shape))??;
                 self.map_on(&device, shape, array)
             }
         };
@@ -289,9 +288,8 @@ impl Tape {
                         gradients.add(leaf.map, gradient);
                     }
                     Some(device) => {
-                        let gradient = with_values(gradient, |values| {
-                            device.from_channels_first(values, leaf.shape)
-                        })??;
+                        let gradient =
+                            with_values(gradient, |values| device.upload_map(values, leaf.shape))??;
                         gradients.add_array(leaf.map, gradient)?;
                     }
                 }
@@ -335,7 +333,7 @@ impl Tape {
             .remove(&id)
             .map(|gradient| Ok(to_channels_first(&gradient, shape)));
         let on_device = match (gradients.arrays.remove(&id), &self.device) {
-            (Some(gradient), Some(device)) => Some(device.to_channels_first(&gradient, shape)),
+            (Some(gradient), Some(device)) => Some(device.download_map(&gradient, shape)),
             _ => None,
         };
         let gradient = match on_host.or(on_device) {
