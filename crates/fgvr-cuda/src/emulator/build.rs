@@ -43,9 +43,14 @@ pub(super) fn compiler() -> Result<PathBuf> {
 pub(super) fn build(compiler: &Path, directory: &Path, module: Module) -> Result<PathBuf> {
     let text = translation_unit(module);
     let mut hash = Sha256::new();
-    for part in [EMULATE, &text, &compiler.to_string_lossy()]
-        .into_iter()
-        .chain(FLAGS.iter().copied())
+    for part in [
+        EMULATE,
+        &text,
+        module.file.text,
+        &compiler.to_string_lossy(),
+    ]
+    .into_iter()
+    .chain(FLAGS.iter().copied())
     {
         hash.update(part);
         hash.update([0]);
