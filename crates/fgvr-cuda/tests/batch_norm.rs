@@ -221,13 +221,13 @@ fn gradients_are_those_of_the_norm() {
                     "weight",
                     &of_norm.weight.to_f32(machine)?,
                     &of_weight,
-                    2e-6 * size.max(20.),
+                    6e-6 * size.max(20.),
                 );
                 close(
                     "bias",
                     &of_norm.bias.to_f32(machine)?,
                     &of_bias,
-                    2e-6 * size.max(20.),
+                    6e-6 * size.max(20.),
                 );
                 let dx = made.grad_input(machine, &kept, x, &of_norm, false)?;
                 close("dx", &dx.to_f32(machine)?, &of_x, 4. * tolerance(real));

@@ -71,34 +71,35 @@ fn pass(
 }
 
 /// The length of a - b as a share of that of a.
-fn difference(a: &Tensor, b: &Tensor) -> f64 {
-    let length = |t: &Tensor| -> f64 {
-        let squares = t.to_dtype(DType::F64).unwrap().sqr().unwrap();
-        squares
-            .sum_all()
-            .unwrap()
-            .to_scalar::<f64>()
-            .unwrap()
-            .sqrt()
+fn difference(a: &Tensor, b: &Tensor) -> Result<f64> {
+    let length = |t: &Tensor| -> Result<f64> {
+        let squares = t.to_dtype(DType::F64)?.sqr()?.sum_all()?;
+        Ok(squares.to_scalar::<f64>()?.sqrt())
     };
-    length(&(a - b).unwrap()) / length(a).max(1e-6)
+    Ok(length(&(a - b)?)? / length(a)?.max(1e-6))
 }
 
 fn agrees(what: &str, input: &Tensor, build: impl Fn(VarBuilder) -> Result<Forward>) {
-    let expected = pass(&build, input, None).unwrap();
-    for (device, allowed) in devices() {
-        let found = pass(&build, input, Some(&device)).unwrap();
-        assert_eq!(
-            expected.keys().collect::<Vec<_>>(),
-            found.keys().collect::<Vec<_>>()
-        );
-        for (name, expected) in &expected {
-            let off = difference(expected, &found[name]);
-            assert!(
-                off <= allowed,
-                "{what}, {device:?}, {name}: off by {off:.1e}, allowed {allowed:.0e}"
+    let compare = || -> Result<()> {
+        let expected = pass(&build, input, None)?;
+        for (device, allowed) in devices() {
+            let found = pass(&build, input, Some(&device))?;
+            assert_eq!(
+                expected.keys().collect::<Vec<_>>(),
+                found.keys().collect::<Vec<_>>()
             );
+            for (name, expected) in &expected {
+                let off = difference(expected, &found[name])?;
+                assert!(
+                    off <= allowed,
+                    "{what}, {device:?}, {name}: off by {off:.1e}, allowed {allowed:.0e}"
+                );
+            }
         }
+        Ok(())
+    };
+    if let Err(error) = compare() {
+        panic!("{what}: {error}");
     }
 }
 
