@@ -1,4 +1,5 @@
 //! What the emulator finds that compiles.
+#![allow(clippy::unwrap_used)] // in helpers of tests
 
 use std::path::Path;
 
