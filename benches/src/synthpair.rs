@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use fgvr_data::Batch;
 use fgvr_encoder::{EncoderConfig, Stem};
-use fgvr_train::{PretrainConfig, Trainer};
+use fgvr_train::{Compute, PretrainConfig, Trainer};
 
 use crate::case::{Case, Size};
 use crate::random;
@@ -27,7 +27,7 @@ pub(crate) struct SynthPairStep {
 
 impl SynthPairStep {
     pub(crate) fn new(size: Size) -> Result<Self> {
-        let mut trainer = Trainer::new(&config(size)?, SET as usize)?;
+        let mut trainer = Trainer::new(&config(size)?, SET as usize, &Compute::cpu())?;
         fill(&mut trainer)?;
         let view = |stream| random::images(size.batch, size.side, stream);
         Ok(Self {

@@ -1,17 +1,22 @@
 //! `cargo xtask pretrain`, `eval`, `embed` and the other commands of the program `fgvr`, built
-//! for release; and `cargo xtask sheet`, an example of `fgvr-data`.
+//! for release, with CUDA where there is a GPU; and `cargo xtask sheet`, an example of `fgvr-data`.
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
 use crate::command::Cargo;
-use crate::workspace;
+use crate::{gpu, workspace};
 
 /// Becomes `fgvr <subcommand> <args>` in the current folder, so that relative paths, signals and
 /// exit codes are those of the program itself.
 pub(crate) fn run(subcommand: &str, args: &[String]) -> Result<ExitCode> {
-    let which = ["-p", "fgvr-train", "--bin", "fgvr", "--", subcommand];
+    let features: &[&str] = match gpu::driver() {
+        true => &["--features", "cuda"],
+        false => &[],
+    };
+    let which = ["-p", "fgvr-train", "--bin", "fgvr"];
+    let which = [&which[..], features, &["--", subcommand]].concat();
     become_it(&call(&manifest()?, &which, args))
 }
 

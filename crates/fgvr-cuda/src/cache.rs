@@ -17,6 +17,19 @@ pub struct Cache {
     directory: PathBuf,
 }
 
+/// Where a user's caches are: `FGVR_KERNEL_CACHE`, or `fgvr/kernels` in `XDG_CACHE_HOME` or in the home
+/// folder's `.cache`; without any of these, the folder for temporary files.
+#[must_use]
+pub fn user_directory() -> PathBuf {
+    if let Some(named) = env::var_os("FGVR_KERNEL_CACHE") {
+        return PathBuf::from(named);
+    }
+    let home = env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let caches = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home);
+    let caches = caches.unwrap_or_else(env::temp_dir);
+    caches.join("fgvr").join("kernels")
+}
+
 impl Cache {
     /// In `directory`, which is made when something is kept.
     #[must_use]
@@ -26,22 +39,12 @@ impl Cache {
         }
     }
 
-    /// Where a user's caches are: `FGVR_KERNEL_CACHE`, or `fgvr/kernels` in `XDG_CACHE_HOME` or in the
-    /// home folder's `.cache`; none of these, the folder for temporary files.
+    /// In [`user_directory`].
     #[must_use]
     pub fn of_user() -> Self {
-        let directory = match env::var_os("FGVR_KERNEL_CACHE") {
-            Some(named) => PathBuf::from(named),
-            None => {
-                let home = env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-                let caches = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home);
-                caches
-                    .unwrap_or_else(env::temp_dir)
-                    .join("fgvr")
-                    .join("kernels")
-            }
-        };
-        Self { directory }
+        Self {
+            directory: user_directory(),
+        }
     }
 
     /// The machine code of `module` for `target`: as it was kept, or compiled now and kept. A cache that

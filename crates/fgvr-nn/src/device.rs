@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use candle_core::{Error, Result, Tensor};
+use fgvr_cuda::cache;
+use fgvr_cuda::emulator::Emulator;
 use fgvr_cuda::ops::layout::{self, Matrices};
 use fgvr_cuda::{Array, Machine, Real};
 
@@ -17,13 +19,84 @@ use crate::tape::with_values;
 pub struct Device {
     machine: Arc<dyn Machine + Send + Sync>,
     real: Real,
+    name: Arc<str>,
+}
+
+/// What a GPU computes a trunk in. Variables, statistics and losses are f32 in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+pub enum Precision {
+    /// f32 throughout, as on the CPU.
+    #[default]
+    F32,
+    /// Maps of f32; products round their factors to 10 bits of mantissa.
+    Tf32,
+    /// Maps of bf16, sums of f32.
+    Bf16,
+}
+
+impl Precision {
+    /// The type of maps.
+    #[must_use]
+    pub fn real(self) -> Real {
+        match self {
+            Self::F32 | Self::Tf32 => Real::F32,
+            Self::Bf16 => Real::Bf16,
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        })
+    }
 }
 
 impl Device {
-    /// Maps of `real` on `machine`.
+    /// Maps of `real` on `machine`, which people know by `name`.
     #[must_use]
-    pub fn new(machine: Arc<dyn Machine + Send + Sync>, real: Real) -> Self {
-        Self { machine, real }
+    pub fn new(machine: Arc<dyn Machine + Send + Sync>, real: Real, name: &str) -> Self {
+        Self {
+            machine,
+            real,
+            name: name.into(),
+        }
+    }
+
+    /// The GPU of this number, from 0.
+    ///
+    /// # Errors
+    /// [`fgvr_cuda::Error::NoGpu`] if there is none, and what the driver says.
+    #[cfg(feature = "cuda")]
+    pub fn gpu(ordinal: usize, precision: Precision) -> fgvr_cuda::Result<Self> {
+        let products = match precision {
+            Precision::Tf32 => fgvr_cuda::gpu::Precision::Tf32,
+            Precision::F32 | Precision::Bf16 => fgvr_cuda::gpu::Precision::Full,
+        };
+        let gpu = fgvr_cuda::gpu::Gpu::new(ordinal, products)?;
+        let name = format!("{} ({}), {precision}", gpu.name(), gpu.target());
+        Ok(Self::new(Arc::new(gpu), precision.real(), &name))
+    }
+
+    /// A stand-in for a GPU that runs its kernels on the CPU, slowly: for tests.
+    ///
+    /// # Errors
+    /// No C++ compiler, or no folder to keep what it makes.
+    pub fn emulator(precision: Precision) -> fgvr_cuda::Result<Self> {
+        let emulator = Emulator::new(&cache::user_directory().join("emulator"))?;
+        let name = format!("an emulated GPU, {precision}");
+        Ok(Self::new(Arc::new(emulator), precision.real(), &name))
+    }
+
+    /// What people know it by.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The type of maps.
@@ -87,6 +160,6 @@ impl Device {
 
 impl fmt::Debug for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Device(maps of {})", self.real.name())
+        write!(f, "Device({}, maps of {})", self.name, self.real.name())
     }
 }

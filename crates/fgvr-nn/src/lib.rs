@@ -20,7 +20,7 @@ pub mod layers;
 pub mod optim;
 
 pub use buffer::Buffer;
-pub use device::Device;
+pub use device::{Device, Precision};
 pub use model::{Decoder, Encoder, Features, NormMode};
 pub use parameters::Parameters;
 pub use tape::{Gradients, Map, Tape};

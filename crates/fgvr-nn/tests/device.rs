@@ -30,8 +30,8 @@ fn devices() -> Vec<(Device, f64)> {
         }
     };
     vec![
-        (Device::new(emulator.clone(), Real::F32), 2e-5),
-        (Device::new(emulator, Real::Bf16), 1e-1),
+        (Device::new(emulator.clone(), Real::F32, "emulator"), 2e-5),
+        (Device::new(emulator, Real::Bf16, "emulator"), 1e-1),
     ]
 }
 

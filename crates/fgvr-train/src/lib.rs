@@ -10,6 +10,7 @@ pub mod report;
 pub mod study;
 
 mod checkpoint;
+mod compute;
 mod embed;
 mod embedder;
 mod embedding_file;
@@ -37,6 +38,7 @@ mod trainer;
 mod view;
 
 pub use checkpoint::{Manifest, State, Which};
+pub use compute::Compute;
 pub use config::PretrainConfig;
 pub use embed::embed_set;
 pub use embedder::Embedder;

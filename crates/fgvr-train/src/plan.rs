@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use candle_core::Device;
 use serde::Serialize;
 
 use crate::config::PretrainConfig;
 use crate::environment::peak_memory;
 use crate::pretrain::loader;
-use crate::{Result, Trainer};
+use crate::{Compute, Result, Trainer};
 
 /// Steps that are tried: one to warm up, the others are timed.
 const TRIED: u64 = 4;
@@ -42,11 +41,11 @@ pub struct Plan {
 ///
 /// # Errors
 /// What would stop the run at its start.
-pub fn plan(config: &PretrainConfig, _device: &Device) -> Result<Plan> {
+pub fn plan(config: &PretrainConfig, compute: &Compute) -> Result<Plan> {
     config.validate()?;
     let splits = fgvr_data::open(&config.source, &config.data)?;
     let images = splits.train.len();
-    let trainer = Trainer::new(config, images)?;
+    let trainer = Trainer::new(config, images, compute)?;
     let steps = trainer.total_steps();
     let parameters = trainer.parameter_counts().to_vec();
     let with_pairs = trainer.uses_pairs();
@@ -58,7 +57,7 @@ pub fn plan(config: &PretrainConfig, _device: &Device) -> Result<Plan> {
         trial.synthpair.warm_up = if pairs { 0. } else { 1. };
         trial.synthpair.ramp = 0.;
         trial.synthpair.bank_minimum = trial.synthpair.bank_minimum.min(config.loader.batch);
-        let mut trainer = Trainer::new(&trial, images)?;
+        let mut trainer = Trainer::new(&trial, images, compute)?;
         let mut loader = loader(&trial, &splits, 0)?;
         let mut seconds = Vec::new();
         for _ in 0..TRIED {

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use candle_core::Device;
 use fgvr_data::augment::{ViewKey, augment};
 use fgvr_data::{Image, Loader, LoaderConfig, Position, Splits};
 use serde::Serialize;
@@ -14,7 +13,7 @@ use crate::environment::simd;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::session::Session;
 use crate::start::open_weights;
-use crate::{Error, Observer, Place, Result, RunFolder, StepRow, Trainer};
+use crate::{Compute, Error, Observer, Place, Result, RunFolder, StepRow, Trainer};
 
 /// What a run came to.
 #[derive(Clone, Debug, Serialize)]
@@ -40,7 +39,7 @@ pub struct Summary {
 pub fn pretrain(
     config: &PretrainConfig,
     place: &Place,
-    device: &Device,
+    compute: &Compute,
     observer: &mut dyn Observer,
 ) -> Result<Summary> {
     config.validate()?;
@@ -48,16 +47,16 @@ pub fn pretrain(
     let splits = fgvr_data::open(&config.source, &config.data)?;
     let images = splits.train.len();
     let (trainer, loaded) = if config.weights.source.is_empty() {
-        (Trainer::new(config, images)?, None)
+        (Trainer::new(config, images, compute)?, None)
     } else {
         let weights = open_weights(&config.weights.source, observer)?;
-        let (trainer, report) = Trainer::from_weights(config, images, &weights)?;
+        let (trainer, report) = Trainer::from_weights(config, images, &weights, compute)?;
         (trainer, Some(report))
     };
     // Data, settings and weights fit: only now is anything written.
     let run = place.create()?;
     run.write("config.toml", config.to_toml()?.as_bytes())?;
-    let session = Session::new(config, &run, splits, trainer, device)?;
+    let session = Session::new(config, &run, splits, trainer, compute)?;
     if let Some(report) = loaded {
         let text = serde_json::to_vec_pretty(&report)
             .map_err(|e| Error::run(run.path(), e.to_string()))?;
@@ -71,12 +70,12 @@ pub fn pretrain(
 ///
 /// # Errors
 /// A checkpoint that is missing, damaged or of another architecture, and as [`pretrain`].
-pub fn resume(run: &RunFolder, device: &Device, observer: &mut dyn Observer) -> Result<Summary> {
+pub fn resume(run: &RunFolder, compute: &Compute, observer: &mut dyn Observer) -> Result<Summary> {
     let config = run.config()?;
     let (manifest, tensors) = checkpoint::load_last(run)?;
     let splits = fgvr_data::open(&config.source, &config.data)?;
     // Whatever it started from, all of it is in the checkpoint.
-    let mut trainer = Trainer::new(&config, splits.train.len())?;
+    let mut trainer = Trainer::new(&config, splits.train.len(), compute)?;
     // Only a state that fits is gone on with; until then nothing in the folder is touched.
     trainer.load_state(manifest.step, &tensors).map_err(|e| {
         // Only its first line: candle's errors bring a backtrace along where one is asked for.
@@ -87,7 +86,7 @@ pub fn resume(run: &RunFolder, device: &Device, observer: &mut dyn Observer) -> 
             format!("does not fit the settings in config.toml ({problem}); was the file changed?"),
         )
     })?;
-    let mut session = Session::new(&config, run, splits, trainer, device)?;
+    let mut session = Session::new(&config, run, splits, trainer, compute)?;
     (session.best_val, session.saved) = (manifest.best_val, Some(manifest.step));
     if manifest.simd != simd() {
         let line = format!(
@@ -115,7 +114,7 @@ pub fn evaluate_run(
         config.source = source.to_owned();
     }
     let splits = fgvr_data::open(&config.source, &config.data)?;
-    let mut trainer = Trainer::new(&config, trained_on)?;
+    let mut trainer = Trainer::new(&config, trained_on, &Compute::cpu())?;
     let (manifest, tensors) = checkpoint::load_last(run)?;
     trainer.load_state(manifest.step, &tensors)?;
     let (evaluation, warnings) = evaluate(&config, &trainer, &splits, observer)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use fgvr_data::{Loader, Splits};
 use fgvr_ssl::{BaseKind, Pictures};
 
@@ -20,7 +20,8 @@ use crate::pretrain::loader;
 use crate::record::Recorder;
 use crate::run_report::write_report;
 use crate::{
-    Environment, Error, Observer, Result, RunFolder, StepRow, Summary, Trainer, evaluation_tables,
+    Compute, Environment, Error, Observer, Result, RunFolder, StepRow, Summary, Trainer,
+    evaluation_tables,
 };
 
 /// A run that is under way in this process.
@@ -29,6 +30,7 @@ pub(crate) struct Session<'a> {
     run: &'a RunFolder,
     splits: Splits,
     trainer: Trainer,
+    compute: Compute,
     pub(crate) best_val: Option<f64>,
     /// The step of the newest checkpoint.
     pub(crate) saved: Option<u64>,
@@ -40,10 +42,9 @@ impl<'a> Session<'a> {
         run: &'a RunFolder,
         splits: Splits,
         trainer: Trainer,
-        device: &Device,
+        compute: &Compute,
     ) -> Result<Self> {
-        let device = if device.is_cpu() { "cpu" } else { "gpu" };
-        let environment = serde_json::to_vec_pretty(&Environment::here(device))
+        let environment = serde_json::to_vec_pretty(&Environment::here(compute.name()))
             .map_err(|e| Error::run(run.path(), e.to_string()))?;
         run.write("env.json", &environment)?;
         Ok(Self {
@@ -51,6 +52,7 @@ impl<'a> Session<'a> {
             run,
             splits,
             trainer,
+            compute: compute.clone(),
             best_val: None,
             saved: None,
         })
@@ -132,7 +134,7 @@ impl<'a> Session<'a> {
             &config.name
         };
         self.run.log(&format!(
-            "fgvr {}: settings {name}, {}, seed {}, data {} ({images} training images), steps {} to {}, {} threads, {} kernels",
+            "fgvr {}: settings {name}, {}, seed {}, data {} ({images} training images), steps {} to {}, {} threads, {} kernels, trunk on {} ({})",
             env!("CARGO_PKG_VERSION"),
             config.method(),
             config.seed,
@@ -140,8 +142,13 @@ impl<'a> Session<'a> {
             self.trainer.step_count() + 1,
             self.trainer.total_steps(),
             rayon::current_num_threads(),
-            simd()
+            simd(),
+            self.compute.name(),
+            self.compute.reason()
         ))?;
+        if self.compute.device().is_some() {
+            observer.on_message(&format!("the trunk runs on {}", self.compute.name()));
+        }
         if config.base != BaseKind::MoCoV2 {
             return Ok(());
         }

@@ -22,7 +22,7 @@ use crate::config::PretrainConfig;
 use crate::learning_rate::learning_rate;
 use crate::optimizer::TrunkOptimizer;
 use crate::start::load_start;
-use crate::{Error, Result, StepRow};
+use crate::{Compute, Error, Result, StepRow};
 
 /// Steps between two effective ranks: an eigenvalue problem each.
 const RANK_EVERY: u64 = 20;
@@ -51,8 +51,8 @@ impl Trainer {
     ///
     /// # Errors
     /// Settings that do not fit together, or fewer images than a batch.
-    pub fn new(config: &PretrainConfig, images: usize) -> Result<Self> {
-        Ok(Self::build(config, images, |_| Ok(()))?.0)
+    pub fn new(config: &PretrainConfig, images: usize, compute: &Compute) -> Result<Self> {
+        Ok(Self::build(config, images, compute, |_| Ok(()))?.0)
     }
 
     /// As [`Trainer::new`], with the encoder's variables from `weights`.
@@ -63,8 +63,9 @@ impl Trainer {
         config: &PretrainConfig,
         images: usize,
         weights: &Weights,
+        compute: &Compute,
     ) -> Result<(Self, LoadReport)> {
-        Self::build(config, images, |parameters| {
+        Self::build(config, images, compute, |parameters| {
             load_start(&config.weights, parameters, weights)
         })
     }
@@ -73,16 +74,15 @@ impl Trainer {
     fn build<R>(
         config: &PretrainConfig,
         images: usize,
+        compute: &Compute,
         start: impl FnOnce(&Parameters) -> Result<R>,
     ) -> Result<(Self, R)> {
         enough_images(config, images)?;
         let mut synthpair = config.synthpair.clone();
         config.arm.apply(&mut synthpair);
         let build = |parameters: &Parameters| {
-            Backbone::new(
-                &config.encoder,
-                parameters.builder(DType::F32, &Device::Cpu),
-            )
+            let vb = parameters.builder(DType::F32, &Device::Cpu);
+            Backbone::new(&config.encoder, vb)?.on(compute.device().cloned())
         };
         let encoder_parameters = Parameters::new(config.seed);
         let encoder = build(&encoder_parameters)?;
@@ -130,7 +130,8 @@ impl Trainer {
         let decoder = ConvDecoder::new(
             &decoder_config(config)?,
             decoder_parameters.builder(DType::F32, &Device::Cpu),
-        )?;
+        )?
+        .on(compute.device().cloned());
         let trainer = Self {
             images,
             step: 0,

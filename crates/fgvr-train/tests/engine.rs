@@ -16,8 +16,8 @@ use fgvr_nn::Parameters;
 use fgvr_nn::optim::{Sgd, SgdConfig};
 use fgvr_ssl::{Base, MoCoConfig, MoCoV2, Network};
 use fgvr_train::{
-    Observer, Place, PretrainConfig, RunFolder, Silent, Trainer, evaluate_run, learning_rate,
-    pretrain,
+    Compute, Observer, Place, PretrainConfig, RunFolder, Silent, Trainer, evaluate_run,
+    learning_rate, pretrain,
 };
 use serde_json::Value;
 
@@ -30,7 +30,7 @@ const SHORT: [&str; 3] = [
 
 fn run(folder: &Folder, name: &str, config: &PretrainConfig) -> PathBuf {
     let place = Place::Folder(folder.join(name));
-    let summary = pretrain(config, &place, &Device::Cpu, &mut Silent).expect("a run");
+    let summary = pretrain(config, &place, &Compute::cpu(), &mut Silent).expect("a run");
     assert_eq!(summary.steps, [3, 3]);
     summary.run
 }
@@ -168,7 +168,7 @@ fn a_picture_that_cannot_be_made_is_a_warning_and_the_run_goes_on() {
     let config = short(&folder, &["arm=base"]);
     let place = Place::Folder(folder.join("run"));
     let mut observer = InTheWay(Vec::new());
-    let summary = pretrain(&config, &place, &Device::Cpu, &mut observer).unwrap();
+    let summary = pretrain(&config, &place, &Compute::cpu(), &mut observer).unwrap();
     assert!(summary.evaluation.is_some());
     let warned = |line: &String| line.starts_with("warning: step 3: no pictures: ");
     assert!(observer.0.iter().any(warned), "{:?}", observer.0);
@@ -245,7 +245,7 @@ fn without_reconstruction_and_pairs_the_full_arm_is_the_base_bit_for_bit() {
 fn the_base_arm_is_moco_alone_bit_for_bit() {
     let folder = Folder::new();
     let config = short(&folder, &["arm=base"]);
-    let mut trainer = Trainer::new(&config, 96).unwrap();
+    let mut trainer = Trainer::new(&config, 96, &Compute::cpu()).unwrap();
 
     let network = || {
         let parameters = Parameters::new(config.seed);
@@ -291,14 +291,14 @@ fn accumulated_batches_are_one_step_and_all_their_keys_are_kept() {
     let folder = Folder::new();
     let config = short(&folder, &["arm=full"]);
     let batches = [batch(1, 16), batch(2, 16)];
-    let mut trainer = Trainer::new(&config, 96).unwrap();
+    let mut trainer = Trainer::new(&config, 96, &Compute::cpu()).unwrap();
     let (row, _) = trainer.step(&batches, false).unwrap();
     assert_eq!((row.step, trainer.step_count()), (1, 1));
     assert_eq!(queued(&trainer), 32);
     // Twice the same batch has the mean gradient of that batch, but for its batch statistics' second
     // update: the trained variables agree.
-    let mut once = Trainer::new(&config, 96).unwrap();
-    let mut twice = Trainer::new(&config, 96).unwrap();
+    let mut once = Trainer::new(&config, 96, &Compute::cpu()).unwrap();
+    let mut twice = Trainer::new(&config, 96, &Compute::cpu()).unwrap();
     // Pairs apart, as the queue differs; the first step has none.
     once.step(&[batch(3, 16)], false).unwrap();
     twice.step(&[batch(3, 16), batch(3, 16)], false).unwrap();
@@ -315,7 +315,7 @@ fn accumulated_batches_are_one_step_and_all_their_keys_are_kept() {
 fn a_step_that_is_not_finite_changes_no_weight() {
     let folder = Folder::new();
     let config = short(&folder, &["arm=recon-only"]);
-    let mut trainer = Trainer::new(&config, 96).unwrap();
+    let mut trainer = Trainer::new(&config, 96, &Compute::cpu()).unwrap();
     trainer.step(&[batch(1, 16)], false).unwrap();
     let weights = |trainer: &Trainer| -> Vec<Vec<f32>> {
         trainer

@@ -15,6 +15,7 @@ use fgvr_data::augment::{AugmentConfig, Interpolation, PairAugmentConfig, RESIZE
 use fgvr_data::{DataConfig, Normalisation};
 use fgvr_encoder::EncoderConfig;
 use fgvr_eval::{KnnConfig, ProbeConfig};
+use fgvr_nn::Precision;
 use fgvr_ssl::{
     AddonKind, Arm, BaseKind, ByolConfig, CommonRationaleConfig, DinoConfig, LoDiscConfig,
     MoCoConfig, MoCoV3Config, PatchMatchConfig, PretextConfig, SimSiamConfig, SynthPairConfig,
@@ -55,6 +56,8 @@ pub struct PretrainConfig {
     pub augment_crops: Option<AugmentConfig>,
     /// How generated pairs are augmented.
     pub pair_augment: PairAugmentConfig,
+    /// What a GPU computes trunk and decoder in; the CPU knows f32 alone.
+    pub precision: Precision,
     /// The trunk.
     pub encoder: EncoderConfig,
     /// The decoder.
@@ -331,6 +334,7 @@ impl Default for EvaluateSettings {
 impl Default for PretrainConfig {
     fn default() -> Self {
         Self {
+            precision: Precision::default(),
             name: String::new(),
             seed: 0,
             arm: Arm::Full,

@@ -3,10 +3,8 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
-
 use super::StudyConfig;
-use crate::{Error, Observer, Place, PretrainConfig, Result, RunFolder};
+use crate::{Compute, Error, Observer, Place, PretrainConfig, Result, RunFolder};
 
 /// One run of a study.
 #[derive(Clone, Debug)]
@@ -75,7 +73,7 @@ impl Job {
     ///
     /// # Errors
     /// A run in its place that was made with other settings; as [`crate::pretrain`].
-    pub fn run(&self, device: &Device, observer: &mut dyn Observer) -> Result<Outcome> {
+    pub fn run(&self, compute: &Compute, observer: &mut dyn Observer) -> Result<Outcome> {
         let parent = self.folder.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(Error::io(parent))?;
         let lock_path = parent.join(format!(".seed-{}.lock", self.seed));
@@ -93,14 +91,14 @@ impl Job {
             return Ok(Outcome::Done);
         }
         let summary = if self.folder.join("checkpoints/last").is_file() {
-            crate::resume(&RunFolder::open(&self.folder)?, device, observer)?
+            crate::resume(&RunFolder::open(&self.folder)?, compute, observer)?
         } else {
             // Begun and left before its first checkpoint: nothing in it is worth keeping.
             if self.folder.exists() {
                 fs::remove_dir_all(&self.folder).map_err(Error::io(&self.folder))?;
             }
             let place = Place::Folder(self.folder.clone());
-            crate::pretrain(&self.config, &place, device, observer)?
+            crate::pretrain(&self.config, &place, compute, observer)?
         };
         Ok(if summary.interrupted {
             Outcome::Interrupted

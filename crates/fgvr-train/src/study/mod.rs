@@ -11,8 +11,6 @@ mod report;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::Device;
-
 pub use compare::{Paired, Spread, Verdict};
 pub use config::{Choice, StudyArm, StudyConfig, StudyData};
 pub use figures::{METRICS, RunFigures};
@@ -21,7 +19,7 @@ pub use parts::{Hit, HitReport};
 pub use report::{ArmReport, DataReport, ReferenceReport, ScreenedReport, StudyReport};
 
 use crate::run_folder::write_atomically;
-use crate::{Error, Observer, Result};
+use crate::{Compute, Error, Observer, Result};
 
 /// Named studies: name, what it asks, and its file.
 pub const STUDIES: &[(&str, &str, &str)] = &[
@@ -62,7 +60,7 @@ pub struct StudyEnd {
 pub fn study(
     config: &StudyConfig,
     out: &Path,
-    device: &Device,
+    compute: &Compute,
     observer: &mut dyn Observer,
 ) -> Result<StudyEnd> {
     let jobs = config.jobs(out)?;
@@ -92,7 +90,7 @@ pub fn study(
             break;
         }
         observer.on_message(&what);
-        match job.run(device, observer)? {
+        match job.run(compute, observer)? {
             Outcome::Done => {
                 // A study that is cut short leaves the tables of what it has.
                 write(config, out, &jobs)?;

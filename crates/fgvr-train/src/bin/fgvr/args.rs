@@ -133,7 +133,8 @@ pub(crate) struct Settings {
     /// One setting, such as loader.batch=32 or arm=base; may be given many times.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
+    /// Where trunk and decoder run: auto (the first GPU, or the CPU), cpu, cuda, cuda:N, or emulator (a GPU's
+    /// kernels on the CPU, slowly, for tests). --set precision=bf16 or tf32 says what a GPU computes in.
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: String,
     /// Print the result as JSON on standard output; progress goes to standard error.

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use candle_core::Device;
 use fgvr_train::config::Layers;
 use fgvr_train::study::StudyConfig;
-use fgvr_train::{Error, Place, PretrainConfig, RunFolder};
+use fgvr_train::{Compute, Error, Place, PretrainConfig, RunFolder};
 
 use crate::args::{Calibrate, Command, Eval, Plan, Pretrain, Settings, Study, WeightsCommand};
 use crate::progress::Progress;
@@ -33,7 +32,8 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
 }
 
 fn pretrain(args: &Pretrain) -> Result<ExitCode> {
-    let device = device(&args.settings.device)?;
+    let compute =
+        |config: &PretrainConfig| Compute::choose(&args.settings.device, config.precision);
     let mut progress = Progress::new(stop_on_signal()?);
     let summary = match &args.resume {
         Some(folder) => {
@@ -43,7 +43,7 @@ fn pretrain(args: &Pretrain) -> Result<ExitCode> {
             layers.file(&run.join("config.toml"))?;
             add_settings(&mut layers, &args.settings)?;
             same_settings(&saved, &layers.resolve()?, &run)?;
-            fgvr_train::resume(&run, &device, &mut progress)?
+            fgvr_train::resume(&run, &compute(&saved)?, &mut progress)?
         }
         None => {
             let (config, name) = settings(&args.settings)?;
@@ -54,7 +54,7 @@ fn pretrain(args: &Pretrain) -> Result<ExitCode> {
                     stem: name,
                 },
             };
-            fgvr_train::pretrain(&config, &place, &device, &mut progress)?
+            fgvr_train::pretrain(&config, &place, &compute(&config)?, &mut progress)?
         }
     };
     if args.settings.json {
@@ -93,7 +93,7 @@ fn study(args: &Study) -> Result<ExitCode> {
     };
     let config = config.with(args.data.as_deref(), &args.set, &args.arm)?;
     let mut progress = Progress::new(stop_on_signal()?);
-    let end = fgvr_train::study::study(&config, &args.out, &Device::Cpu, &mut progress)?;
+    let end = fgvr_train::study::study(&config, &args.out, &Compute::cpu(), &mut progress)?;
     if args.json {
         println!("{}", serde_json::to_string(&end.report)?);
     } else {
@@ -130,9 +130,9 @@ fn eval(args: &Eval) -> Result<ExitCode> {
 }
 
 fn plan(args: &Plan) -> Result<ExitCode> {
-    let device = device(&args.settings.device)?;
     let (config, _) = settings(&args.settings)?;
-    let plan = fgvr_train::plan(&config, &device)?;
+    let compute = Compute::choose(&args.settings.device, config.precision)?;
+    let plan = fgvr_train::plan(&config, &compute)?;
     if args.settings.json {
         println!("{}", serde_json::to_string(&plan)?);
     } else {
@@ -236,22 +236,6 @@ fn same_settings(saved: &PretrainConfig, asked: &PretrainConfig, run: &RunFolder
         problem: format!(
             "was started with {key} = {was}, and {is} is asked for now; resume without that setting, or start a new run"
         ),
-    }
-    .into())
-}
-
-/// The device asked for.
-fn device(name: &str) -> Result<Device> {
-    let problem = match name {
-        "auto" | "cpu" => return Ok(Device::Cpu),
-        cuda if cuda == "cuda" || cuda.starts_with("cuda:") => {
-            "this build has no CUDA; use --device cpu"
-        }
-        _ => "expected auto, cpu, cuda or cuda:N",
-    };
-    Err(Error::Config {
-        key: format!("--device {name}"),
-        problem: problem.to_owned(),
     }
     .into())
 }

@@ -1,0 +1,148 @@
+//! Whole training steps with the trunk on a device, here the emulated GPU, beside the CPU's.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use candle_core::{DType, Tensor};
+use common::Place;
+use fgvr_data::Batch;
+use fgvr_nn::Precision;
+use fgvr_train::{Compute, PretrainConfig, StepRow, Trainer};
+
+const STEPS: u64 = 3;
+
+fn batch(seed: u64) -> Batch {
+    let n = 8;
+    let view = |v: u64| fgvr_testkit::normal(10 * seed + v, (n, 3, 16, 16));
+    Batch {
+        views: vec![view(0), view(1)],
+        crops: Vec::new(),
+        indices: (0..n as u32).map(|i| i + 8 * seed as u32).collect(),
+        labels: vec![None; n],
+        epoch: 0,
+        batch: seed,
+        last_of_epoch: false,
+        wait: Duration::ZERO,
+    }
+}
+
+/// The rows of a few steps, and every variable and statistic after them.
+fn steps(config: &PretrainConfig, compute: &Compute) -> (Vec<StepRow>, BTreeMap<String, Tensor>) {
+    let mut trainer = Trainer::new(config, 96, compute).expect("a trainer");
+    let rows = (0..STEPS).map(|step| trainer.step(&[batch(step)], false).expect("a step").0);
+    let rows = rows.collect();
+    (rows, trainer.state().expect("a state"))
+}
+
+/// The length of a - b as a share of that of a.
+fn difference(a: &Tensor, b: &Tensor) -> candle_core::Result<f64> {
+    let length = |t: &Tensor| -> candle_core::Result<f64> {
+        let squares = t.to_dtype(DType::F64)?.sqr()?.sum_all()?;
+        Ok(squares.to_scalar::<f64>()?.sqrt())
+    };
+    let (a, b) = (a.to_dtype(DType::F64)?, b.to_dtype(DType::F64)?);
+    Ok(length(&(&a - &b)?)? / length(&a)?.max(1e-3))
+}
+
+/// How far the steps on the emulated GPU are from the CPU's: of losses and gradient norm, and of the state.
+fn apart(settings: &[&str], precision: Precision) -> Option<(f64, f64)> {
+    let place = Place::new();
+    let common = [
+        "optimizer.steps=3",
+        "optimizer.lr=0.05",
+        "synthpair.warm_up=0",
+        "synthpair.ramp=0",
+        "synthpair.bank_minimum=8",
+        "data.size=16",
+        "loader.batch=8",
+    ];
+    let config = place.config(&[&common[..], settings].concat());
+    let emulated = match Compute::choose("emulator", precision) {
+        Ok(compute) => compute,
+        Err(error) => {
+            eprintln!("SKIPPED: {error}");
+            return None;
+        }
+    };
+    let (rows, state) = steps(&config, &Compute::cpu());
+    let (on_device, state_on_device) = steps(&config, &emulated);
+    let relative = |a: f64, b: f64| (a - b).abs() / a.abs().max(1e-3);
+    let mut off = 0f64;
+    for (a, b) in rows.iter().zip(&on_device) {
+        off = off.max(relative(a.loss, b.loss));
+        off = off.max(relative(a.loss_contrastive, b.loss_contrastive));
+        off = off.max(relative(a.gradient_norm, b.gradient_norm));
+        assert_eq!(a.loss_pair.is_some(), b.loss_pair.is_some());
+    }
+    assert_eq!(state.len(), state_on_device.len());
+    let mut of_state = 0f64;
+    for ((name, a), (other, b)) in state.iter().zip(&state_on_device) {
+        assert_eq!(name, other);
+        of_state = of_state.max(difference(a, b).expect("a difference"));
+    }
+    Some((off, of_state))
+}
+
+#[test]
+fn three_steps_of_moco_v2_are_those_of_the_cpu() {
+    let Some((losses, state)) = apart(&["arm=base"], Precision::F32) else {
+        return;
+    };
+    eprintln!("MoCo v2, f32: losses off by {losses:.1e}, state by {state:.1e}");
+    assert!(
+        losses < 1e-4 && state < 1e-4,
+        "losses {losses:.1e}, state {state:.1e}"
+    );
+}
+
+#[test]
+fn three_steps_of_synthpair_are_those_of_the_cpu() {
+    let Some((losses, state)) = apart(&["arm=full"], Precision::F32) else {
+        return;
+    };
+    eprintln!("SynthPair, f32: losses off by {losses:.1e}, state by {state:.1e}");
+    assert!(
+        losses < 1e-4 && state < 1e-3,
+        "losses {losses:.1e}, state {state:.1e}"
+    );
+}
+
+#[test]
+fn three_steps_in_bf16_are_near_those_of_the_cpu() {
+    let Some((losses, state)) = apart(&["arm=base"], Precision::Bf16) else {
+        return;
+    };
+    eprintln!("MoCo v2, bf16: losses off by {losses:.1e}, state by {state:.1e}");
+    assert!(
+        losses < 5e-2 && state < 0.5,
+        "losses {losses:.1e}, state {state:.1e}"
+    );
+    assert!(state > 1e-4, "bf16 was not used");
+}
+
+#[test]
+fn the_program_trains_on_the_emulated_gpu_and_says_so() {
+    let place = Place::new();
+    let set = [
+        "optimizer.steps=2",
+        "data.size=16",
+        "data.lookalikes.train_images=32",
+        "evaluate.part_images=0",
+    ];
+    let mut arguments = vec!["--out", "run", "--device", "emulator"];
+    set.iter()
+        .for_each(|setting| arguments.extend(["--set", setting]));
+    let output = place.pretrain(&arguments);
+    let text = String::from_utf8_lossy(&output.stderr);
+    if text.contains("no C++ compiler") {
+        return eprintln!("SKIPPED: {text}");
+    }
+    assert!(output.status.success(), "{text}");
+    assert!(
+        text.contains("the trunk runs on an emulated GPU, f32"),
+        "{text}"
+    );
+    assert_eq!(place.json("run/env.json")["device"], "an emulated GPU, f32");
+}
