@@ -238,6 +238,31 @@ fn a_vision_transformer_on_its_own_grid_and_on_another() {
     }
 }
 
+#[test]
+fn gradients_of_a_vision_transformer_do_not_depend_on_whether_that_of_the_images_is_wanted() {
+    let images = normal(1, (2, 3, 24, 24));
+    for (device, _) in devices() {
+        let pass = |to_images: bool| -> Result<BTreeMap<String, Tensor>> {
+            let parameters = Parameters::new(5);
+            let vb = parameters.builder(DType::F32, &Candle::Cpu);
+            let vit = Vit::new(&small_vit(), vb)?.on(Some(device.clone()));
+            let (features, tape) = match to_images {
+                true => vit.forward_train_to_images(&images)?,
+                false => vit.forward_train(&images, NormMode::Train)?,
+            };
+            let leaves = features.pooled.sqr()?.sum_all()?.backward()?;
+            let mut gradients = GradStore::default();
+            let at_images = tape.backward(&leaves, &mut gradients)?;
+            assert_eq!(at_images.is_some(), to_images);
+            let named = parameters.trainable().into_iter();
+            Ok(named
+                .map(|(name, var)| (name, gradients.get(&var).unwrap().clone()))
+                .collect())
+        };
+        assert_close_each("bits", &pass(false).unwrap(), &pass(true).unwrap(), 0.);
+    }
+}
+
 /// What a vision transformer lets be seen on its way, and what its class token attends to.
 fn seen(device: Option<Device>) -> Result<BTreeMap<String, Tensor>> {
     let parameters = Parameters::new(5);
