@@ -2,7 +2,7 @@
 // of its slab, so that what belongs to a channel is read once. A block is `columns` threads across and
 // THREADS / columns rows down; gridDim is (tiles of columns, slabs, groups).
 #pragma once
-#include "common.cuh"
+#include "values.cuh"
 
 struct Tile {
   i64 first, last;  // rows of this thread, within the whole map
@@ -26,44 +26,6 @@ DEVICE Tile tile(i64 rows, i64 slab, int columns, int vectors) {
   t.first += t.line;
   return t;
 }
-
-// V values from vector `at`.
-template <int V>
-struct Values {
-  float v[V];
-};
-template <int V, typename T>
-DEVICE Values<V> read(const T* from, i64 at) {
-  Values<V> out;
-  if constexpr (V == 1) {
-    out.v[0] = load(from, at);
-  } else {
-#pragma unroll
-    for (int part = 0; part < V / Pack<T>::size; part++) {
-      Lanes<T> lanes = load_pack(from, at * (V / Pack<T>::size) + part);
-#pragma unroll
-      for (int i = 0; i < Pack<T>::size; i++) out.v[part * Pack<T>::size + i] = lanes.v[i];
-    }
-  }
-  return out;
-}
-template <int V, typename T>
-DEVICE void write(T* to, i64 at, const Values<V>& values) {
-  if constexpr (V == 1) {
-    store(to, at, values.v[0]);
-  } else {
-#pragma unroll
-    for (int part = 0; part < V / Pack<T>::size; part++) {
-      Lanes<T> lanes;
-#pragma unroll
-      for (int i = 0; i < Pack<T>::size; i++) lanes.v[i] = values.v[part * Pack<T>::size + i];
-      store_pack(to, at * (V / Pack<T>::size) + part, lanes);
-    }
-  }
-}
-
-// As many values as fit 16 bytes of a map.
-static constexpr int VECTOR = Pack<Real>::size;
 
 // ---- sums over rows: of each slab in f32, over the slabs in f64 ----
 

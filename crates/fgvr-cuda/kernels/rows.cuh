@@ -1,48 +1,10 @@
 // Rows of values: a warp that holds a short row in registers, a block that walks a long one.
 #pragma once
-#include "common.cuh"
+#include "values.cuh"
 
 // Values of a row that one lane holds: a warp holds rows of up to HELD * WARP.
 #define HELD 32
 #define WARPS (THREADS / WARP)
-
-// As many values as fit 16 bytes of activations.
-static constexpr int VECTOR = Pack<Real>::size;
-
-// V values from vector `at`.
-template <int V>
-struct Values {
-  float v[V];
-};
-template <int V, typename T>
-DEVICE Values<V> read(const T* from, i64 at) {
-  Values<V> out;
-  if constexpr (V == 1) {
-    out.v[0] = load(from, at);
-  } else {
-#pragma unroll
-    for (int part = 0; part < V / Pack<T>::size; part++) {
-      Lanes<T> lanes = load_pack(from, at * (V / Pack<T>::size) + part);
-#pragma unroll
-      for (int i = 0; i < Pack<T>::size; i++) out.v[part * Pack<T>::size + i] = lanes.v[i];
-    }
-  }
-  return out;
-}
-template <int V, typename T>
-DEVICE void write(T* to, i64 at, const Values<V>& values) {
-  if constexpr (V == 1) {
-    store(to, at, values.v[0]);
-  } else {
-#pragma unroll
-    for (int part = 0; part < V / Pack<T>::size; part++) {
-      Lanes<T> lanes;
-#pragma unroll
-      for (int i = 0; i < Pack<T>::size; i++) lanes.v[i] = values.v[part * Pack<T>::size + i];
-      store_pack(to, at * (V / Pack<T>::size) + part, lanes);
-    }
-  }
-}
 
 DEVICE float minus_infinity() { return __uint_as_float(0xff800000u); }
 

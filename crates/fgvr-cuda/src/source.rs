@@ -64,6 +64,7 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("rows.cuh", include_str!("../kernels/rows.cuh")),
     ("sort.cuh", include_str!("../kernels/sort.cuh")),
     ("tensors.cuh", include_str!("../kernels/tensors.cuh")),
+    ("values.cuh", include_str!("../kernels/values.cuh")),
 ];
 
 macro_rules! files {

@@ -2,7 +2,8 @@
 
 mod support;
 
-use fgvr_cuda::ops::batch_norm::{Mask, Norm, Residual, Rows};
+use fgvr_cuda::ops::Rows;
+use fgvr_cuda::ops::batch_norm::{Mask, Norm, Residual};
 use fgvr_cuda::{Array, Machine, Real, Result};
 use support::{Random, close, on_each_machine};
 

@@ -2,7 +2,8 @@
 
 mod support;
 
-use fgvr_cuda::ops::l2_normalise::{Rows, backward, forward};
+use fgvr_cuda::ops::Rows;
+use fgvr_cuda::ops::l2_normalise::{backward, forward};
 use fgvr_cuda::{Array, Real};
 use support::{close, on_each_machine, stored};
 
@@ -15,10 +16,7 @@ fn forward_and_gradient_are_those_of_the_equation() {
             .iter()
             .flat_map(|real| SHAPES.iter().map(move |shape| (*real, *shape)))
         {
-            let shape = Rows {
-                rows: n,
-                channels: c,
-            };
+            let shape = Rows::new(n, c);
             // The first row is shorter than eps: what scales it is a constant.
             for eps in [1e-12, 0.5] {
                 let mut values = random.normals(n * c, 0.1, 1.);
@@ -57,10 +55,7 @@ fn lengths_that_no_float_can_square_are_right_and_zero_stays() {
             let mut values = vec![0.; 3 * c];
             values[..c].fill(1e-25);
             values[c..2 * c].fill(1e25);
-            let shape = Rows {
-                rows: 3,
-                channels: c,
-            };
+            let shape = Rows::new(3, c);
             let x = Array::from_f32(machine, &values)?;
             let y = forward(machine, &x, shape, 1e-30)?.to_f32(machine)?;
             let one = 1. / (c as f64).sqrt();

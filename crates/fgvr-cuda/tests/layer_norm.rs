@@ -2,7 +2,8 @@
 
 mod support;
 
-use fgvr_cuda::ops::layer_norm::{Rows, backward, forward};
+use fgvr_cuda::ops::Rows;
+use fgvr_cuda::ops::layer_norm::{backward, forward};
 use fgvr_cuda::{Array, Real};
 use support::{close, on_each_machine, stored};
 
@@ -10,19 +11,15 @@ const EPS: f64 = 1e-6;
 
 /// Rows of packs and odd ones, longer than a warp holds, more rows than one slab.
 const SHAPES: &[Rows] = &[
-    rows(5, 3),
-    rows(11, 24),
-    rows(9, 192),
-    rows(300, 40),
-    rows(3, 1024),
-    rows(4, 1025),
-    rows(5, 1040),
-    rows(150, 7),
+    Rows::new(5, 3),
+    Rows::new(11, 24),
+    Rows::new(9, 192),
+    Rows::new(300, 40),
+    Rows::new(3, 1024),
+    Rows::new(4, 1025),
+    Rows::new(5, 1040),
+    Rows::new(150, 7),
 ];
-
-const fn rows(rows: usize, channels: usize) -> Rows {
-    Rows { rows, channels }
-}
 
 #[test]
 fn forward_and_gradients_are_those_of_the_equation() {
@@ -102,7 +99,7 @@ fn a_row_with_what_is_no_number_spoils_no_other() {
             let (one, zero) = (vec![1.; c], vec![0.; c]);
             let weight = Array::from_f32(machine, &one)?;
             let bias = Array::from_f32(machine, &zero)?;
-            let (y, _) = forward(machine, &x, rows(3, c), [&weight, &bias], EPS)?;
+            let (y, _) = forward(machine, &x, Rows::new(3, c), [&weight, &bias], EPS)?;
             let y = y.to_f32(machine)?;
             let spoiled: Vec<bool> = y.iter().map(|v| v.is_nan()).collect();
             let expected: Vec<bool> = (0..3 * c).map(|i| i / c == 1).collect();
@@ -119,11 +116,11 @@ fn gradients_of_no_rows_are_zero_and_what_does_not_fit_is_refused() {
             Array::from_f32(machine, &[])?,
             Array::from_f32(machine, &[1.; 4])?,
         );
-        let (_, kept) = forward(machine, &none, rows(0, 4), [&one, &one], EPS)?;
-        let made = backward(machine, &none, &none, rows(0, 4), &one, &kept)?;
+        let (_, kept) = forward(machine, &none, Rows::new(0, 4), [&one, &one], EPS)?;
+        let made = backward(machine, &none, &none, Rows::new(0, 4), &one, &kept)?;
         assert_eq!(made.weight.to_f32(machine)?, [0.; 4]);
         assert_eq!(made.bias.to_f32(machine)?, [0.; 4]);
-        let error = forward(machine, &one, rows(2, 4), [&one, &one], EPS).err();
+        let error = forward(machine, &one, Rows::new(2, 4), [&one, &one], EPS).err();
         let text = error.map(|error| error.to_string()).unwrap_or_default();
         assert_eq!(text, "layer norm: x: expected 8 of F32, found 4 of F32");
         Ok(())

@@ -2,7 +2,8 @@
 
 mod support;
 
-use fgvr_cuda::ops::softmax::{Rows, backward, forward};
+use fgvr_cuda::ops::Rows;
+use fgvr_cuda::ops::softmax::{backward, forward};
 use fgvr_cuda::{Array, Real};
 use support::{close, on_each_machine, stored};
 
@@ -17,10 +18,6 @@ const SHAPES: &[(usize, usize)] = &[
     (3, 5003),
 ];
 
-fn rows(rows: usize, channels: usize) -> Rows {
-    Rows { rows, channels }
-}
-
 #[test]
 fn forward_and_gradient_are_those_of_the_equation() {
     on_each_machine(|machine, random| {
@@ -30,8 +27,8 @@ fn forward_and_gradient_are_those_of_the_equation() {
         {
             let x = Array::from_reals(machine, real, &random.normals(n * c, 50., 8.))?;
             let dy = Array::from_reals(machine, real, &random.normals(n * c, 1., 1.))?;
-            let y = forward(machine, &x, rows(n, c))?;
-            let dx = backward(machine, &dy, &y, rows(n, c))?;
+            let y = forward(machine, &x, Rows::new(n, c))?;
+            let dx = backward(machine, &dy, &y, Rows::new(n, c))?;
             let found = y.to_f32(machine)?;
             let (x, dy, y) = (
                 stored(machine, &x)?,
@@ -67,7 +64,7 @@ fn rows_without_a_number_become_no_number_and_minus_infinity_gets_no_share() {
             x[2 * c..3 * c].fill(f32::NEG_INFINITY);
             x[3 * c..3 * c + 5].fill(f32::NEG_INFINITY);
             x[4 * c..].fill(3.);
-            let y = forward(machine, &Array::from_f32(machine, &x)?, rows(5, c))?;
+            let y = forward(machine, &Array::from_f32(machine, &x)?, Rows::new(5, c))?;
             let y = y.to_f32(machine)?;
             assert!(y[..3 * c].iter().all(|v| v.is_nan()), "{c}: no number");
             assert_eq!(y[3 * c..3 * c + 5], [0.; 5]);

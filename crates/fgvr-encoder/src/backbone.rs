@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Error as CandleError, Result, Tensor, bail};
+use candle_core::{Error as CandleError, Result, Tensor};
 use candle_nn::VarBuilder;
 use fgvr_nn::{Device, Encoder, Features, NormMode, Tape};
 
@@ -46,16 +46,12 @@ impl Backbone {
     }
 
     /// This network, run on `device`; on the CPU if there is none. Its variables stay where they are.
-    ///
-    /// # Errors
-    /// A vision transformer on a device: its layers have no form for one yet.
-    pub fn on(self, device: Option<Device>) -> Result<Self> {
-        match (self, device) {
-            (Self::ResNet(network), device) => Ok(Self::ResNet(network.on(device))),
-            (vit, None) => Ok(vit),
-            (Self::Vit(_), Some(_)) => bail!(
-                "a vision transformer runs on the CPU alone; choose a residual network, or the CPU"
-            ),
+    /// [`Backbone::freeze`] makes a snapshot for the CPU.
+    #[must_use]
+    pub fn on(self, device: Option<Device>) -> Self {
+        match self {
+            Self::ResNet(network) => Self::ResNet(network.on(device)),
+            Self::Vit(network) => Self::Vit(network.on(device)),
         }
     }
 

@@ -21,6 +21,8 @@ pub mod optim;
 
 pub use buffer::Buffer;
 pub use device::{Device, Precision};
+/// What a [`Device`] is made from: machines, their emulator, the type of maps.
+pub use fgvr_cuda as cuda;
 pub use model::{Decoder, Encoder, Features, NormMode};
 pub use parameters::Parameters;
 pub use tape::{Gradients, Map, Tape};

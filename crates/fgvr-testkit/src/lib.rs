@@ -7,7 +7,7 @@ mod gradcheck;
 mod hub;
 mod random;
 
-pub use close::{assert_close, assert_close_values, relative_error};
+pub use close::{assert_close, assert_close_each, assert_close_values, relative_error};
 pub use golden::{Golden, golden, golden_path};
 pub use gradcheck::{GradCheck, gradcheck, gradcheck_tensors};
 pub use hub::{LoopbackHub, Misbehaviour, Request};

@@ -83,7 +83,7 @@ impl Compute {
                 reason: "the first GPU".to_owned(),
             }),
             // A GPU that is there and does not work is not passed over in silence.
-            Err(fgvr_cuda::Error::NoGpu(why)) => Ok(Self {
+            Err(fgvr_nn::cuda::Error::NoGpu(why)) => Ok(Self {
                 device: None,
                 reason: format!("no GPU: {why}"),
             }),

@@ -82,7 +82,7 @@ impl Trainer {
         config.arm.apply(&mut synthpair);
         let build = |parameters: &Parameters| {
             let vb = parameters.builder(DType::F32, &Device::Cpu);
-            Backbone::new(&config.encoder, vb)?.on(compute.device().cloned())
+            Ok(Backbone::new(&config.encoder, vb)?.on(compute.device().cloned()))
         };
         let encoder_parameters = Parameters::new(config.seed);
         let encoder = build(&encoder_parameters)?;

@@ -2,11 +2,10 @@
 //!
 //! Rows are the N*H*W places of a channels-last map, in `groups` equal runs with statistics of their own.
 
-use super::columns::{THREADS, Tiling, WARPS};
+use super::columns::Tiling;
+use super::rows::{Rows, THREADS, WARPS};
 use crate::source::BATCH_NORM;
 use crate::{Argument, Array, DType, Launch, Machine, Module, Real, Result};
-
-pub use super::columns::Rows;
 
 /// A norm with its statistics: y = (x - mean) * scale + bias. Arrays of f32, (groups, channels) but for the
 /// bias (channels).
@@ -129,11 +128,7 @@ impl Norm {
         eps: f64,
     ) -> Result<Self> {
         const OP: &str = "batch norm by running statistics";
-        let rows = Rows {
-            groups: 1,
-            rows: rows.groups * rows.rows,
-            ..rows
-        };
+        let rows = rows.in_one_group();
         for (what, array) in ["running mean", "running variance"]
             .into_iter()
             .zip(running)

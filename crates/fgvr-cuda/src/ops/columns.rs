@@ -1,11 +1,8 @@
 //! How threads are laid over rows of channels: what `kernels/columns.cuh` expects.
 
+use super::rows::{Rows, THREADS};
 use crate::{Argument, DType, Error, Launch, Machine, Module, Result};
 
-/// Threads of a block.
-pub(super) const THREADS: usize = 256;
-/// Warps of a block.
-pub(super) const WARPS: usize = 8;
 /// Rows of a slab that one thread sums, at least: enough to hide what starting costs.
 const ROWS_PER_SUM: usize = 16;
 /// Slabs that are summed, at most: several blocks for each processor of a large GPU.
@@ -16,37 +13,6 @@ const ROWS_PER_THREAD: usize = 4;
 const SLABS: usize = 8192;
 /// Blocks of a kernel that walks values in no order, at most.
 const BLOCKS: usize = 4096;
-
-/// Rows of channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rows {
-    /// Runs of rows with statistics of their own.
-    pub groups: usize,
-    /// Rows of a group.
-    pub rows: usize,
-    /// Values of a row.
-    pub channels: usize,
-}
-
-impl Rows {
-    /// One group of `rows` of `channels`.
-    #[must_use]
-    pub fn new(rows: usize, channels: usize) -> Self {
-        Self {
-            groups: 1,
-            rows,
-            channels,
-        }
-    }
-
-    pub(super) fn len(self) -> usize {
-        self.groups * self.rows * self.channels
-    }
-
-    pub(super) fn of_groups(self) -> usize {
-        self.groups * self.channels
-    }
-}
 
 /// How threads are laid over the rows.
 pub(super) struct Tiling {

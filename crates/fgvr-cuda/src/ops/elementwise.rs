@@ -1,6 +1,7 @@
 //! What is done to each value and to each row of channels, with the gradients.
 
-use super::columns::{Rows, THREADS, Tiling, WARPS, launch_flat};
+use super::columns::{Tiling, launch_flat};
+use super::rows::{Rows, THREADS, WARPS};
 use crate::source::ELEMENTWISE;
 use crate::{Argument, Array, DType, Launch, Machine, Module, Result};
 
@@ -90,7 +91,7 @@ pub fn add_bias(
     after: AfterBias<'_>,
 ) -> Result<Array> {
     const OP: &str = "bias";
-    let (module, rows) = (module(x, OP)?, one_group(rows));
+    let (module, rows) = (module(x, OP)?, rows.in_one_group());
     x.expect(OP, "x", x.dtype(), rows.len())?;
     bias.expect(OP, "bias", DType::F32, rows.channels)?;
     if let Some(residual) = after.residual {
@@ -119,7 +120,7 @@ pub fn add_bias(
 /// Operands of other lengths or types; what the machine says.
 pub fn sum_rows(machine: &dyn Machine, x: &Array, rows: Rows) -> Result<Array> {
     const OP: &str = "sum over rows";
-    let (module, rows) = (module(x, OP)?, one_group(rows));
+    let (module, rows) = (module(x, OP)?, rows.in_one_group());
     x.expect(OP, "x", x.dtype(), rows.len())?;
     let tiling = Tiling::sums(rows, module);
     let partial = Array::new(machine, DType::F32, tiling.slabs * rows.channels)?;
@@ -135,7 +136,7 @@ pub fn sum_rows(machine: &dyn Machine, x: &Array, rows: Rows) -> Result<Array> {
 /// Operands of other lengths or types; what the machine says.
 pub fn layer_scale(machine: &dyn Machine, x: &Array, rows: Rows, gamma: &Array) -> Result<Array> {
     const OP: &str = "layer scale";
-    let (module, rows) = (module(x, OP)?, one_group(rows));
+    let (module, rows) = (module(x, OP)?, rows.in_one_group());
     x.expect(OP, "x", x.dtype(), rows.len())?;
     gamma.expect(OP, "gamma", DType::F32, rows.channels)?;
     let y = Array::new(machine, x.dtype(), x.len())?;
@@ -161,7 +162,7 @@ pub fn layer_scale_grad(
     gamma: &Array,
 ) -> Result<(Array, Array)> {
     const OP: &str = "layer scale gradient";
-    let (module, rows) = (module(x, OP)?, one_group(rows));
+    let (module, rows) = (module(x, OP)?, rows.in_one_group());
     x.expect(OP, "x", x.dtype(), rows.len())?;
     dy.expect(OP, "dy", x.dtype(), rows.len())?;
     gamma.expect(OP, "gamma", DType::F32, rows.channels)?;
@@ -208,9 +209,4 @@ fn finish(
         ],
     })?;
     Ok(sums)
-}
-
-/// Nothing here keeps groups apart.
-fn one_group(rows: Rows) -> Rows {
-    Rows::new(rows.groups * rows.rows, rows.channels)
 }

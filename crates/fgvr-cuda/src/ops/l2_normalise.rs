@@ -1,10 +1,8 @@
 //! Rows scaled to a Euclidean length of one, and the gradient.
 
-use super::rows::RowKernel;
+use super::rows::{RowKernel, Rows};
 use crate::source::L2_NORMALISE;
 use crate::{Array, Machine, Result};
-
-pub use super::rows::Rows;
 
 /// y = x / max(|x|, eps) for each row.
 ///

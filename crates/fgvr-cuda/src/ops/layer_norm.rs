@@ -1,10 +1,8 @@
 //! Layer norm over rows of channels, and its gradients.
 
-use super::rows::{THREADS, WARP, WARPS};
+use super::rows::{Rows, THREADS, WARP, WARPS};
 use crate::source::LAYER_NORM;
 use crate::{Argument, Array, DType, Launch, Machine, Module, Result};
-
-pub use super::rows::Rows;
 
 /// Rows that a warp walks for the sums over rows, at least: enough to hide what starting costs.
 const ROWS_PER_WARP: usize = 16;
@@ -42,7 +40,7 @@ pub fn forward(
     eps: f64,
 ) -> Result<(Array, Statistics)> {
     const OP: &str = "layer norm";
-    let module = module(x, OP)?;
+    let (module, rows) = (module(x, OP)?, rows.in_one_group());
     x.expect(OP, "x", x.dtype(), rows.len())?;
     weight.expect(OP, "weight", DType::F32, rows.channels)?;
     bias.expect(OP, "bias", DType::F32, rows.channels)?;
@@ -94,7 +92,7 @@ pub fn backward(
     kept: &Statistics,
 ) -> Result<Gradients> {
     const OP: &str = "layer norm gradients";
-    let module = module(x, OP)?;
+    let (module, rows) = (module(x, OP)?, rows.in_one_group());
     x.expect(OP, "x", x.dtype(), rows.len())?;
     dy.expect(OP, "dy", x.dtype(), rows.len())?;
     weight.expect(OP, "weight", DType::F32, rows.channels)?;

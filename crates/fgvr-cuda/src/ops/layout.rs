@@ -1,7 +1,8 @@
 //! Between the layout and type of what is outside (channels first, f32) and that of activations (channels
 //! last, f32 or bf16).
 
-use super::columns::{THREADS, counted, launch_flat, pack};
+use super::columns::{counted, launch_flat, pack};
+use super::rows::THREADS;
 use crate::source::LAYOUT;
 use crate::{Argument, Array, DType, Launch, Machine, Module, Real, Result};
 

@@ -25,4 +25,4 @@ pub mod softmax;
 mod tensors;
 pub mod tokens;
 
-pub use columns::Rows;
+pub use rows::Rows;

@@ -1,6 +1,7 @@
 //! Square patches of a channels-last map as rows, and back.
 
-use super::columns::{THREADS, counted, launch_flat, pack};
+use super::columns::{counted, launch_flat, pack};
+use super::rows::THREADS;
 use crate::source::PATCHES;
 use crate::{Argument, Array, Error, Launch, Machine, Module, Result};
 

@@ -1,6 +1,7 @@
 //! Max, average and global pooling of channels-last maps, with their gradients.
 
-use super::columns::{Rows, THREADS, Tiling, counted, pack};
+use super::columns::{Tiling, counted, pack};
+use super::rows::{Rows, THREADS};
 use crate::source::{GLOBAL_MEAN, POOL};
 use crate::{Argument, Array, DType, Error, Launch, Machine, Module, Result};
 

@@ -1,6 +1,7 @@
 //! Nearest and bilinear resizing of channels-last maps, with their gradients.
 
-use super::columns::{Rows, Tiling, counted};
+use super::columns::{Tiling, counted};
+use super::rows::Rows;
 use crate::source::RESIZE;
 use crate::{Argument, Array, Error, Machine, Module, Result};
 

@@ -1,26 +1,52 @@
-//! How threads are laid over rows: what `kernels/rows.cuh` expects.
+//! Rows of channels, and how threads are laid over them where each is worked on by itself: what
+//! `kernels/rows.cuh` expects.
 
 use crate::{Argument, Array, DType, File, Launch, Machine, Module, Real, Result};
 
+/// Threads of a block.
 pub(super) const THREADS: usize = 256;
+/// Threads of a warp.
 pub(super) const WARP: usize = 32;
+/// Warps of a block.
 pub(super) const WARPS: usize = THREADS / WARP;
 
 /// Values that a warp can hold in registers.
 const HELD: usize = 32 * WARP;
 
-/// Rows of one length.
+/// Rows of channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rows {
-    /// How many.
+    /// Runs of rows with statistics of their own; what knows no statistics over rows takes them as one.
+    pub groups: usize,
+    /// Rows of a group.
     pub rows: usize,
     /// Values of a row.
     pub channels: usize,
 }
 
 impl Rows {
+    /// One group of `rows` of `channels`.
+    #[must_use]
+    pub const fn new(rows: usize, channels: usize) -> Self {
+        Self {
+            groups: 1,
+            rows,
+            channels,
+        }
+    }
+
+    /// All rows as one group.
+    pub(super) fn in_one_group(self) -> Self {
+        Self::new(self.groups * self.rows, self.channels)
+    }
+
     pub(super) fn len(self) -> usize {
-        self.rows * self.channels
+        self.groups * self.rows * self.channels
+    }
+
+    /// Channels of all groups.
+    pub(super) fn of_groups(self) -> usize {
+        self.groups * self.channels
     }
 
     /// Whether the channels are whole packs of 16 bytes.
@@ -33,7 +59,7 @@ impl Rows {
         self.channels <= HELD
     }
 
-    /// Blocks and threads for a warp a row.
+    /// Blocks and threads for a warp a row, of one group.
     pub(super) fn warps(self) -> ([u32; 3], [u32; 3]) {
         (
             [self.rows.div_ceil(WARPS) as u32, 1, 1],
@@ -41,7 +67,7 @@ impl Rows {
         )
     }
 
-    /// Blocks and threads for a block a row: some values for each thread.
+    /// Blocks and threads for a block a row, of one group: some values for each thread.
     pub(super) fn blocks(self) -> ([u32; 3], [u32; 3]) {
         let threads = (self.channels / 8).clamp(1, THREADS).next_multiple_of(WARP);
         ([self.rows as u32, 1, 1], [threads as u32, 1, 1])
@@ -67,6 +93,7 @@ impl RowKernel {
         rows: Rows,
         eps: Option<f64>,
     ) -> Result<Array> {
+        let rows = rows.in_one_group();
         let (what, first) = inputs[0];
         let (real, dtype) = (first.real(self.op, what)?, first.dtype());
         for (what, array) in inputs {

@@ -1,10 +1,8 @@
 //! Softmax over rows, and its gradient.
 
-use super::rows::RowKernel;
+use super::rows::{RowKernel, Rows};
 use crate::source::SOFTMAX;
 use crate::{Array, Machine, Result};
-
-pub use super::rows::Rows;
 
 /// y = exp(x - max x) / sum exp(x - max x) for each row.
 ///

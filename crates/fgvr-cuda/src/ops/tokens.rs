@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::columns::{Rows, THREADS, Tiling, counted};
+use super::columns::{Tiling, counted};
+use super::rows::{Rows, THREADS};
 use crate::source::TOKENS;
 use crate::{Argument, Array, DType, Error, Launch, Machine, Module, Result};
 

@@ -7,7 +7,7 @@ use candle_nn::{Init, VarBuilder};
 use fgvr_nn::layers::{
     LayerNorm, LayerNormConfig, PatchEmbed, PositionEmbedding, prepend_tokens, take_tokens,
 };
-use fgvr_nn::{Encoder, Features, Map, NormMode, Tape};
+use fgvr_nn::{Device, Encoder, Features, Map, NormMode, Tape};
 
 use crate::images;
 use crate::intermediates::Intermediates;
@@ -62,6 +62,7 @@ pub struct Vit {
     positions: PositionEmbedding,
     blocks: Vec<Block>,
     norm: LayerNorm,
+    device: Option<Device>,
 }
 
 impl Vit {
@@ -92,6 +93,7 @@ impl Vit {
                 .map(|i| Block::new(config, blocks.pp(i.to_string())))
                 .collect::<Result<_>>()?,
             norm: LayerNorm::new(width, &LayerNormConfig::default(), vb.pp("norm"))?,
+            device: None,
         })
     }
 
@@ -99,6 +101,14 @@ impl Vit {
     #[must_use]
     pub fn config(&self) -> &VitConfig {
         &self.config
+    }
+
+    /// This network, run on `device`; on the CPU if there is none. Its variables stay where they are, and
+    /// [`Vit::freeze`] makes a snapshot for the CPU.
+    #[must_use]
+    pub fn on(mut self, device: Option<Device>) -> Self {
+        self.device = device;
+        self
     }
 
     /// What [`Vit::intermediates`] can give: `blocks.0` and so on and `norm`, the tokens (N, T, C)
@@ -153,7 +163,7 @@ impl Vit {
     }
 
     fn forward_recording(&self, images: &Tensor, image_gradient: bool) -> Result<(Features, Tape)> {
-        let mut tape = Tape::recording();
+        let mut tape = Tape::recording().on(self.device.as_ref());
         let images = images::input(&mut tape, images, image_gradient)?;
         let (map, pooled) = self.forward(&mut tape, &images, &mut Intermediates::none())?;
         let features = Features {
@@ -164,7 +174,7 @@ impl Vit {
     }
 
     fn infer(&self, images: &Tensor, intermediates: &mut Intermediates<'_>) -> Result<Features> {
-        let mut tape = Tape::inference();
+        let mut tape = Tape::inference().on(self.device.as_ref());
         let images = images::input(&mut tape, images, false)?;
         let (map, pooled) = self.forward(&mut tape, &images, intermediates)?;
         Ok(Features {
@@ -213,8 +223,8 @@ fn of_class(i: usize) -> String {
 
 /// (N, 1, T, C) of the tape as a tensor (N, T, C).
 fn tokens_of(x: &Map) -> Result<Tensor> {
-    let [n, _, tokens, c] = x.shape();
-    Tensor::from_slice(x.data()?, (n, tokens, c), &candle_core::Device::Cpu)
+    // (N, C, 1, T) -> (N, C, T) -> (N, T, C)
+    x.to_tensor()?.squeeze(2)?.transpose(1, 2)?.contiguous()
 }
 
 impl Encoder for Vit {

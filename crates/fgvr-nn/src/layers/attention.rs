@@ -7,7 +7,7 @@ use candle_core::{
 };
 use candle_nn::{Init, VarBuilder};
 
-use super::{Linear, contiguous};
+use super::{Linear, contiguous, on_device};
 use crate::kernels::attention::{self, AttentionShape};
 use crate::tape::with_values;
 use crate::{Buffer, Map, Tape};
@@ -146,8 +146,14 @@ impl MultiHeadAttention {
                 heads,
                 ..
             } = *shape;
-            let mut shares = vec![0.; images * heads * tokens * tokens];
-            attention::shares(shape, qkv, &mut shares);
+            let shares = match qkv.device() {
+                Some(device) => on_device::shares(device, shape, qkv)?,
+                None => {
+                    let mut shares = vec![0.; images * heads * tokens * tokens];
+                    attention::shares(shape, qkv.host()?, &mut shares);
+                    shares
+                }
+            };
             let dims = (images, heads, tokens, tokens);
             found = Some(Tensor::from_vec(shares, dims, &Device::Cpu)?);
             Ok(())
@@ -167,8 +173,14 @@ impl MultiHeadAttention {
         let mut found = None;
         let y = self.attend(tape, x, |shape, qkv| {
             let dims = (shape.images, shape.tokens);
-            let mut shares = vec![0.; dims.0 * dims.1];
-            attention::first_shares(shape, qkv, &mut shares);
+            let shares = match qkv.device() {
+                Some(device) => on_device::first_shares(device, shape, qkv)?,
+                None => {
+                    let mut shares = vec![0.; dims.0 * dims.1];
+                    attention::first_shares(shape, qkv.host()?, &mut shares);
+                    shares
+                }
+            };
             found = Some(Tensor::from_vec(shares, dims, &Device::Cpu)?);
             Ok(())
         })?;
@@ -183,12 +195,16 @@ impl MultiHeadAttention {
         &self,
         tape: &mut Tape,
         x: &Map,
-        see: impl FnOnce(&AttentionShape, &[f32]) -> Result<()>,
+        see: impl FnOnce(&AttentionShape, &Map) -> Result<()>,
     ) -> Result<Map> {
         let [n, h, w, c] = x.shape;
         let shape = self.shape(n, h * w, c)?;
         let qkv = self.in_proj.apply(tape, x)?;
-        see(&shape, qkv.host()?)?;
+        see(&shape, &qkv)?;
+        if let Some(device) = tape.device().cloned() {
+            let y = on_device::attention(&device, tape, &shape, &qkv)?;
+            return self.out_proj.apply(tape, &y);
+        }
         let mut y = Buffer::scratch(x.host()?.len());
         attention::forward(&shape, qkv.host()?, &mut y);
         let y = tape.map(x.shape, y);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Module, Result, Shape, Tensor};
 
-use super::contiguous;
+use super::{contiguous, on_device};
 use crate::kernels::gelu;
 use crate::tape::with_values;
 use crate::{Buffer, Map, Tape};
@@ -19,6 +19,9 @@ impl Gelu {
     /// # Errors
     /// None in practice.
     pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
+        if let Some(device) = tape.device().cloned() {
+            return on_device::gelu(&device, tape, x);
+        }
         let mut y = Buffer::scratch(x.host()?.len());
         gelu::forward(x.host()?, &mut y);
         let y = tape.map(x.shape, y);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Module, Result, Shape, Tensor, bail};
 
-use super::contiguous;
+use super::{contiguous, on_device};
 use crate::kernels::l2_normalise;
 use crate::tape::{to_channels_first, to_channels_last, with_values};
 use crate::{Buffer, Map, Tape};
@@ -40,6 +40,9 @@ impl L2Normalise {
     /// An eps that is not positive.
     pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
         let (eps, [.., c]) = (self.eps()?, x.shape);
+        if let Some(device) = tape.device().cloned() {
+            return on_device::l2_normalise(&device, tape, x, eps);
+        }
         let mut y = Buffer::scratch(x.host()?.len());
         l2_normalise::forward(x.host()?, c, eps, &mut y);
         let y = tape.map(x.shape, y);

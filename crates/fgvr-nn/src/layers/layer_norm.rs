@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{CpuStorage, CustomOp3, Layout, Module, Result, Shape, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 
-use super::contiguous;
+use super::{contiguous, on_device};
 use crate::kernels::layer_norm::{self, RowStatistics};
 use crate::tape::with_values;
 use crate::{Buffer, Map, Tape};
@@ -80,6 +80,9 @@ impl LayerNorm {
         let [.., c] = x.shape;
         if c != self.channels {
             bail!("layer_norm: expected {} channels, found {c}", self.channels);
+        }
+        if let Some(device) = tape.device().cloned() {
+            return on_device::layer_norm(&device, tape, self, x);
         }
         let values = x.host()?;
         let mut y = Buffer::scratch(values.len());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 
+use super::on_device;
 use crate::kernels::rows;
 use crate::tape::with_values;
 use crate::{Buffer, Map, Tape};
@@ -48,6 +49,9 @@ impl LayerScale {
                 "layer_scale: expected {} channels, found {c}",
                 self.channels
             );
+        }
+        if let Some(device) = tape.device().cloned() {
+            return on_device::layer_scale(&device, tape, self, x);
         }
         let values = x.host()?;
         let mut y = Buffer::scratch(values.len());

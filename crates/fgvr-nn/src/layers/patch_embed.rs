@@ -3,7 +3,7 @@
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::{Init, ModuleT, VarBuilder};
 
-use super::Linear;
+use super::{Linear, on_device};
 use crate::kernels::patches;
 use crate::{Buffer, Map, Tape};
 
@@ -73,6 +73,10 @@ impl PatchEmbed {
     /// As [`PatchEmbed::output`].
     pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
         let ([n, h, w, _], shape, patch) = (self.output(x.shape)?, x.shape, self.patch);
+        if let Some(device) = tape.device().cloned() {
+            let rows = on_device::cut_patches(&device, tape, x, patch)?;
+            return self.proj.apply(tape, &rows);
+        }
         let mut rows = Buffer::scratch(x.host()?.len());
         patches::cut(x.host()?, shape, patch, &mut rows);
         let rows = tape.map([n, h, w, self.c_in * patch * patch], rows);

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 
+use super::on_device;
 use crate::kernels::{bicubic, rows};
 use crate::tape::with_values;
 use crate::{Buffer, Map, Tape};
@@ -70,6 +71,9 @@ impl PositionEmbedding {
                 h * w
             );
         }
+        if let Some(device) = tape.device().cloned() {
+            return on_device::add_positions(&device, tape, self, x, grid);
+        }
         let mut y = Buffer::from_slice(x.host()?);
         self.with_table(grid, |table| {
             let images = y.chunks_mut(table.len());
@@ -108,7 +112,8 @@ impl PositionEmbedding {
         })
     }
 
-    fn resize_grad(&self, mut dy: Vec<f32>, grid: [usize; 2]) -> Vec<f32> {
+    /// The gradient of the variable from that of the embedding for patches on `grid`.
+    pub(super) fn resize_grad(&self, mut dy: Vec<f32>, grid: [usize; 2]) -> Vec<f32> {
         if grid == self.grid {
             return dy;
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Module, Result, Shape, Tensor, bail};
 
-use super::contiguous;
+use super::{contiguous, on_device};
 use crate::kernels::softmax;
 use crate::tape::with_values;
 use crate::{Buffer, Map, Tape};
@@ -19,6 +19,9 @@ impl Softmax {
     /// # Errors
     /// None in practice.
     pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
+        if let Some(device) = tape.device().cloned() {
+            return on_device::softmax(&device, tape, x);
+        }
         let [.., c] = x.shape;
         let mut y = Buffer::from_slice(x.host()?);
         softmax::forward(&mut y, c);

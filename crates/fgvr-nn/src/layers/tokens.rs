@@ -5,6 +5,7 @@ use std::ops::Range;
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
+use super::on_device;
 use crate::kernels::rows;
 use crate::tape::with_values;
 use crate::{Buffer, Map, Tape};
@@ -27,6 +28,10 @@ pub fn prepend_tokens(tape: &mut Tape, x: &Map, tokens: &[&Tensor]) -> Result<Ma
         }
         with_values(token, |values| prefix.extend_from_slice(values))?;
     }
+    let tokens: Vec<Tensor> = tokens.iter().map(|token| (*token).clone()).collect();
+    if let Some(device) = tape.device().cloned() {
+        return on_device::prepend_tokens(&device, tape, x, tokens, &prefix);
+    }
     let (before, rest) = (prefix.len(), h * w * c);
     let mut y = Buffer::scratch(n * (before + rest));
     y.par_chunks_mut((before + rest).max(1))
@@ -38,7 +43,6 @@ pub fn prepend_tokens(tape: &mut Tape, x: &Map, tokens: &[&Tensor]) -> Result<Ma
         });
     let y = tape.map([n, 1, before / c.max(1) + h * w, c], y);
     let id = x.id;
-    let tokens: Vec<Tensor> = tokens.iter().map(|token| (*token).clone()).collect();
     tape.push(&y, move |dy, gradients| {
         let mut dx = Buffer::scratch(n * rest);
         let mut of_prefix = vec![0f64; before];
@@ -75,6 +79,9 @@ pub fn take_tokens(
             "take_tokens: {range:?} as {h} x {w} of a map of {rows} x {tokens}; expected one row that \
              has these tokens"
         );
+    }
+    if let Some(device) = tape.device().cloned() {
+        return on_device::take_tokens(&device, tape, x, range, (h, w));
     }
     let (of_image, range) = (tokens * c, range.start * c..range.end * c);
     let mut y = Buffer::scratch(n * range.len());

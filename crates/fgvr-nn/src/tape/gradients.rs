@@ -73,20 +73,25 @@ impl Gradients<'_> {
 
     /// As [`Gradients::add`], on a device. An array that somebody else holds too is left as it is.
     pub(crate) fn add_array(&mut self, map: usize, gradient: Array) -> Result<()> {
-        let (Some(device), Some(before)) = (&self.device, self.arrays.remove(&map)) else {
-            self.arrays.insert(map, gradient);
-            return Ok(());
+        let sum = match (self.take_array(map)?, &self.device) {
+            (Some(sum), Some(device)) => {
+                device.run(|m| elementwise::add_to(m, &sum, &gradient))?;
+                sum
+            }
+            _ => gradient,
         };
-        let sum = device.run(|m| {
-            let sum = match before.is_shared() {
-                true => elementwise::scale(m, &before, 1.)?,
-                false => before,
-            };
-            elementwise::add_to(m, &sum, &gradient)?;
-            Ok(sum)
-        })?;
         self.arrays.insert(map, sum);
         Ok(())
+    }
+
+    /// As [`Gradients::take`], on a device: an array that nobody else holds.
+    pub(crate) fn take_array(&mut self, map: usize) -> Result<Option<Array>> {
+        match (self.arrays.remove(&map), &self.device) {
+            (Some(sum), Some(device)) if sum.is_shared() => {
+                device.run(|m| elementwise::scale(m, &sum, 1.)).map(Some)
+            }
+            (sum, _) => Ok(sum),
+        }
     }
 
     /// As [`Gradients::add_normed`], on a device.

@@ -59,6 +59,14 @@ impl Map {
         }
     }
 
+    /// Where the values are, if not on the CPU.
+    pub(crate) fn device(&self) -> Option<&Device> {
+        match &self.values {
+            Values::Host(_) => None,
+            Values::On(device, _) => Some(device),
+        }
+    }
+
     /// The values of a map on a device.
     pub(crate) fn array(&self) -> Result<&Array> {
         match &self.values {

@@ -1,16 +1,20 @@
 //! The layers on a device: the same values and gradients as their forms on the CPU, by fgvr-cuda's kernels.
 //!
-//! A layer's `apply` checks shapes and comes here if its tape is on a device. What is not here refuses a map
-//! that is on one.
+//! A layer's `apply` checks shapes and comes here if its tape is on a device.
 
+mod attention;
 mod batch_norm;
+mod channels;
 mod conv;
 mod conv_norm;
 mod linear;
 mod normed;
 mod places;
+mod tokens;
 
+pub(super) use attention::{attention, first_shares, shares};
 pub(super) use batch_norm::batch_norm;
+pub(super) use channels::{gelu, l2_normalise, layer_norm, layer_scale, softmax};
 pub(super) use conv::conv2d;
 pub(super) use conv_norm::conv_norm;
 pub(super) use linear::linear;
@@ -18,3 +22,4 @@ pub(super) use normed::NormedThere;
 pub(super) use places::{
     add, avg_pool, global_mean, max_pool, relu, resize_bilinear, unflatten, upsample_nearest,
 };
+pub(super) use tokens::{add_positions, cut_patches, prepend_tokens, take_tokens};
