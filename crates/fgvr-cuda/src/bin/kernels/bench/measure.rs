@@ -189,3 +189,43 @@ impl<'a> Timed<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(bytes: usize, operations: usize, seconds: f64) -> Row {
+        Row {
+            work: Work {
+                name: "ceiling: x".into(),
+                bytes,
+                operations,
+                arithmetic: Arithmetic::Vector,
+            },
+            result: Ok(Times {
+                gpu: Quartiles::of(&[seconds]),
+                host: 0.,
+                repeats: 1,
+            }),
+        }
+    }
+
+    #[test]
+    fn the_ceiling_of_memory_is_the_fastest_of_its_rows_and_products_have_their_own() {
+        let mut rows = vec![row(9, 40, 2.), row(9, 30, 2.), row(9, 20, 2.)];
+        rows.extend([row(6, 0, 1.), row(8, 90, 1.), row(7, 0, 1.)]);
+        let found = highest(&rows, 3).unwrap();
+        assert_eq!([found.bf16, found.f32, found.memory], [20., 15., 8.]);
+        assert_eq!(found.tf32, Some(10.));
+        rows.remove(2);
+        assert_eq!(highest(&rows, 2).unwrap().tf32, None);
+    }
+
+    #[test]
+    fn a_ceiling_that_was_not_measured_is_an_error_that_names_it() {
+        let mut rows = vec![row(1, 1, 1.), row(1, 1, 1.), row(1, 1, 1.)];
+        rows[1].result = Err("out of GPU memory".into());
+        let error = highest(&rows, 2).unwrap_err().to_string();
+        assert_eq!(error, "ceiling: x: out of GPU memory");
+    }
+}

@@ -17,7 +17,12 @@ use fgvr_cuda::bench::{Case, Scale, cases};
 #[command(after_help = HELP)]
 pub(crate) struct Arguments {
     /// Only cases whose name contains this.
-    #[arg(long, value_name = "PART", default_value = "")]
+    #[arg(
+        long,
+        value_name = "PART",
+        default_value = "",
+        hide_default_value = true
+    )]
     only: String,
     /// Turns of some 20 ms that each case takes, 10 or more.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(10..))]
@@ -25,7 +30,7 @@ pub(crate) struct Arguments {
     /// The GPU's number.
     #[arg(long, value_name = "N", default_value_t = 0)]
     gpu: usize,
-    /// Products and convolutions of f32 on factors of 10 bits (TF32).
+    /// Products and convolutions of f32 with factors of 10 bits (TF32).
     #[arg(long)]
     tf32: bool,
     /// An object instead of a table.
@@ -40,7 +45,8 @@ const HELP: &str = "\
 Each case is an operation at a shape of real training. A time is the median over rounds of the GPU's
 own clock for one call, with its quartiles. GB/s count each operand once, TFLOP/s each operation once.
 The ceilings are measured in the same rounds: the fastest of a copy, a cast and an addition for
-memory, products of 8192 x 8192 matrices for arithmetic. The share is that of the nearer ceiling.
+memory, products of 8192 x 8192 matrices for arithmetic (that of f32 also for what is no product).
+The share is that of the nearer ceiling, named beside it.
 What is marked `cache` is small enough to stay in the GPU's cache and may pass the memory's ceiling;
 what is marked `host` takes no longer than the host needs to start it.
 

@@ -141,7 +141,7 @@ mod tests {
         };
         // 1 KiB of factors a value: arithmetic. 1.15 ms, the median of the four.
         let product = rates("conv: block 3x3 f32, forward");
-        let operations = 2. * (256 * 28 * 28 * 128 * 128 * 9) as f64;
+        let operations = 2. * (256_u64 * 28 * 28 * 128 * 128 * 9) as f64;
         assert_eq!(product.of, "tf32");
         assert!((product.share - operations / 1.15e-3 / 4e14).abs() < 1e-9);
         let statistics = rates("norm: stem, statistics");
