@@ -15,9 +15,11 @@ usage: cargo xtask kernels <command> [args]
   check [FILES]    compile every kernel for sm_80 and sm_90a; no GPU is needed, only NVRTC's library
   test [args]      run every kernel against plain references, in an emulator (a C++ compiler is needed)
                    and on the GPU, if there is one; args are those of `cargo test`
-  bench            time the kernels on a GPU, beside what the card can do
+  bench [--only PART]
+                   time the kernels on a GPU, beside what the card can do; --emulate runs each case once
+                   without one
 
-list and check take --json; each command's --help says more. NVRTC is looked for in CUDA_TOOLKIT_LIBS
+list, check and bench take --json; each command's --help says more. NVRTC is looked for in CUDA_TOOLKIT_LIBS
 (a folder), in CUDA_HOME, and where the system's loader looks.
 ";
 

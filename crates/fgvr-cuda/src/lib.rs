@@ -6,6 +6,8 @@
 //! which compiles the same files with a C++ compiler and runs each block's threads as fibers, so that a
 //! kernel's values, its barriers and its bounds are checked where there is no GPU at all.
 
+#[cfg(any(test, feature = "program"))]
+pub mod bench;
 pub mod cache;
 mod convolution;
 pub mod emulator;

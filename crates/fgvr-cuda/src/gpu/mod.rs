@@ -5,6 +5,7 @@
 
 mod cublas;
 mod cudnn;
+mod timing;
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};

@@ -1,5 +1,6 @@
 //! What `cargo xtask kernels` runs.
 
+mod bench;
 mod check;
 mod list;
 
@@ -8,12 +9,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// A file that cannot be read, a target that is none.
+/// A file that cannot be read, a target that is none, no GPU to time on.
 const BAD_INPUT: u8 = 2;
 /// NVRTC is not here: nothing was checked.
 const NO_COMPILER: u8 = 3;
 
-/// The GPU kernels: what there is, and whether it compiles.
+/// The GPU kernels: what there is, whether it compiles, and how fast it is.
 #[derive(Parser)]
 #[command(name = "kernels", after_help = EXAMPLES, max_term_width = 100)]
 struct Arguments {
@@ -26,7 +27,8 @@ Examples:
   cargo xtask kernels list norm
   cargo xtask kernels check
   cargo xtask kernels check --target sm_120 my.cu
-  cargo xtask kernels test";
+  cargo xtask kernels test
+  cargo xtask kernels bench --only norm";
 
 #[derive(Subcommand)]
 enum Command {
@@ -34,12 +36,15 @@ enum Command {
     List(list::Arguments),
     /// Compile every kernel for the GPUs in use; no GPU is needed, only NVRTC's library.
     Check(check::Arguments),
+    /// Time operations at the shapes of training on a GPU, beside what the GPU can do.
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::List(arguments) => list::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
