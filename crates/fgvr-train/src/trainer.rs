@@ -82,7 +82,8 @@ impl Trainer {
         config.arm.apply(&mut synthpair);
         let build = |parameters: &Parameters| {
             let vb = parameters.builder(DType::F32, &Device::Cpu);
-            Ok(Backbone::new(&config.encoder, vb)?.on(compute.device().cloned()))
+            let encoder = Backbone::new(&config.encoder, vb)?;
+            candle_core::Result::Ok(encoder.on(compute.device().cloned()))
         };
         let encoder_parameters = Parameters::new(config.seed);
         let encoder = build(&encoder_parameters)?;

@@ -2,7 +2,7 @@
 
 use super::{Case, Scale, f32s};
 use crate::ops::info_nce::{Contrast, Into, Positive, info_nce};
-use crate::ops::l2_normalise::{self, Rows};
+use crate::ops::{Rows, l2_normalise};
 use crate::{DType, Machine, Product, Real};
 
 const TEMPERATURE: f64 = 0.2;

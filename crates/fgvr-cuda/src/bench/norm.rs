@@ -1,7 +1,8 @@
 //! Batch norm of a ResNet-50: of the stem, with a ReLU, and at a block's end, with a residual and a ReLU.
 
 use super::{Case, Inputs, Scale, bf16};
-use crate::ops::batch_norm::{Mask, Norm, Residual, Rows};
+use crate::ops::Rows;
+use crate::ops::batch_norm::{Mask, Norm, Residual};
 use crate::{Array, DType, Machine, Real, Result};
 
 const EPS: f64 = 1e-5;

@@ -3,9 +3,9 @@
 use super::{Arithmetic, Case, Scale, bf16, f32s};
 use crate::ops::attention::{self, Shape};
 use crate::ops::gelu;
-use crate::ops::layer_norm::{self, Rows};
 use crate::ops::patches::{self, Patches};
 use crate::ops::tokens::{self, Learnt, Tokens};
+use crate::ops::{Rows, layer_norm};
 use crate::{DType, Machine, Product, Real};
 
 const EPS: f64 = 1e-6;
