@@ -29,6 +29,7 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
         b_transposed: false,
     };
     let queries = Rows {
+        groups: 1,
         rows,
         channels: width,
     };

@@ -30,6 +30,7 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
         channels: width,
     }));
     all.extend(normed(Rows {
+        groups: 1,
         rows,
         channels: width,
     }));
