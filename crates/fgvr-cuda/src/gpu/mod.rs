@@ -65,8 +65,16 @@ impl Gpu {
                 "the NVIDIA driver's library (libcuda) is not installed".into(),
             ));
         }
-        let no = |error: DriverError| Error::NoGpu(format!("GPU {ordinal}: {error:?}"));
+        let no = |error: DriverError| match error.0 {
+            sys::CUresult::CUDA_ERROR_NO_DEVICE
+            | sys::CUresult::CUDA_ERROR_INVALID_DEVICE
+            | sys::CUresult::CUDA_ERROR_STUB_LIBRARY => {
+                Error::NoGpu(format!("GPU {ordinal}: {error:?}"))
+            }
+            _ => driver(&format!("use GPU {ordinal}"))(error),
+        };
         let context = CudaContext::new(ordinal).map_err(no)?;
+        keep_freed_memory(&context).map_err(no)?;
         let (major, minor) = context.compute_capability().map_err(no)?;
         // What only the very GPU has, such as wgmma, needs the `a`.
         let exact = if major >= 9 { "a" } else { "" };
@@ -269,6 +277,18 @@ impl Machine for Gpu {
             None => Cublas::new(self, &self.stream, self.precision)?,
         };
         cublas.insert(held).multiply(product, operands, add)
+    }
+}
+
+/// What is freed stays with the process for the next allocation; by default it goes back to the driver
+/// whenever the host waits.
+fn keep_freed_memory(context: &CudaContext) -> std::result::Result<(), DriverError> {
+    let mut all = u64::MAX;
+    // SAFETY: the device of a live context; the attribute is an unsigned number of 64 bits.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(context.cu_device())?;
+        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        result::mem_pool::set_attribute(pool, attribute, (&raw mut all).cast())
     }
 }
 
