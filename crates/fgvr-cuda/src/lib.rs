@@ -15,6 +15,7 @@ mod error;
 #[cfg(feature = "cuda")]
 pub mod gpu;
 mod machine;
+mod meter;
 pub mod nvrtc;
 pub mod ops;
 pub mod source;
@@ -22,6 +23,7 @@ pub mod source;
 pub use convolution::{Convolution, Pass, Product};
 pub use error::{CompileError, Error, Result};
 pub use machine::{Argument, Array, DType, Launch, Machine, Memory};
+pub use meter::MemoryUse;
 pub use source::{File, Kernel, Module, Real};
 
 #[doc = include_str!("../README.md")]

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::{Convolution, Error, Module, Pass, Product, Real, Result};
+use crate::{Convolution, Error, MemoryUse, Module, Pass, Product, Real, Result};
 
 /// A GPU, or something that stands for one. Launches are asynchronous and in order; a download waits.
 pub trait Machine {
@@ -12,6 +12,15 @@ pub trait Machine {
     /// # Errors
     /// No memory left.
     fn allocate(&self, bytes: usize) -> Result<Memory>;
+
+    /// How much of its memory is held.
+    ///
+    /// # Errors
+    /// What the driver says.
+    fn memory(&self) -> Result<MemoryUse>;
+
+    /// Counts the peak anew from what is held now.
+    fn reset_peak(&self);
 
     /// Copies `from` to the start of `to`.
     ///

@@ -1,13 +1,13 @@
 //! Where a tape's maps are, if that is not the CPU.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Error, Result, Tensor};
 use fgvr_cuda::cache;
 use fgvr_cuda::emulator::Emulator;
 use fgvr_cuda::ops::layout::{self, Matrices};
-use fgvr_cuda::{Array, Machine, Real};
+use fgvr_cuda::{Array, Machine, MemoryUse, Real};
 
 use crate::tape::with_values;
 
@@ -20,6 +20,18 @@ pub struct Device {
     machine: Arc<dyn Machine + Send + Sync>,
     real: Real,
     name: Arc<str>,
+    exhausted: Arc<Mutex<Option<Exhausted>>>,
+}
+
+/// What a device's memory was short of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exhausted {
+    /// Bytes asked for.
+    pub wanted: usize,
+    /// Bytes that were free.
+    pub free: usize,
+    /// Bytes of the device.
+    pub total: usize,
 }
 
 /// What a GPU computes a trunk in. Variables, statistics and losses are f32 in any case.
@@ -65,6 +77,7 @@ impl Device {
             machine,
             real,
             name: name.into(),
+            exhausted: Arc::default(),
         }
     }
 
@@ -105,9 +118,50 @@ impl Device {
         self.real
     }
 
+    /// How much of its memory is held.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn memory(&self) -> Result<MemoryUse> {
+        self.run(|m| m.memory())
+    }
+
+    /// Counts the peak of [`Device::memory`] anew.
+    pub fn reset_peak(&self) {
+        self.machine.reset_peak();
+    }
+
+    /// What memory was short of since this was last asked, if it was: an error on its way through candle
+    /// keeps its text alone.
+    #[must_use]
+    pub fn take_exhausted(&self) -> Option<Exhausted> {
+        self.exhausted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
     /// What `f` does on the machine.
     pub(crate) fn run<T>(&self, f: impl FnOnce(&dyn Machine) -> fgvr_cuda::Result<T>) -> Result<T> {
-        f(&*self.machine).map_err(Error::wrap)
+        f(&*self.machine).map_err(|error| {
+            if let fgvr_cuda::Error::OutOfMemory {
+                wanted,
+                free,
+                total,
+            } = error
+            {
+                let found = Exhausted {
+                    wanted,
+                    free,
+                    total,
+                };
+                *self
+                    .exhausted
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) = Some(found);
+            }
+            Error::wrap(error)
+        })
     }
 
     /// A variable's values, f32, in the order of its shape.

@@ -20,7 +20,7 @@ pub mod layers;
 pub mod optim;
 
 pub use buffer::Buffer;
-pub use device::{Device, Precision};
+pub use device::{Device, Exhausted, Precision};
 /// What a [`Device`] is made from: machines, their emulator, the type of maps.
 pub use fgvr_cuda as cuda;
 pub use model::{Decoder, Encoder, Features, NormMode};

@@ -21,6 +21,15 @@ impl Compute {
         }
     }
 
+    /// This device.
+    #[must_use]
+    pub fn on(device: Device) -> Self {
+        Self {
+            device: Some(device),
+            reason: "asked for".to_owned(),
+        }
+    }
+
     /// What `name` says: `cpu`, `cuda`, `cuda:N`, `emulator` (a GPU's kernels on the CPU, slowly), or `auto`,
     /// which is the first GPU, or the CPU if there is none.
     ///
@@ -30,10 +39,9 @@ impl Compute {
         let chosen = match name {
             "auto" => Self::auto(precision)?,
             "cpu" => Self::cpu(),
-            "emulator" => Self {
-                device: Some(Device::emulator(precision).map_err(|error| refused(name, &error))?),
-                reason: "asked for".to_owned(),
-            },
+            "emulator" => {
+                Self::on(Device::emulator(precision).map_err(|error| refused(name, &error))?)
+            }
             "cuda" => Self::gpu(name, 0, precision)?,
             other => match other.strip_prefix("cuda:").map(str::parse) {
                 Some(Ok(ordinal)) => Self::gpu(name, ordinal, precision)?,
@@ -102,10 +110,7 @@ impl Compute {
     #[cfg(feature = "cuda")]
     fn gpu(name: &str, ordinal: usize, precision: Precision) -> Result<Self> {
         let device = Device::gpu(ordinal, precision).map_err(|error| refused(name, &error))?;
-        Ok(Self {
-            device: Some(device),
-            reason: "asked for".to_owned(),
-        })
+        Ok(Self::on(device))
     }
 
     #[cfg(not(feature = "cuda"))]

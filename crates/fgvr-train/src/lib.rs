@@ -19,6 +19,7 @@ mod epoch;
 mod error;
 mod evaluate;
 mod export;
+mod fitting;
 mod learning_rate;
 mod monitor;
 mod observer;

@@ -14,6 +14,7 @@ use crate::environment::simd;
 use crate::epoch::EpochMeans;
 use crate::evaluate::{Evaluation, all, evaluate};
 use crate::export::export;
+use crate::fitting;
 use crate::monitor::{Monitor, Vitals};
 use crate::pictures::sheets;
 use crate::pretrain::loader;
@@ -126,6 +127,17 @@ impl<'a> Session<'a> {
     }
 
     /// What a reader of the log needs to know of what follows.
+    /// What to do about an error of a step, where that is known.
+    fn explained(&self, error: Error) -> Error {
+        let device = self.compute.device();
+        match device.and_then(|device| Some((device, device.take_exhausted()?))) {
+            Some((device, short)) => {
+                fitting::explain(&self.config, &self.splits, &self.compute, device, short)
+            }
+            None => error,
+        }
+    }
+
     fn log_start(&self, observer: &mut dyn Observer) -> Result<()> {
         let (config, images) = (&self.config, self.splits.train.len());
         let name = if config.name.is_empty() {
@@ -193,7 +205,8 @@ impl<'a> Session<'a> {
         let is_last = self.trainer.step_count() + 1 == self.trainer.total_steps();
         let due = |every: u64| every > 0 && (is_last || ended && (epoch + 1).is_multiple_of(every));
         let with_pictures = due(self.config.monitor.pictures_every);
-        let (mut row, pictures) = self.trainer.step(&batches, with_pictures)?;
+        let stepped = self.trainer.step(&batches, with_pictures);
+        let (mut row, pictures) = stepped.map_err(|error| self.explained(error))?;
         row.epoch = epoch;
         row.data_wait = wait.as_secs_f64();
         let images: usize = batches.iter().map(|b| b.indices.len()).sum();

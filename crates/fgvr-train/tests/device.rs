@@ -3,13 +3,16 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use candle_core::{DType, Tensor};
 use common::Place;
 use fgvr_data::Batch;
-use fgvr_nn::Precision;
-use fgvr_train::{Compute, PretrainConfig, StepRow, Trainer};
+use fgvr_nn::cuda::Real;
+use fgvr_nn::cuda::emulator::Emulator;
+use fgvr_nn::{Device, Precision};
+use fgvr_train::{Compute, PretrainConfig, Silent, StepRow, Trainer, pretrain};
 
 const STEPS: u64 = 3;
 
@@ -130,6 +133,57 @@ fn a_step_in_bf16_is_near_that_of_the_cpu() {
     eprintln!("MoCo v2, bf16: the first step is off by {first:.1e}");
     assert!(first < 0.1 && first > 1e-5, "off by {first:.1e}");
     assert!(state > 1e-3, "bf16 was not used");
+}
+
+#[test]
+fn a_batch_that_does_not_fit_is_refused_with_one_that_would() {
+    let place = Place::new();
+    let config = |batch: usize| {
+        place.config(&[
+            "arm=full",
+            "data.size=16",
+            &format!("loader.batch={batch}"),
+            "synthpair.warm_up=0",
+            "synthpair.ramp=0",
+            "synthpair.bank_minimum=8",
+            "optimizer.steps=2",
+            "moco.queue=64",
+            "moco.pair_queue=64",
+            "evaluate.part_images=0",
+        ])
+    };
+    let folder = place.join("kernels");
+    let run = |batch: usize, out: &str, memory: usize| {
+        let emulator = Emulator::new(&folder)?.with_memory(memory);
+        let device = Device::new(Arc::new(emulator), Real::F32, "a small GPU");
+        let place = fgvr_train::Place::Folder(place.join(out));
+        Ok::<_, fgvr_nn::cuda::Error>(pretrain(
+            &config(batch),
+            &place,
+            &Compute::on(device),
+            &mut Silent,
+        ))
+    };
+    // Enough for 8 images and not for 32, as this network and this step need it.
+    let memory = 1 << 20;
+    let error = match run(32, "large", memory) {
+        Ok(end) => end.expect_err("more than memory holds").to_string(),
+        Err(missing) => return eprintln!("SKIPPED: {missing}"),
+    };
+    assert!(
+        error.starts_with("loader.batch=32: 32 images do not fit the memory of a small GPU"),
+        "{error}"
+    );
+    let fits = error
+        .split("about ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok());
+    let fits = fits.unwrap_or_else(|| panic!("names no batch: {error}"));
+    assert!((2..32).contains(&fits), "{error}");
+    eprintln!("{error}");
+    run(fits, "fits", memory)
+        .expect("a compiler")
+        .expect("the batch that was named fits");
 }
 
 #[test]

@@ -18,7 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use libloading::Library;
 
 use self::memory::Block;
-use crate::{Array, Convolution, Error, Launch, Machine, Memory, Module, Pass, Product, Result};
+use crate::meter::Meter;
+use crate::{
+    Array, Convolution, Error, Launch, Machine, Memory, MemoryUse, Module, Pass, Product, Result,
+};
 
 /// In which order the threads of a block run between two barriers. No result may depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub struct Emulator {
     order: Mutex<Order>,
     modules: Mutex<HashMap<Module, Arc<Library>>>,
     blocks: Mutex<Vec<Weak<Block>>>,
+    meter: Meter,
+    bytes: usize,
 }
 
 type Entry = unsafe extern "C" fn(
@@ -69,7 +74,16 @@ impl Emulator {
             order: Mutex::default(),
             modules: Mutex::default(),
             blocks: Mutex::default(),
+            meter: Meter::default(),
+            bytes: isize::MAX as usize,
         })
+    }
+
+    /// This emulator with so much memory and no more.
+    #[must_use]
+    pub fn with_memory(mut self, bytes: usize) -> Self {
+        self.bytes = bytes;
+        self
     }
 
     /// Runs the threads of later launches in another order.
@@ -108,9 +122,27 @@ static RUNNING: Mutex<()> = Mutex::new(());
 
 impl Machine for Emulator {
     fn allocate(&self, bytes: usize) -> Result<Memory> {
+        let free = self.bytes.saturating_sub(self.meter.read(self.bytes).held);
+        if bytes > free {
+            return Err(Error::OutOfMemory {
+                wanted: bytes,
+                free,
+                total: self.bytes,
+            });
+        }
         let block = Arc::new(Block::new(bytes)?);
         lock(&self.blocks).push(Arc::downgrade(&block));
-        Ok(Memory::new(block.address() as u64, bytes, block))
+        let address = block.address() as u64;
+        let owner = Arc::new((block, self.meter.take(bytes)));
+        Ok(Memory::new(address, bytes, owner))
+    }
+
+    fn memory(&self) -> Result<MemoryUse> {
+        Ok(self.meter.read(self.bytes))
+    }
+
+    fn reset_peak(&self) {
+        self.meter.reset_peak();
     }
 
     fn upload(&self, from: &[u8], to: &Memory) -> Result<()> {

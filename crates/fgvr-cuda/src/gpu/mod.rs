@@ -17,8 +17,11 @@ use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use self::cublas::Cublas;
 use self::cudnn::Cudnn;
 use crate::cache::Cache;
+use crate::meter::{Meter, Share};
 use crate::nvrtc::Nvrtc;
-use crate::{Array, Convolution, Error, Launch, Machine, Memory, Module, Pass, Product, Result};
+use crate::{
+    Array, Convolution, Error, Launch, Machine, Memory, MemoryUse, Module, Pass, Product, Result,
+};
 
 /// How f32 products are computed: bf16 ones always have f32 sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +40,7 @@ pub struct Gpu {
     name: String,
     precision: Precision,
     cache: Cache,
+    meter: Meter,
     compiler: Mutex<Option<Nvrtc>>,
     modules: Mutex<HashMap<Module, Loaded>>,
     cublas: Mutex<Option<Cublas>>,
@@ -84,6 +88,7 @@ impl Gpu {
             target: format!("sm_{major}{minor}{exact}"),
             precision,
             cache: Cache::of_user(),
+            meter: Meter::default(),
             compiler: Mutex::default(),
             modules: Mutex::default(),
             cublas: Mutex::default(),
@@ -167,6 +172,7 @@ impl Gpu {
 struct Allocation {
     address: sys::CUdeviceptr,
     stream: Arc<CudaStream>,
+    _share: Share,
 }
 
 impl Drop for Allocation {
@@ -198,8 +204,19 @@ impl Machine for Gpu {
         let allocation = Allocation {
             address,
             stream: Arc::clone(&self.stream),
+            _share: self.meter.take(bytes),
         };
         Ok(Memory::new(address, bytes, Arc::new(allocation)))
+    }
+
+    fn memory(&self) -> Result<MemoryUse> {
+        let info = self.stream.context().mem_get_info();
+        let (_, total) = info.map_err(driver("ask for the memory"))?;
+        Ok(self.meter.read(total))
+    }
+
+    fn reset_peak(&self) {
+        self.meter.reset_peak();
     }
 
     fn upload(&self, from: &[u8], to: &Memory) -> Result<()> {
