@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use candle_core::backprop::GradStore;
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Tensor};
 use fgvr_cuda::Array;
 use fgvr_cuda::ops::elementwise;
 
@@ -38,6 +38,7 @@ pub struct Gradients<'a> {
     pub(super) normed: HashMap<usize, NormedGradient>,
     pub(super) arrays: HashMap<usize, Array>,
     pub(super) normed_arrays: HashMap<usize, NormedArray>,
+    pub(super) parameter_arrays: Vec<(Tensor, Array)>,
     pub(super) device: Option<Device>,
     pub(super) parameters: &'a mut GradStore,
 }
@@ -99,17 +100,22 @@ impl Gradients<'_> {
         self.normed_arrays.insert(map, gradient);
     }
 
-    /// As [`Gradients::add_parameter`], of an array of f32 or bf16 on the tape's device.
-    pub(crate) fn add_parameter_array(
-        &mut self,
-        parameter: &Tensor,
-        gradient: &Array,
-    ) -> Result<()> {
-        let Some(device) = &self.device else {
-            bail!("gradients: a parameter's is on a GPU, and the tape is not");
+    /// As [`Gradients::add_parameter`], of an array of f32 or bf16 on the tape's device. It is fetched when
+    /// the tape has run, so that the device need not wait for the host in between.
+    pub(crate) fn add_parameter_array(&mut self, parameter: &Tensor, gradient: Array) {
+        self.parameter_arrays.push((parameter.clone(), gradient));
+    }
+
+    /// Fetches what [`Gradients::add_parameter_array`] took, in that order.
+    pub(super) fn fetch_parameters(&mut self) -> Result<()> {
+        let Some(device) = self.device.clone() else {
+            return Ok(());
         };
-        let values = device.values(gradient)?;
-        self.add_parameter(parameter, values)
+        for (parameter, gradient) in std::mem::take(&mut self.parameter_arrays) {
+            let values = device.values(&gradient)?;
+            self.add_parameter(&parameter, values)?;
+        }
+        Ok(())
     }
 
     /// Adds `gradient`, laid out like `parameter`, to that of `parameter`.

@@ -276,6 +276,7 @@ impl Tape {
             normed: HashMap::new(),
             arrays: HashMap::new(),
             normed_arrays: HashMap::new(),
+            parameter_arrays: Vec::new(),
             device: self.device.clone(),
             parameters,
         };
@@ -325,6 +326,7 @@ impl Tape {
                 }
             }
         }
+        gradients.fetch_parameters()?;
         let Some((id, shape, dims)) = self.input else {
             return Ok(None);
         };

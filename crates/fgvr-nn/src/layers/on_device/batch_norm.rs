@@ -36,8 +36,8 @@ pub(in crate::layers) fn batch_norm(
         };
         let of_norm = device.run(|m| norm.gradients(m, &dy, &input, mask, kept.as_ref()))?;
         if let Some((weight, bias)) = &parameters {
-            gradients.add_parameter_array(weight, &of_norm.weight)?;
-            gradients.add_parameter_array(bias, &of_norm.bias)?;
+            gradients.add_parameter_array(weight, of_norm.weight.clone());
+            gradients.add_parameter_array(bias, of_norm.bias.clone());
         }
         let masked = kept.as_ref().unwrap_or(&dy);
         let recompute = matches!(mask, Mask::Recompute);

@@ -28,8 +28,8 @@ pub(in crate::layers) fn layer_norm(
     let (of_weight, of_bias) = (layer.weight().clone(), layer.bias().clone());
     tape.push_on(&y, move |dy, gradients| {
         let made = device.run(|m| layer_norm::backward(m, &dy, &input, rows, &weight, &kept))?;
-        gradients.add_parameter_array(&of_weight, &made.weight)?;
-        gradients.add_parameter_array(&of_bias, &made.bias)?;
+        gradients.add_parameter_array(&of_weight, made.weight);
+        gradients.add_parameter_array(&of_bias, made.bias);
         gradients.add_array(id, made.x)
     });
     Ok(y)
@@ -49,7 +49,7 @@ pub(in crate::layers) fn layer_scale(
     tape.push_on(&y, move |dy, gradients| {
         let (dx, sums) =
             device.run(|m| elementwise::layer_scale_grad(m, &dy, &input, rows, &gamma))?;
-        gradients.add_parameter_array(&of_gamma, &sums)?;
+        gradients.add_parameter_array(&of_gamma, sums);
         gradients.add_array(id, dx)
     });
     Ok(y)

@@ -69,7 +69,8 @@ impl Held {
             m.convolve(&self.shape, Pass::GradWeight, [x, &dw, dy])?;
             layout::to_channels_first(m, &dw, places)
         })?;
-        gradients.add_parameter_array(&self.variable, &dw)
+        gradients.add_parameter_array(&self.variable, dw);
+        Ok(())
     }
 }
 
@@ -97,7 +98,7 @@ pub(in crate::layers) fn conv2d(
     tape.push_on(&y, move |dy, gradients| {
         if let Some(bias) = &bias {
             let sums = device.run(|m| elementwise::sum_rows(m, &dy, rows))?;
-            gradients.add_parameter_array(bias, &sums)?;
+            gradients.add_parameter_array(bias, sums);
         }
         conv.grad_weight(&device, &input, &dy, gradients)?;
         if wants_input {

@@ -107,8 +107,8 @@ impl Backward {
             of_norm,
         } = self;
         if let Some((weight, bias)) = &of_norm {
-            gradients.add_parameter_array(weight, &gradient.of_norm.weight)?;
-            gradients.add_parameter_array(bias, &gradient.of_norm.bias)?;
+            gradients.add_parameter_array(weight, gradient.of_norm.weight.clone());
+            gradients.add_parameter_array(bias, gradient.of_norm.bias.clone());
         }
         let (values, recompute) = (&gradient.values, gradient.relu);
         let dy =

@@ -44,7 +44,7 @@ pub(in crate::layers) fn linear(
     tape.push_on(&y, move |dy, gradients| {
         if let Some(bias) = &of_bias {
             let sums = device.run(|m| elementwise::sum_rows(m, &dy, rows))?;
-            gradients.add_parameter_array(bias, &sums)?;
+            gradients.add_parameter_array(bias, sums);
         }
         // (rows, O)T x (rows, I) -> (O, I)
         let to_weight = Product {
@@ -59,7 +59,7 @@ pub(in crate::layers) fn linear(
             m.multiply(&to_weight, [&dy, &input, &dw], false)?;
             Ok(dw)
         })?;
-        gradients.add_parameter_array(&of_weight, &dw)?;
+        gradients.add_parameter_array(&of_weight, dw);
         if wants_input {
             // (rows, O) x (O, I) -> (rows, I)
             let to_input = Product {
