@@ -3,6 +3,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,8 +72,12 @@ fn apart(settings: &[&str], precision: Precision) -> Option<Apart> {
         "loader.batch=8",
     ];
     let config = place.config(&[&common[..], settings].concat());
-    let emulated = match Compute::choose("emulator", precision) {
-        Ok(compute) => compute,
+    let emulated = match Emulator::new(Path::new(env!("CARGO_TARGET_TMPDIR"))) {
+        Ok(emulator) => Compute::on(Device::new(
+            Arc::new(emulator),
+            precision.real(),
+            "emulator",
+        )),
         Err(error) => {
             eprintln!("SKIPPED: {error}");
             return None;
@@ -152,9 +157,8 @@ fn a_batch_that_does_not_fit_is_refused_with_one_that_would() {
             "evaluate.part_images=0",
         ])
     };
-    let folder = place.join("kernels");
     let run = |batch: usize, out: &str, memory: usize| {
-        let emulator = Emulator::new(&folder)?.with_memory(memory);
+        let emulator = Emulator::new(Path::new(env!("CARGO_TARGET_TMPDIR")))?.with_memory(memory);
         let device = Device::new(Arc::new(emulator), Real::F32, "a small GPU");
         let place = fgvr_train::Place::Folder(place.join(out));
         Ok::<_, fgvr_nn::cuda::Error>(pretrain(
@@ -198,7 +202,11 @@ fn the_program_trains_on_the_emulated_gpu_and_says_so() {
     let mut arguments = vec!["--out", "run", "--device", "emulator"];
     set.iter()
         .for_each(|setting| arguments.extend(["--set", setting]));
-    let output = place.pretrain(&arguments);
+    let output = place
+        .fgvr(&[&["pretrain", "--config", "tiny.toml"], &arguments[..]].concat())
+        .env("FGVR_KERNEL_CACHE", env!("CARGO_TARGET_TMPDIR"))
+        .output()
+        .expect("fgvr starts");
     let text = String::from_utf8_lossy(&output.stderr);
     if text.contains("no C++ compiler") {
         return eprintln!("SKIPPED: {text}");
