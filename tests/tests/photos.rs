@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,13 +22,10 @@ fn photos() -> Option<Splits> {
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/grocery"),
     };
     if !folder.is_dir() {
-        // Not `eprintln!`, which the test harness keeps to itself where a test passes.
-        let said = writeln!(
-            std::io::stderr(),
-            "SKIPPED: no photographs at {}; FGVR_GROCERY names another folder",
+        fgvr_testkit::skipped(format_args!(
+            "no photographs at {}; FGVR_GROCERY names another folder",
             folder.display()
-        );
-        said.unwrap();
+        ));
         return None;
     }
     Some(open(folder.to_str().unwrap(), &DataConfig::default()).unwrap())

@@ -1,6 +1,8 @@
 //! What the emulator finds that compiles.
 #![allow(clippy::unwrap_used)] // in helpers of tests
 
+mod support;
+
 use std::path::Path;
 
 use fgvr_cuda::emulator::{Emulator, Order};
@@ -18,7 +20,7 @@ fn emulator() -> Option<Emulator> {
     match Emulator::new(Path::new(env!("CARGO_TARGET_TMPDIR"))) {
         Ok(emulator) => Some(emulator),
         Err(error) => {
-            eprintln!("SKIPPED: {error}");
+            support::skipped(&error);
             None
         }
     }

@@ -1,5 +1,7 @@
 //! What the emulator keeps of a file is not taken for another version of it.
 
+mod support;
+
 use std::path::Path;
 
 use fgvr_cuda::emulator::Emulator;
@@ -20,7 +22,7 @@ static AFTER: File = File {
 fn a_changed_kernel_is_compiled_again() {
     let emulator = match Emulator::new(Path::new(env!("CARGO_TARGET_TMPDIR"))) {
         Ok(emulator) => emulator,
-        Err(error) => return eprintln!("SKIPPED: {error}"),
+        Err(error) => return support::skipped(&error),
     };
     for (file, expected) in [(&BEFORE, 1.), (&AFTER, 2.)] {
         let y = Array::new(&emulator, DType::F32, 1).unwrap();

@@ -1,5 +1,7 @@
 //! What NVRTC makes of the kernels, and of planted errors. Needs its library, and no GPU.
 
+mod support;
+
 use std::path::{Path, PathBuf};
 
 use fgvr_cuda::cache::Cache;
@@ -10,7 +12,7 @@ fn nvrtc() -> Option<Nvrtc> {
     match Nvrtc::load() {
         Ok(nvrtc) => Some(nvrtc),
         Err(error) => {
-            eprintln!("SKIPPED: {error}");
+            support::skipped(&error);
             None
         }
     }

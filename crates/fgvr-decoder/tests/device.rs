@@ -20,7 +20,7 @@ fn devices() -> Vec<(Device, [f64; 2])> {
     let emulator = match Emulator::new(Path::new(env!("CARGO_TARGET_TMPDIR"))) {
         Ok(emulator) => Arc::new(emulator),
         Err(error) => {
-            eprintln!("SKIPPED: {error}");
+            fgvr_testkit::skipped(error);
             return Vec::new();
         }
     };

@@ -24,7 +24,7 @@ fn devices() -> Vec<(Device, Real)> {
             Real::ALL.iter().map(of).collect()
         }
         Err(error) => {
-            eprintln!("SKIPPED: {error}");
+            fgvr_testkit::skipped(error);
             Vec::new()
         }
     }

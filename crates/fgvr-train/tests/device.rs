@@ -79,7 +79,7 @@ fn apart(settings: &[&str], precision: Precision) -> Option<Apart> {
             "emulator",
         )),
         Err(error) => {
-            eprintln!("SKIPPED: {error}");
+            fgvr_testkit::skipped(error);
             return None;
         }
     };
@@ -172,7 +172,7 @@ fn a_batch_that_does_not_fit_is_refused_with_one_that_would() {
     let memory = 1 << 20;
     let error = match run(32, "large", memory) {
         Ok(end) => end.expect_err("more than memory holds").to_string(),
-        Err(missing) => return eprintln!("SKIPPED: {missing}"),
+        Err(missing) => return fgvr_testkit::skipped(missing),
     };
     assert!(
         error.starts_with("loader.batch=32: 32 images do not fit the memory of a small GPU"),
@@ -209,7 +209,7 @@ fn the_program_trains_on_the_emulated_gpu_and_says_so() {
         .expect("fgvr starts");
     let text = String::from_utf8_lossy(&output.stderr);
     if text.contains("no C++ compiler") {
-        return eprintln!("SKIPPED: {text}");
+        return fgvr_testkit::skipped(text);
     }
     assert!(output.status.success(), "{text}");
     assert!(

@@ -1,6 +1,7 @@
 //! Machines to test on, random numbers, comparisons.
 #![allow(dead_code, unreachable_pub)] // each test file uses a part
 
+use std::io::Write as _;
 use std::path::Path;
 
 use fgvr_cuda::emulator::{Emulator, Order};
@@ -26,7 +27,7 @@ pub fn on_each_machine(check: impl Fn(&dyn Machine, &mut Random) -> Result<()>) 
                 run(&emulator, &format!("emulator, {order:?} order"));
             }
         }
-        Err(error) => eprintln!("SKIPPED: {error}"),
+        Err(error) => skipped(&error),
     }
     #[cfg(feature = "cuda")]
     match fgvr_cuda::gpu::Gpu::new(0, fgvr_cuda::gpu::Precision::Full) {
@@ -34,8 +35,15 @@ pub fn on_each_machine(check: impl Fn(&dyn Machine, &mut Random) -> Result<()>) 
         Err(error) if std::env::var_os("FGVR_GPU").is_some_and(|v| v == "require") => {
             panic!("{error}")
         }
-        Err(error) => eprintln!("SKIPPED on a GPU: {error}"),
+        Err(error) => skipped(&format!("on a GPU: {error}")),
     }
+}
+
+/// Says why a test does not run here. Not by `eprintln!`, which the test harness keeps to itself when a test
+/// passes.
+pub fn skipped(why: &dyn std::fmt::Display) {
+    // Nobody to tell if standard error is closed.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 fn seed() -> u64 {

@@ -134,7 +134,7 @@ fn a_cache_that_python_wrote_is_read_and_used() {
 /// Runs `script` in the Python that `FGVR_HUB_PYTHON` names, which has `huggingface_hub`.
 fn python(scene: &Scene, script: &str) -> Option<String> {
     let Some(python) = std::env::var_os("FGVR_HUB_PYTHON") else {
-        eprintln!("SKIPPED: FGVR_HUB_PYTHON names no Python with huggingface_hub");
+        fgvr_testkit::skipped("FGVR_HUB_PYTHON names no Python with huggingface_hub");
         return None;
     };
     let output = std::process::Command::new(python)

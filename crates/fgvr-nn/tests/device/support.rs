@@ -21,7 +21,7 @@ pub(crate) fn devices() -> Vec<(Device, f64)> {
     let emulator = match Emulator::new(Path::new(env!("CARGO_TARGET_TMPDIR"))) {
         Ok(emulator) => Arc::new(emulator),
         Err(error) => {
-            eprintln!("SKIPPED: {error}");
+            fgvr_testkit::skipped(error);
             return Vec::new();
         }
     };
