@@ -53,16 +53,29 @@ impl Compute {
                 }
             },
         };
-        if chosen.device.is_none() && precision != Precision::F32 {
-            return Err(Error::Config {
-                key: format!("precision={precision}"),
-                problem: format!(
-                    "needs a GPU, and the CPU was chosen ({}); leave it out, or name a GPU by --device",
-                    chosen.reason
-                ),
-            });
-        }
+        chosen.check(precision)?;
         Ok(chosen)
+    }
+
+    /// That this computes in `precision`: the CPU knows f32 alone, and a device's maps have one type.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check(&self, precision: Precision) -> Result<()> {
+        let problem = match &self.device {
+            None if precision != Precision::F32 => format!(
+                "needs a GPU, and the CPU was chosen ({}); leave it out, or name a GPU by --device",
+                self.reason
+            ),
+            Some(device) if device.real() != precision.real() => {
+                format!("was asked for, and the trunk runs on {}", device.name())
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::Config {
+            key: format!("precision={precision}"),
+            problem,
+        })
     }
 
     /// Where trunks and decoders run, if not on the CPU.
@@ -139,6 +152,8 @@ mod tests {
             Compute::choose("cpu", Precision::F32).unwrap().name(),
             "cpu"
         );
+        assert!(Compute::cpu().check(Precision::F32).is_ok());
+        assert!(Compute::cpu().check(Precision::Tf32).is_err());
         let error = Compute::choose("cpu", Precision::Bf16)
             .unwrap_err()
             .to_string();

@@ -43,6 +43,7 @@ pub struct Plan {
 /// What would stop the run at its start.
 pub fn plan(config: &PretrainConfig, compute: &Compute) -> Result<Plan> {
     config.validate()?;
+    compute.check(config.precision)?;
     let splits = fgvr_data::open(&config.source, &config.data)?;
     let images = splits.train.len();
     let trainer = Trainer::new(config, images, compute)?;

@@ -43,6 +43,7 @@ pub fn pretrain(
     observer: &mut dyn Observer,
 ) -> Result<Summary> {
     config.validate()?;
+    compute.check(config.precision)?;
     place.check()?;
     let splits = fgvr_data::open(&config.source, &config.data)?;
     let images = splits.train.len();
@@ -72,6 +73,7 @@ pub fn pretrain(
 /// A checkpoint that is missing, damaged or of another architecture, and as [`pretrain`].
 pub fn resume(run: &RunFolder, compute: &Compute, observer: &mut dyn Observer) -> Result<Summary> {
     let config = run.config()?;
+    compute.check(config.precision)?;
     let (manifest, tensors) = checkpoint::load_last(run)?;
     let splits = fgvr_data::open(&config.source, &config.data)?;
     // Whatever it started from, all of it is in the checkpoint.

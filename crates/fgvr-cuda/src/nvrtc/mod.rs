@@ -11,7 +11,7 @@ pub use library::Nvrtc;
 pub use log::messages;
 
 use self::library::{Code, Input};
-use crate::source::{HEADERS, kernels};
+use crate::source::HEADERS;
 use crate::{CompileError, Module, Result};
 
 /// The GPUs that every kernel must compile for: A100 and H100, the ends of what is in use for training.
@@ -98,13 +98,4 @@ pub fn compile(nvrtc: &Nvrtc, source: Source<'_>, target: &str) -> Result<Vec<u8
         log: output.log,
     }
     .into())
-}
-
-/// Whether `module` has machine code for every kernel of its file: their names, as the driver finds them.
-#[must_use]
-pub fn entry_points(module: Module) -> Vec<String> {
-    let names = kernels(module.file).into_iter();
-    names
-        .map(|kernel| kernel.name + module.real.suffix())
-        .collect()
 }

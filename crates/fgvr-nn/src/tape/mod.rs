@@ -227,7 +227,7 @@ impl Tape {
     /// `map` as a leaf variable of candle's, (N, C, H, W).
     ///
     /// # Errors
-    /// None in practice.
+    /// What a GPU says, if the map is on one.
     pub fn output(&mut self, map: &Map) -> Result<Var> {
         let var = Var::from_tensor(&map.to_tensor()?)?;
         self.leaf(var, map)
@@ -236,7 +236,7 @@ impl Tape {
     /// A map of one place, (N, 1, 1, C), as a leaf variable (N, C).
     ///
     /// # Errors
-    /// A map of more than one place.
+    /// A map of more than one place; what a GPU says, if the map is on one.
     pub fn output_vector(&mut self, map: &Map) -> Result<Var> {
         let [n, h, w, c] = map.shape;
         if (h, w) != (1, 1) {

@@ -67,6 +67,7 @@ pub fn study(
     // All of them, before any time is spent.
     for job in &jobs {
         job.same_settings()?;
+        compute.check(job.config().precision)?;
     }
     std::fs::create_dir_all(out).map_err(Error::io(out))?;
     let text = toml::to_string_pretty(config).map_err(|e| Error::config("study", e.to_string()))?;
