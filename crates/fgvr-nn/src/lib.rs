@@ -12,6 +12,7 @@
 mod buffer;
 mod device;
 mod model;
+mod parameter_gradients;
 mod parameters;
 mod tape;
 
@@ -24,6 +25,7 @@ pub use device::{Device, Exhausted, Precision};
 /// What a [`Device`] is made from: machines, their emulator, the type of maps.
 pub use fgvr_cuda as cuda;
 pub use model::{Decoder, Encoder, Features, NormMode};
+pub use parameter_gradients::ParameterGradients;
 pub use parameters::Parameters;
 pub use tape::{Gradients, Map, Tape};
 

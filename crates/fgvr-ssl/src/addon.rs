@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
-use fgvr_nn::Parameters;
+use fgvr_nn::{ParameterGradients, Parameters};
 
 use crate::info_nce::scalar;
 use crate::state::{check, of_stores, trainable, under};
@@ -158,7 +158,7 @@ pub struct Further<'a> {
     /// All that is trained: the base's variables and the add-ons' own.
     pub trainable: &'a BTreeMap<String, Var>,
     /// The step's gradients so far.
-    pub gradients: &'a mut GradStore,
+    pub gradients: &'a mut ParameterGradients,
     /// What the step says of itself.
     pub report: &'a mut Report,
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
-use fgvr_nn::{Encoder, Features, Parameters, Tape};
+use fgvr_nn::{Encoder, Features, ParameterGradients, Parameters, Tape};
 
 use crate::{BaseKind, InfoNce, Views};
 
@@ -270,7 +270,7 @@ impl Pass {
         self,
         mut leaves: GradStore,
         trainable: &BTreeMap<String, Var>,
-        gradients: &mut GradStore,
+        gradients: &mut ParameterGradients,
     ) -> Result<()> {
         for branch in self.branches {
             branch.tape.backward(&leaves, gradients)?;

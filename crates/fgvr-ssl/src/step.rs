@@ -1,7 +1,8 @@
 //! One training step of a base and whatever stands on it, up to the gradients.
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Result, Tensor, bail};
+
+use fgvr_nn::ParameterGradients;
 
 use crate::diagnostics::{Diagnostics, FeatureStatistics, PairDiagnostics};
 use crate::info_nce::scalar;
@@ -97,7 +98,7 @@ pub struct Report {
     /// Only when asked for.
     pub pictures: Option<Pictures>,
     /// Of the decoder's variables, for L_R; `None` in arms without a decoder.
-    pub decoder_gradients: Option<GradStore>,
+    pub decoder_gradients: Option<ParameterGradients>,
 }
 
 impl Report {
@@ -162,9 +163,9 @@ impl Report {
 /// What a step computed; the caller's optimisers do the rest.
 pub struct StepOutput {
     /// Of the variables of the base (encoder and head) and of the add-ons, for all terms.
-    pub gradients: GradStore,
+    pub gradients: ParameterGradients,
     /// Of the decoder's variables, for L_R; `None` in arms without a decoder.
-    pub decoder_gradients: Option<GradStore>,
+    pub decoder_gradients: Option<ParameterGradients>,
     /// The losses.
     pub losses: Losses,
     /// Projections of the first view (N, D), as [`crate::Pass::query`].
@@ -199,7 +200,7 @@ pub fn step(
         }
         trainable.extend(addon.trainable());
     }
-    let mut gradients = GradStore::default();
+    let mut gradients = ParameterGradients::default();
 
     let real = base.real(input.views, input.images)?;
     let contrastive = scalar(&real.loss)?;

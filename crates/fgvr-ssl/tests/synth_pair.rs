@@ -6,10 +6,10 @@ mod toy;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use candle_nn::VarBuilder;
 use fgvr_gradcam::{Importance, importance};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Decoder, NormMode, Tape};
 use fgvr_ssl::{
     Arm, Base, MoCoV2, Negatives, ProjectionHead, StepInput, StepOutput, SynthPair,
@@ -82,7 +82,10 @@ impl Run {
     }
 }
 
-fn named(vars: &BTreeMap<String, Var>, gradients: &GradStore) -> BTreeMap<String, Vec<f32>> {
+fn named(
+    vars: &BTreeMap<String, Var>,
+    gradients: &ParameterGradients,
+) -> BTreeMap<String, Vec<f32>> {
     let flat = |var: &Var| {
         gradients
             .get(var)
@@ -135,7 +138,8 @@ fn without_reconstruction_and_pairs_the_base_is_reproduced_bit_for_bit() {
         let ([first, second], images) = batch(step, N);
         let pass = alone.real([&first, &second].into(), &images).unwrap();
         let loss = pass.loss.to_scalar::<f32>().unwrap();
-        let (leaves, mut gradients) = (pass.loss.backward().unwrap(), GradStore::default());
+        let (leaves, mut gradients) =
+            (pass.loss.backward().unwrap(), ParameterGradients::default());
         pass.backward(leaves, &alone.trainable(), &mut gradients)
             .unwrap();
         descend(&alone.trainable(), &gradients, 0.1);

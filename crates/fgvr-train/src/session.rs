@@ -65,8 +65,16 @@ impl<'a> Session<'a> {
         self.run.log(line)
     }
 
-    /// Trains to the last step or a signal, then evaluates and reports.
+    /// Trains to the last step or a signal, then evaluates and reports. An error says what to do about it, where that
+    /// is known.
     pub(crate) fn run(mut self, observer: &mut dyn Observer) -> Result<Summary> {
+        match self.train(observer) {
+            Ok(summary) => Ok(summary),
+            Err(error) => Err(self.explained(error)),
+        }
+    }
+
+    fn train(&mut self, observer: &mut dyn Observer) -> Result<Summary> {
         let started = Instant::now();
         let (first, total) = (self.trainer.step_count(), self.trainer.total_steps());
         observer.on_start(Some(self.run.path()), first, total);
@@ -126,18 +134,24 @@ impl<'a> Session<'a> {
         Ok(summary)
     }
 
-    /// What a reader of the log needs to know of what follows.
-    /// What to do about an error of a step, where that is known.
-    fn explained(&self, error: Error) -> Error {
-        let device = self.compute.device();
+    fn explained(self, error: Error) -> Error {
+        let Self {
+            config,
+            splits,
+            trainer,
+            compute,
+            ..
+        } = self;
+        // What it holds of a device's memory would be missed when smaller batches are tried.
+        drop(trainer);
+        let device = compute.device();
         match device.and_then(|device| Some((device, device.take_exhausted()?))) {
-            Some((device, short)) => {
-                fitting::explain(&self.config, &self.splits, &self.compute, device, short)
-            }
+            Some((device, short)) => fitting::explain(&config, &splits, &compute, device, short),
             None => error,
         }
     }
 
+    /// What a reader of the log needs to know of what follows.
     fn log_start(&self, observer: &mut dyn Observer) -> Result<()> {
         let (config, images) = (&self.config, self.splits.train.len());
         let name = if config.name.is_empty() {
@@ -205,8 +219,7 @@ impl<'a> Session<'a> {
         let is_last = self.trainer.step_count() + 1 == self.trainer.total_steps();
         let due = |every: u64| every > 0 && (is_last || ended && (epoch + 1).is_multiple_of(every));
         let with_pictures = due(self.config.monitor.pictures_every);
-        let stepped = self.trainer.step(&batches, with_pictures);
-        let (mut row, pictures) = stepped.map_err(|error| self.explained(error))?;
+        let (mut row, pictures) = self.trainer.step(&batches, with_pictures)?;
         row.epoch = epoch;
         row.data_wait = wait.as_secs_f64();
         let images: usize = batches.iter().map(|b| b.indices.len()).sum();
@@ -304,7 +317,7 @@ impl<'a> Session<'a> {
         // Evenly spread over the split, so that no class is left out.
         let wanted = self.config.monitor.knn_images.clamp(1, train.len());
         let among: Vec<usize> = (0..wanted).map(|i| i * train.len() / wanted).collect();
-        let encoder = self.trainer.encoder().freeze()?;
+        let encoder = self.trainer.freeze()?;
         let train = embed(&encoder, train, &among, &sight)?;
         let val = embed(&encoder, val, &all(val), &sight)?;
         let (Some(train), Some(val)) = (train, val) else {

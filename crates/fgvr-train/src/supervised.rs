@@ -5,14 +5,13 @@
 
 use std::sync::Arc;
 
-use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::Module;
 use fgvr_data::augment::{AugmentConfig, ViewKey, augment};
 use fgvr_data::{Dataset, Image, Loader, LoaderConfig, Position, load_batch};
 use fgvr_encoder::Backbone;
 use fgvr_nn::optim::{Sgd, SgdConfig};
-use fgvr_nn::{Encoder, NormMode, Parameters};
+use fgvr_nn::{Encoder, NormMode, ParameterGradients, Parameters};
 use serde::Serialize;
 
 use crate::config::{OptimizerSettings, PretrainConfig};
@@ -118,10 +117,10 @@ fn train(
         let (features, tape) = encoder.forward_train(&batch.views[0], NormMode::Train)?;
         let logits = classifier.forward(&features.pooled)?;
         let loss = candle_nn::loss::cross_entropy(&logits, &labels)?;
-        let mut gradients = loss.backward()?;
-        let mut trunk = GradStore::default();
-        tape.backward(&gradients, &mut trunk)?;
-        gradients.extend(trunk)?;
+        let leaves = loss.backward()?;
+        let mut gradients = ParameterGradients::default();
+        tape.backward(&leaves, &mut gradients)?;
+        gradients.append(leaves.into())?;
         let lr = learning_rate(&optimizer, step, total);
         sgd.step(&gradients, lr)?;
         observer.on_step(&StepRow {
