@@ -111,6 +111,7 @@ files! {
     SOFTMAX = "softmax.cu", Real::ALL;
     SQUARED_ERROR = "squared_error.cu", Real::ALL;
     TOKENS = "tokens.cu", Real::ALL;
+    UNIT_ROWS = "unit_rows.cu", Real::ALL;
 }
 
 /// A file compiled for one type.

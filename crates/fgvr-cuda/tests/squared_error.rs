@@ -2,7 +2,7 @@
 
 mod support;
 
-use fgvr_cuda::ops::squared_error::mean_squared_error;
+use fgvr_cuda::ops::squared_error::{mean_absolute_error, mean_squared_error};
 use fgvr_cuda::{Array, DType, Real};
 use support::{close, close_together, on_each_machine, pairs, rounded};
 
@@ -14,12 +14,16 @@ fn the_mean_and_its_gradient_are_those_of_the_equation() {
             let weight = 1.5f32;
             let (a, b) = (random.normals(len, 3., 1.), random.normals(len, 2.9, 1.));
             let [images, target] = [&a, &b].map(|values| Array::from_reals(machine, real, values));
-            let (loss, gradient) = mean_squared_error(machine, &images?, &target?, weight)?;
+            let (images, target) = (images?, target?);
+            let absolute = mean_absolute_error(machine, &images, &target)?;
+            let (loss, gradient) = mean_squared_error(machine, &images, &target, weight)?;
             let (a, b) = (rounded(real, &a), rounded(real, &b));
             let off: Vec<f64> = (a.iter().zip(&b))
                 .map(|(a, b)| f64::from(*a) - f64::from(*b))
                 .collect();
             let mean = off.iter().map(|v| v * v).sum::<f64>() / len as f64;
+            let of_absolute = off.iter().map(|v| v.abs()).sum::<f64>() / len as f64;
+            close("absolute", &absolute.to_f32(machine)?, &[of_absolute], 1e-6);
             close("loss", &loss.to_f32(machine)?, &[mean], 1e-6);
             let slope = |v: &f64| 2. * f64::from(weight) * v / len as f64;
             let expected: Vec<f64> = off.iter().map(slope).collect();

@@ -29,5 +29,6 @@ pub mod softmax;
 pub mod squared_error;
 mod tensors;
 pub mod tokens;
+pub mod unit_rows;
 
 pub use rows::Rows;
