@@ -91,6 +91,7 @@ files! {
     BANK = "bank.cu", &[Real::F32];
     BATCH_NORM = "batch_norm.cu", Real::ALL;
     ELEMENTWISE = "elementwise.cu", Real::ALL;
+    GATHER = "gather.cu", Real::ALL;
     GELU = "gelu.cu", Real::ALL;
     GLOBAL_MEAN = "global_mean.cu", Real::ALL;
     IMPORTANCE = "importance.cu", &[Real::F32];

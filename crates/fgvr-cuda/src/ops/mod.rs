@@ -8,6 +8,7 @@ pub mod bank;
 pub mod batch_norm;
 mod columns;
 pub mod elementwise;
+pub mod gather;
 pub mod gelu;
 pub mod importance;
 pub mod info_nce;
