@@ -118,6 +118,13 @@ impl Device {
         self.real
     }
 
+    /// Whether the maps of both are of one type, on one machine.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        // Not by their tables of functions, of which there may be several.
+        let machines = [self, other].map(|device| Arc::as_ptr(&device.machine));
+        std::ptr::addr_eq(machines[0], machines[1]) && self.real == other.real
+    }
+
     /// How much of its memory is held.
     ///
     /// # Errors

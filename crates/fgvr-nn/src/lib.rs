@@ -25,7 +25,7 @@ pub use device::{Device, Exhausted, Precision};
 pub use fgvr_cuda as cuda;
 pub use model::{Decoder, Encoder, Features, NormMode};
 pub use parameters::Parameters;
-pub use tape::{Gradients, Map, Tape};
+pub use tape::{Gradients, Map, Staged, Tape};
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

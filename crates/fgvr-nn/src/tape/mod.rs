@@ -18,10 +18,12 @@ use crate::{Buffer, Device};
 
 mod gradients;
 mod map;
+mod staged;
 
 pub use self::gradients::Gradients;
 pub(crate) use self::gradients::{NormedArray, NormedGradient};
 pub use self::map::Map;
+pub use self::staged::Staged;
 
 type Backward = Box<dyn FnOnce(Buffer, &mut Gradients<'_>) -> Result<()> + Send>;
 type OnDevice = Box<dyn FnOnce(Array, &mut Gradients<'_>) -> Result<()> + Send>;
