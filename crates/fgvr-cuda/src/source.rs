@@ -94,6 +94,7 @@ files! {
     COSINE = "cosine.cu", &[Real::F32];
     ELEMENTWISE = "elementwise.cu", Real::ALL;
     FINITE = "finite.cu", &[Real::F32];
+    GATHER = "gather.cu", Real::ALL;
     GELU = "gelu.cu", Real::ALL;
     GLOBAL_MEAN = "global_mean.cu", Real::ALL;
     IMPORTANCE = "importance.cu", &[Real::F32];

@@ -11,6 +11,7 @@ mod columns;
 pub mod cosine;
 pub mod elementwise;
 pub mod finite;
+pub mod gather;
 pub mod gelu;
 pub mod importance;
 pub mod info_nce;

@@ -156,7 +156,10 @@ impl Device {
     }
 
     /// What `f` does on the machine.
-    pub(crate) fn run<T>(&self, f: impl FnOnce(&dyn Machine) -> fgvr_cuda::Result<T>) -> Result<T> {
+    ///
+    /// # Errors
+    /// What `f` says; memory that was short is remembered for [`Device::take_exhausted`].
+    pub fn run<T>(&self, f: impl FnOnce(&dyn Machine) -> fgvr_cuda::Result<T>) -> Result<T> {
         f(&*self.machine).map_err(|error| {
             if let fgvr_cuda::Error::OutOfMemory {
                 wanted,
@@ -206,7 +209,10 @@ impl Device {
     }
 
     /// Values of f32 or bf16, widened, once they are there.
-    pub(crate) fn values(&self, array: &Array) -> Result<Vec<f32>> {
+    ///
+    /// # Errors
+    /// An array of another type; what the machine says.
+    pub fn values(&self, array: &Array) -> Result<Vec<f32>> {
         self.run(|m| array.to_f32(m))
     }
 

@@ -18,10 +18,12 @@ use crate::{Buffer, Device, ParameterGradients};
 
 mod gradients;
 mod map;
+mod staged;
 
 pub use self::gradients::Gradients;
 pub(crate) use self::gradients::{NormedArray, NormedGradient};
 pub use self::map::Map;
+pub use self::staged::Staged;
 
 type Backward = Box<dyn FnOnce(Buffer, &mut Gradients<'_>) -> Result<()> + Send>;
 type OnDevice = Box<dyn FnOnce(Array, &mut Gradients<'_>) -> Result<()> + Send>;
@@ -128,37 +130,6 @@ impl Tape {
             self.constants.push(map.id);
         }
         Ok(map)
-    }
-
-    /// Puts a map of another tape, or of none, on this one: its values are shared. With `wants_gradient`,
-    /// [`Tape::backward_from`] returns its gradient.
-    ///
-    /// # Errors
-    /// A map that is not where this tape's are.
-    pub fn enter(&mut self, map: &Map, wants_gradient: bool) -> Result<Map> {
-        let same = match (&self.device, map.device()) {
-            (None, None) => true,
-            (Some(here), Some(there)) => here.is(there),
-            _ => false,
-        };
-        if !same {
-            bail!(
-                "tape: a map is on {:?}, expected {:?} as this tape",
-                map.device(),
-                self.device
-            );
-        }
-        let entered = Map {
-            id: self.id(),
-            ..map.clone()
-        };
-        if wants_gradient {
-            let [n, h, w, c] = map.shape;
-            self.input = Some((entered.id, map.shape, vec![n, c, h, w]));
-        } else {
-            self.constants.push(entered.id);
-        }
-        Ok(entered)
     }
 
     /// Whether a gradient of `map` has a use: false for an input put on the tape without asking for

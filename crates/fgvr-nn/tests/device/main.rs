@@ -2,6 +2,7 @@
 
 mod convolutional;
 mod living;
+mod staged;
 mod support;
 mod transformer;
 
