@@ -92,7 +92,7 @@ fn fill(trainer: &mut Trainer) -> Result<()> {
         );
     }
     let (bank, width) = {
-        let bank = trainer.synthpair().bank();
+        let bank = trainer.synthpair().bank()?;
         (bank.capacity(), bank.width())
     };
     // As behind a ReLU.
@@ -104,7 +104,7 @@ fn fill(trainer: &mut Trainer) -> Result<()> {
     );
     trainer.load_state(0, &state)?;
     ensure!(
-        trainer.synthpair().bank().len() == bank,
+        trainer.synthpair().bank()?.len() == bank,
         "the bank was not filled"
     );
     Ok(())

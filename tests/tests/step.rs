@@ -100,6 +100,8 @@ impl Run {
             total_steps: 10,
             seed: SEED,
             augment: &augment,
+            views_there: None,
+            augment_there: None,
             pictures: false,
         };
         self.method

@@ -8,6 +8,7 @@ use candle_core::{Result, Tensor, Var, bail};
 use fgvr_nn::{ParameterGradients, Parameters};
 
 use crate::info_nce::scalar;
+use crate::on_device::AddonOnDevice;
 use crate::state::{check, of_stores, trainable, under};
 use crate::step::{Report, StepInput, Term};
 use crate::{AddonKind, Base, Pass, Screening};
@@ -23,6 +24,11 @@ pub trait Addon {
     /// Whether it has anything to add: one whose weights are all zero stands on any base.
     fn is_active(&self) -> bool {
         true
+    }
+
+    /// This add-on where a step stays on a device: one that has such a form.
+    fn on_device(&mut self) -> Option<&mut dyn AddonOnDevice> {
+        None
     }
 
     /// Its part while the trunk's tapes are still to run: losses of the real pass's features, by

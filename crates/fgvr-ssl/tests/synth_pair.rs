@@ -60,6 +60,8 @@ impl Run {
             total_steps: STEPS,
             seed: 3,
             augment: &augment,
+            views_there: None,
+            augment_there: None,
             pictures: true,
         };
         self.method
@@ -550,7 +552,7 @@ fn a_resumed_run_goes_on_bit_for_bit() {
 fn a_step_that_is_not_finite_leaves_the_bank_alone_and_says_so() {
     let mut run = run(&config(Arm::Full));
     run.steps(0..5);
-    let held = run.method.bank().len();
+    let held = run.method.bank().unwrap().len();
     let ([first, second], images) = batch(5, N);
     let bias = &run.base.trainable()["head.2.bias"];
     bias.set(&(bias.as_tensor() * f64::NAN).unwrap()).unwrap();
@@ -561,11 +563,16 @@ fn a_step_that_is_not_finite_leaves_the_bank_alone_and_says_so() {
         total_steps: STEPS,
         seed: 3,
         augment: &augment,
+        views_there: None,
+        augment_there: None,
         pictures: false,
     };
     let output = run.method.step(&mut run.base, &run.decoder, input).unwrap();
     assert!(output.losses.contrastive.is_nan() && output.losses.total.is_nan());
-    assert_eq!((output.losses.pair, run.method.bank().len()), (None, held));
+    assert_eq!(
+        (output.losses.pair, run.method.bank().unwrap().len()),
+        (None, held)
+    );
 }
 
 #[test]
@@ -595,6 +602,8 @@ fn a_decoder_that_does_not_fit_is_an_error() {
             total_steps: STEPS,
             seed: 3,
             augment: &augment,
+            views_there: None,
+            augment_there: None,
             pictures: false,
         };
         let outcome = run.method.step(&mut run.base, &Misfit(side), input);

@@ -381,6 +381,8 @@ impl Trainer {
             total_steps: self.total,
             seed,
             augment: &augment,
+            views_there: None,
+            augment_there: None,
             pictures,
         };
         let mut pairs = self.synthpair.with(&self.decoder);

@@ -476,6 +476,8 @@ pub(crate) fn input<'a>(
         total_steps: 10,
         seed: 3,
         augment: &same,
+        views_there: None,
+        augment_there: None,
         pictures: true,
     }
 }
