@@ -76,7 +76,10 @@ fn compare(emulator: &Emulator, [n, height, width]: [usize; 3], view: u64) -> Ve
     let expected = channels_last(&expected);
     assert_eq!(found.len(), expected.len());
     let pictures = found.chunks(3 * height * width);
-    for ((found, expected), draw) in pictures.zip(expected.chunks(3 * height * width)).zip(&draws) {
+    for ((found, expected), draw) in pictures
+        .zip(expected.chunks(3 * height * width))
+        .zip(&draws)
+    {
         for (found, expected) in found.iter().zip(expected) {
             let off = (found - expected).abs();
             assert!(off <= 1e-5, "{found}, expected {expected}: {draw:?}");
