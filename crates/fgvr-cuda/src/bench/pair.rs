@@ -52,7 +52,7 @@ fn augment(shape: Shape) -> Case {
             Draw {
                 jitter: (at % 5 < 4).then_some(order),
                 grayscale: at % 5 == 2,
-                flip: at % 2 == 0,
+                flip: at.is_multiple_of(2),
             }
         };
         let draws: Vec<Draw> = (0..shape.images).map(draw).collect();
