@@ -160,7 +160,7 @@ impl<'a> Session<'a> {
             &config.name
         };
         self.run.log(&format!(
-            "fgvr {}: settings {name}, {}, seed {}, data {} ({images} training images), steps {} to {}, {} threads, {} kernels, trunk on {} ({})",
+            "fgvr {}: settings {name}, {}, seed {}, data {} ({images} training images), steps {} to {}, {} threads, {} kernels, {}",
             env!("CARGO_PKG_VERSION"),
             config.method(),
             config.seed,
@@ -169,8 +169,7 @@ impl<'a> Session<'a> {
             self.trainer.total_steps(),
             rayon::current_num_threads(),
             simd(),
-            self.compute.name(),
-            self.compute.reason()
+            self.compute.line()
         ))?;
         if self.compute.device().is_some() {
             observer.on_message(&format!("the trunk runs on {}", self.compute.name()));
@@ -290,7 +289,8 @@ impl<'a> Session<'a> {
 
     /// Evaluation, exported weights and report.
     fn finish(&self, observer: &mut dyn Observer) -> Result<Evaluation> {
-        let (evaluation, warnings) = evaluate(&self.config, &self.trainer, &self.splits, observer)?;
+        let trained = (&self.trainer, &self.compute);
+        let (evaluation, warnings) = evaluate(&self.config, trained, &self.splits, observer)?;
         for warning in &warnings {
             self.say(observer, warning)?;
         }

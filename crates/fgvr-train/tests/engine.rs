@@ -135,7 +135,7 @@ fn figures_of_a_labelled_set_are_all_there() {
 
     // Judged again from the checkpoint, the figures are the same.
     let opened = RunFolder::open(&run).unwrap();
-    let again = evaluate_run(&opened, None, &mut Silent).unwrap();
+    let again = evaluate_run(&opened, None, None, &Compute::cpu(), &mut Silent).unwrap();
     let text = fs::read_to_string(run.join("eval.json")).unwrap();
     assert_eq!(serde_json::to_string_pretty(&again).unwrap(), text);
 }

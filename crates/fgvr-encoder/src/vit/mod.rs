@@ -104,7 +104,7 @@ impl Vit {
     }
 
     /// This network, run on `device`; on the CPU if there is none. Its variables stay where they are, and
-    /// [`Vit::freeze`] makes a snapshot for the CPU.
+    /// [`Vit::freeze`] makes a snapshot for the same place.
     #[must_use]
     pub fn on(mut self, device: Option<Device>) -> Self {
         self.device = device;
