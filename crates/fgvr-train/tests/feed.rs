@@ -1,7 +1,9 @@
 //! Batches on their way from the loader to the step, with views sent ahead to a device and without.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use fgvr_data::{Dataset, Error, Image, Loader, LoaderConfig, Position};
 use fgvr_nn::Device;
@@ -13,8 +15,11 @@ const IMAGES: usize = 30;
 const SIZE: usize = 4;
 
 /// Images of one colour, their index; some cannot be read.
+#[derive(Default)]
 struct Colours {
     unreadable: Vec<usize>,
+    /// Where there is one, each image waits for a word, until nobody is left to give it.
+    gate: Option<Mutex<Receiver<()>>>,
 }
 
 impl Dataset for Colours {
@@ -23,6 +28,10 @@ impl Dataset for Colours {
     }
 
     fn load(&self, index: usize) -> Result<Image, Error> {
+        if let Some(gate) = &self.gate {
+            // An error: the gate stays open.
+            let _ = gate.lock().expect("the gate").recv();
+        }
         if self.unreadable.contains(&index) {
             return Err(Error::NoFolder {
                 path: format!("image-{index}").into(),
@@ -50,6 +59,14 @@ impl Dataset for Colours {
 
 /// Batches of 7, with two views and a crop; `budget` of the images may be unreadable.
 fn loader(unreadable: &[usize], budget: f64, start: Position) -> Loader {
+    let images = Colours {
+        unreadable: unreadable.to_vec(),
+        gate: None,
+    };
+    loader_of(images, budget, start)
+}
+
+fn loader_of(images: Colours, budget: f64, start: Position) -> Loader {
     let settings = LoaderConfig {
         batch: 7,
         size: SIZE,
@@ -64,9 +81,6 @@ fn loader(unreadable: &[usize], budget: f64, start: Position) -> Loader {
         let side = if key.view < 2 { SIZE } else { SIZE / 2 };
         let value = |i: usize| f32::from(image.pixels[0]) + 100. * key.view as f32 + i as f32 / 64.;
         (0..3 * side * side).map(value).collect()
-    };
-    let images = Colours {
-        unreadable: unreadable.to_vec(),
     };
     Loader::new(Arc::new(images), settings, Arc::new(transform), start).expect("a loader")
 }
@@ -204,4 +218,30 @@ fn one_batch_is_under_way_while_another_is_held() {
         (2 * of_batch..=3 * of_batch).contains(&peak),
         "{peak} bytes of {of_batch} a batch"
     );
+}
+
+#[test]
+fn the_wait_is_that_of_the_step_and_not_of_whoever_prepares_the_batch() {
+    for device in places(PLENTY) {
+        let (give, leave) = channel();
+        let images = Colours {
+            gate: Some(Mutex::new(leave)),
+            ..Colours::default()
+        };
+        let loader = loader_of(images, 0., Position::default());
+        let mut feed = Feed::new(loader, device.as_ref()).expect("a feed");
+        (0..7).for_each(|_| give.send(()).expect("somebody waits"));
+        assert!(feed.next().expect("a batch").batch.wait > Duration::ZERO);
+        // A step, while the next batch waits for its images.
+        let step = Instant::now();
+        let mut steps = 0u64;
+        while step.elapsed() < Duration::from_millis(20) {
+            steps += 1;
+        }
+        drop(give);
+        let asked = Instant::now();
+        let wait = feed.next().expect("a batch").batch.wait;
+        assert!(wait > Duration::ZERO && steps > 0);
+        assert!(wait <= asked.elapsed(), "{wait:?}");
+    }
 }

@@ -4,6 +4,8 @@ use crate::{Folder, Labels, Normalisation};
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicUsize;
 
+mod stopped;
+
 /// Images of one colour, their index; some of them unreadable in one way or another.
 #[derive(Default)]
 struct Colours {
@@ -470,53 +472,4 @@ fn small_crops_come_beside_the_views_and_are_counted_after_them() {
         let values: Vec<f32> = made.flatten_all().unwrap().to_vec1().unwrap();
         assert!(values.iter().all(|v| *v == view as f32), "{view}");
     }
-}
-
-/// Images that are read when they are let.
-struct Gated {
-    images: Colours,
-    /// One is taken by each image.
-    leave: std::sync::Mutex<Receiver<()>>,
-}
-
-impl Dataset for Gated {
-    fn len(&self) -> usize {
-        self.images.len()
-    }
-
-    fn load(&self, index: usize) -> Result<Image, Error> {
-        self.leave.lock().unwrap().recv().unwrap();
-        self.images.load(index)
-    }
-
-    fn label(&self, index: usize) -> Option<u32> {
-        self.images.label(index)
-    }
-
-    fn id(&self, index: usize) -> String {
-        self.images.id(index)
-    }
-
-    fn classes(&self) -> &[String] {
-        self.images.classes()
-    }
-}
-
-#[test]
-fn a_loader_stopped_from_elsewhere_gives_the_batch_in_the_making_up() {
-    let (give, leave) = std::sync::mpsc::channel();
-    let gated = Gated {
-        images: Colours::of(100),
-        leave: std::sync::Mutex::new(leave),
-    };
-    let start = Position::default();
-    let mut loader = Loader::new(Arc::new(gated), config(50), telling(), start).unwrap();
-    let stopper = loader.stopper();
-    assert!(!stopper.is_stopped());
-    stopper.stop();
-    // For those that two threads may have begun; for the whole batch it would not do.
-    (0..2).for_each(|_| give.send(()).unwrap());
-    let error = loader.next().unwrap_err().to_string();
-    assert!(error.contains("stopped"), "{error}");
-    assert!(stopper.is_stopped());
 }
