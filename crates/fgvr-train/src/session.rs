@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
-use fgvr_data::{Loader, Splits};
+use fgvr_data::{Batch, Splits, write_quarantine};
 use fgvr_ssl::{BaseKind, Pictures};
 
 use crate::checkpoint::{self, Manifest};
@@ -21,7 +21,7 @@ use crate::pretrain::loader;
 use crate::record::Recorder;
 use crate::run_report::write_report;
 use crate::{
-    Compute, Environment, Error, Observer, Result, RunFolder, StepRow, Summary, Trainer,
+    Compute, Environment, Error, Feed, Observer, Result, RunFolder, StepRow, Summary, Trainer,
     evaluation_tables,
 };
 
@@ -81,7 +81,8 @@ impl<'a> Session<'a> {
         self.log_start(observer)?;
         let mut recorder = Recorder::resume(self.run.path(), first)?;
         let mut monitor = Monitor::new(&self.config.monitor);
-        let mut loader = loader(&self.config, &self.splits, first)?;
+        // A step takes its views from the CPU so far, so that none are sent ahead.
+        let mut feed = Feed::new(loader(&self.config, &self.splits, first)?, None)?;
         let mut means = EpochMeans::default();
         let mut last = None;
         let mut interrupted = false;
@@ -90,7 +91,7 @@ impl<'a> Session<'a> {
                 interrupted = true;
                 break;
             }
-            let (row, ended) = self.step(&mut loader, &mut recorder, observer)?;
+            let (row, ended) = self.step(&mut feed, &mut recorder, observer)?;
             observer.on_step(&row);
             recorder.row(&row.to_map()?)?;
             means.push(&row);
@@ -110,7 +111,7 @@ impl<'a> Session<'a> {
             }
             last = Some(row);
         }
-        drop(loader);
+        drop(feed);
         let mut summary = Summary {
             run: self.run.path().to_owned(),
             steps: [self.trainer.step_count(), total],
@@ -194,24 +195,25 @@ impl<'a> Session<'a> {
     /// ended.
     fn step(
         &mut self,
-        loader: &mut Loader,
+        feed: &mut Feed,
         recorder: &mut Recorder,
         observer: &mut dyn Observer,
     ) -> Result<(StepRow, bool)> {
         let started = Instant::now();
-        let known = loader.quarantined().len();
-        let batches = (0..self.config.optimizer.accumulate)
-            .map(|_| loader.next())
-            .collect::<std::result::Result<Vec<_>, _>>();
+        let known = feed.quarantined().len();
+        let fed = (0..self.config.optimizer.accumulate)
+            .map(|_| feed.next())
+            .collect::<Result<Vec<_>>>();
         // Also where the loader gives up: then the table says why.
-        if loader.quarantined().len() > known {
-            for bad in &loader.quarantined()[known..] {
+        if feed.quarantined().len() > known {
+            for bad in &feed.quarantined()[known..] {
                 let line = format!("set aside: {} ({})", bad.path, bad.reason);
                 self.say(observer, &line)?;
             }
-            loader.write_quarantine(self.run.join("quarantine.csv"))?;
+            write_quarantine(feed.quarantined(), self.run.join("quarantine.csv"))?;
         }
-        let batches = batches?;
+        let fed = fed.map_err(|error| self.explained(error))?;
+        let batches: Vec<Batch> = fed.into_iter().map(|fed| fed.batch).collect();
         let wait: Duration = batches.iter().map(|b| b.wait).sum();
         let epoch = batches.last().map_or(0, |b| b.epoch);
         let ended = batches.iter().any(|b| b.last_of_epoch);

@@ -10,8 +10,9 @@ use fgvr_testkit::normal;
 use crate::support::devices;
 
 fn values(map: &Map) -> Vec<f32> {
-    let tensor = map.to_tensor().unwrap();
-    tensor.flatten_all().unwrap().to_vec1().unwrap()
+    let tensor = map.to_tensor().expect("a tensor");
+    let flat = tensor.flatten_all().expect("values");
+    flat.to_vec1().expect("f32")
 }
 
 #[test]
