@@ -52,10 +52,11 @@ def refuse_without_gpu(device):
     if device.type != "cuda":
         return
     if torch.version.cuda is None:
-        sys.exit(f"PyTorch {torch.__version__} is a build without CUDA; FGVR_PYTHON can name an interpreter with one that has it")
+        sys.exit(f"PyTorch {torch.__version__} is a build without CUDA; FGVR_PYTHON can name another interpreter")
     if not torch.cuda.is_available():
         sys.exit(f"PyTorch {torch.__version__} finds no GPU on this machine")
-    torch.cuda.set_device(device)
+    if device.index is not None:
+        torch.cuda.set_device(device)
 
 
 def minor_faults():

@@ -120,7 +120,7 @@ impl Options {
             rounds: rounds.unwrap_or(if quick { 1 } else { 4 }),
             quick,
             json,
-            write: write.unwrap_or(all && whole && real),
+            write: write.unwrap_or(whole && real),
         })
     }
 
@@ -234,7 +234,7 @@ mod tests {
                 .unwrap()
                 .write
         );
-        assert!(!parse("--device cuda --against torch").unwrap().write);
+        assert!(!parse("embed --device cuda --against torch").unwrap().write);
     }
 
     #[test]
