@@ -223,7 +223,10 @@ impl Machine for Gpu {
     fn memory(&self) -> Result<MemoryUse> {
         let info = self.stream.context().mem_get_info();
         let (_, total) = info.map_err(driver("ask for the memory"))?;
-        Ok(self.meter.read(total))
+        Ok(MemoryUse {
+            reserved: reserved(self.stream.context()).map_err(driver("ask for the memory"))?,
+            ..self.meter.read(total)
+        })
     }
 
     fn reset_peak(&self) {
@@ -345,6 +348,18 @@ fn keep_freed_memory(context: &CudaContext) -> std::result::Result<(), DriverErr
         let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
         result::mem_pool::set_attribute(pool, attribute, (&raw mut all).cast())
     }
+}
+
+/// Bytes that the pool took from the GPU at most.
+fn reserved(context: &CudaContext) -> std::result::Result<usize, DriverError> {
+    let mut bytes = 0u64;
+    // SAFETY: the device of a live context; the attribute is an unsigned number of 64 bits.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(context.cu_device())?;
+        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH;
+        result::mem_pool::get_attribute(pool, attribute, (&raw mut bytes).cast())?;
+    }
+    Ok(bytes as usize)
 }
 
 /// Whether the driver's library can be loaded; where it is linked to, the program would not have started.

@@ -7,7 +7,7 @@ use candle_core::{Error, Result, Tensor};
 use fgvr_cuda::cache;
 use fgvr_cuda::emulator::Emulator;
 use fgvr_cuda::ops::layout::{self, Matrices};
-use fgvr_cuda::{Array, Machine, MemoryUse, Real};
+use fgvr_cuda::{Array, DType, Machine, MemoryUse, Real};
 
 use self::residents::Residents;
 use crate::tape::with_values;
@@ -143,6 +143,16 @@ impl Device {
     /// Counts the peak of [`Device::memory`] anew.
     pub fn reset_peak(&self) {
         self.machine.reset_peak();
+    }
+
+    /// Waits until all that was started is done.
+    ///
+    /// # Errors
+    /// What went wrong in it.
+    pub fn synchronise(&self) -> Result<()> {
+        // A download waits.
+        self.run(|m| Array::new(m, DType::U8, 1)?.to_u8(m))
+            .map(drop)
     }
 
     /// What memory was short of since this was last asked, if it was: an error on its way through candle
