@@ -228,6 +228,22 @@ fn the_program_trains_on_the_emulated_gpu_and_says_so() {
         ran_on("run/eval.json").as_deref(),
         Some("an emulated GPU, f32")
     );
+    // Judged on another device than it was trained on.
+    let again = place
+        .fgvr(&["eval", "--run", "run", "--device", "cpu", "--json"])
+        .output()
+        .expect("fgvr starts");
+    let text = String::from_utf8_lossy(&again.stderr);
+    assert!(text.contains("trunk on cpu (asked for)"), "{text}");
+    let again: serde_json::Value = serde_json::from_slice(&again.stdout).expect("JSON");
+    assert_eq!(again["device"], "cpu");
+    let there = place.json("run/eval.json");
+    for of in ["trained", "untrained", "pixels"] {
+        // Of 32 test images, one may lie between two classes.
+        let top1 = |eval: &serde_json::Value| eval[of]["knn"]["top1"].as_f64().expect("a figure");
+        let (here, there) = (top1(&again), top1(&there));
+        assert!((here - there).abs() < 1.5 / 32., "{of}: {here}, {there}");
+    }
 }
 
 /// A run of two steps on the CPU, and a few pictures of the built-in set in a folder.
@@ -312,28 +328,37 @@ fn embeddings_on_the_emulated_gpu_are_those_of_the_cpu() {
 fn photos_that_do_not_fit_the_memory_at_once_are_refused_with_what_to_do() {
     let place = Place::new();
     trained(&place);
-    let embed = |batch: usize, memory: usize| {
-        let emulator = Emulator::new(Path::new(env!("CARGO_TARGET_TMPDIR")))?.with_memory(memory);
-        let compute = Compute::on(Device::new(Arc::new(emulator), Real::F32, "a small GPU"));
+    // What became of it, and the most memory that was held.
+    let embed = |batch: usize, memory: Option<usize>| {
+        let emulator = Emulator::new(Path::new(env!("CARGO_TARGET_TMPDIR")))?;
+        let emulator = match memory {
+            Some(memory) => emulator.with_memory(memory),
+            None => emulator,
+        };
+        let device = Device::new(Arc::new(emulator), Real::F32, "a small GPU");
         let run = RunFolder::open(&place.join("run")).expect("a run");
-        let embedder = Embedder::from_run(&run, Which::Last, &compute).expect("an embedder");
-        let embedder = embedder.with_batch(batch).expect("an image or more");
+        let embedder = Embedder::from_run(&run, Which::Last, &Compute::on(device.clone()));
+        let embedder = embedder.expect("an embedder").with_batch(batch);
         let photos = place.join("birds").display().to_string();
-        Ok::<_, fgvr_nn::cuda::Error>(embed_set(&embedder, &photos, &mut Silent))
+        let end = embed_set(&embedder.expect("an image or more"), &photos, &mut Silent);
+        Ok::<_, fgvr_nn::cuda::Error>((end, device.memory().expect("its use").peak))
     };
-    let memory = 144 << 10;
-    let error = match embed(5, memory) {
-        Ok(end) => end.expect_err("more than memory holds").to_string(),
+    let one = match embed(1, None) {
+        Ok((_, peak)) => peak,
         Err(missing) => return fgvr_testkit::skipped(missing),
     };
+    let (_, all) = embed(5, None).expect("a compiler");
+    assert!(one < all, "{one} bytes for one photo, {all} for five");
+    let memory = Some((one + all) / 2);
+    let (end, _) = embed(5, memory).expect("a compiler");
+    let error = end.expect_err("more than memory holds").to_string();
     assert!(
-        error.starts_with("embedding: 3 images do not fit the memory of a small GPU")
+        error.starts_with("embedding: 5 images do not fit the memory of a small GPU")
             && error.contains("--batch"),
         "{error}"
     );
-    let table = embed(1, memory)
-        .expect("a compiler")
-        .expect("one at a time fits");
+    let (end, _) = embed(1, memory).expect("a compiler");
+    let table = end.expect("one at a time fits");
     assert_eq!(
         (table.paths.len(), table.device.as_str()),
         (5, "a small GPU")

@@ -1,6 +1,7 @@
 //! Every layer on the emulator and on the CPU: the same values, gradients and running statistics.
 
 mod convolutional;
+mod frozen;
 mod living;
 mod staged;
 mod support;
