@@ -64,7 +64,7 @@ impl Pretraining {
             fill_queue(&mut state, queue, self.set)?;
         }
         if pairs {
-            let bank = self.trainer.synthpair().bank();
+            let bank = self.trainer.synthpair().bank()?;
             // As behind a ReLU.
             let features = matrix(bank.capacity(), bank.width(), 4)?.relu()?;
             state.insert("synthpair.bank.features".to_owned(), features);
@@ -74,7 +74,7 @@ impl Pretraining {
             );
         }
         self.trainer.load_state(0, &state)?;
-        let bank = self.trainer.synthpair().bank();
+        let bank = self.trainer.synthpair().bank()?;
         ensure!(
             !pairs || bank.len() == bank.capacity(),
             "the bank was not filled"

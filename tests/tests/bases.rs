@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use fgvr_decoder::{ConvDecoder, DecoderConfig};
 use fgvr_encoder::{ResNet, ResNetConfig, Stem};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::Parameters;
 use fgvr_nn::optim::{MissingGradient, Sgd, SgdConfig};
 use fgvr_ssl::{
@@ -189,7 +189,7 @@ fn check(
     kind: BaseKind,
     base: &dyn Base,
     trainable: &BTreeMap<String, Var>,
-    gradients: &GradStore,
+    gradients: &ParameterGradients,
     step: u64,
 ) {
     let withheld = base.withheld();

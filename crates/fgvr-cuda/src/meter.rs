@@ -55,6 +55,11 @@ impl Meter {
         }
     }
 
+    /// Whether both count for one machine.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(crate) fn reset_peak(&self) {
         let held = self.0.held.load(Ordering::Relaxed);
         self.0.peak.store(held, Ordering::Relaxed);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Error as CandleError, Result, Tensor};
 use candle_nn::VarBuilder;
-use fgvr_nn::{Device, Encoder, Features, NormMode, Tape};
+use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Tape};
 
 use crate::{EncoderConfig, FrozenResNet, FrozenVit, Network, ResNet, Vit};
 
@@ -46,7 +46,7 @@ impl Backbone {
     }
 
     /// This network, run on `device`; on the CPU if there is none. Its variables stay where they are.
-    /// [`Backbone::freeze`] makes a snapshot for the CPU.
+    /// [`Backbone::freeze`] makes a snapshot for the same place.
     #[must_use]
     pub fn on(self, device: Option<Device>) -> Self {
         match self {
@@ -64,10 +64,11 @@ impl Backbone {
         }
     }
 
-    /// A snapshot of the network as it is now, made ready to embed many images.
+    /// A snapshot of the network as it is now, made ready to embed many images where it runs. Its variables are
+    /// read as the CPU has them.
     ///
     /// # Errors
-    /// Variables that are not f32 on the CPU.
+    /// Variables that are not f32 on the CPU; what a GPU says, if the network is on one.
     pub fn freeze(&self) -> Result<FrozenBackbone> {
         Ok(match self {
             Self::ResNet(network) => FrozenBackbone::ResNet(network.freeze()?),
@@ -144,6 +145,20 @@ impl Encoder for Backbone {
         }
     }
 
+    fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps> {
+        match self {
+            Self::ResNet(network) => network.apply(tape, images, norm),
+            Self::Vit(network) => network.apply(tape, images, norm),
+        }
+    }
+
+    fn device(&self) -> Option<&Device> {
+        match self {
+            Self::ResNet(network) => Encoder::device(network),
+            Self::Vit(network) => Encoder::device(network),
+        }
+    }
+
     fn width(&self) -> usize {
         match self {
             Self::ResNet(network) => network.width(),
@@ -152,7 +167,7 @@ impl Encoder for Backbone {
     }
 }
 
-/// A [`Backbone`] as it was when it was frozen, made to embed many images.
+/// A [`Backbone`] as it was when it was frozen, made to embed many images where it ran.
 #[non_exhaustive]
 pub enum FrozenBackbone {
     /// A residual network.
@@ -165,7 +180,7 @@ impl FrozenBackbone {
     /// The last feature map (N, C, h, w) of `images` (N, 3, H, W), and the pooled features (N, C).
     ///
     /// # Errors
-    /// Images of a shape that does not fit the network, or not f32 on the CPU.
+    /// Images of a shape that does not fit the network, or not f32 on the CPU; what a GPU says, if it is on one.
     pub fn features(&self, images: &Tensor) -> Result<Features> {
         match self {
             Self::ResNet(network) => network.features(images),
@@ -173,7 +188,7 @@ impl FrozenBackbone {
         }
     }
 
-    /// The pooled features (N, C) of `images` (N, 3, H, W).
+    /// The pooled features (N, C) of `images` (N, 3, H, W): all that comes back from a device.
     ///
     /// # Errors
     /// As [`FrozenBackbone::features`].
@@ -181,6 +196,15 @@ impl FrozenBackbone {
         match self {
             Self::ResNet(network) => network.embed(images),
             Self::Vit(network) => network.embed(images),
+        }
+    }
+
+    /// Where it is, if not on the CPU.
+    #[must_use]
+    pub fn device(&self) -> Option<&Device> {
+        match self {
+            Self::ResNet(network) => network.device(),
+            Self::Vit(network) => network.device(),
         }
     }
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use candle_core::{Error as CandleError, Result, Tensor};
 use candle_nn::VarBuilder;
 use fgvr_nn::layers::{self, BatchNormConfig, ConvNorm, PoolConfig};
-use fgvr_nn::{Device, Encoder, Features, Map, NormMode, Tape};
+use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Tape};
 
 use crate::block::{Block, conv_norm};
+use crate::frozen::{OnDevice, OnHost, Place};
 use crate::images;
 use crate::intermediates::Intermediates;
 use crate::{FrozenResNet, ResNetConfig, Stem};
@@ -84,23 +85,37 @@ impl ResNet {
     }
 
     /// This network, run on `device`; on the CPU if there is none. Its variables stay where they are, and
-    /// [`ResNet::freeze`] makes a snapshot for the CPU.
+    /// [`ResNet::freeze`] makes a snapshot for the same place.
     #[must_use]
     pub fn on(mut self, device: Option<Device>) -> Self {
         self.device = device;
         self
     }
 
-    /// The network as it is now, made ready to embed many images: see [`FrozenResNet`].
+    /// The network as it is now, made ready to embed many images where it runs: see [`FrozenResNet`]. Its
+    /// variables are read as the CPU has them.
     ///
     /// # Errors
-    /// Variables that are not f32 on the CPU.
+    /// Variables that are not f32 on the CPU; what a GPU says, if the network is on one.
     pub fn freeze(&self) -> Result<FrozenResNet> {
-        let stages = self.stages.iter().flatten();
+        let (blocks, pool) = (self.stages.iter().flatten(), self.pool.clone());
+        let place = match &self.device {
+            None => Place::Host(Box::new(OnHost {
+                stem: self.stem.freeze()?,
+                pool,
+                blocks: blocks.map(Block::freeze).collect::<Result<_>>()?,
+            })),
+            Some(device) => Place::Device(Box::new(OnDevice {
+                stem: self.stem.freeze_on(device)?,
+                pool,
+                blocks: blocks
+                    .map(|block| block.freeze_on(device))
+                    .collect::<Result<_>>()?,
+                device: device.clone(),
+            })),
+        };
         Ok(FrozenResNet {
-            stem: self.stem.freeze()?,
-            pool: self.pool.clone(),
-            blocks: stages.map(Block::freeze).collect::<Result<_>>()?,
+            place,
             width: self.config.out_channels(),
         })
     }
@@ -201,6 +216,16 @@ impl Encoder for ResNet {
             map: map.to_tensor()?,
             pooled,
         })
+    }
+
+    fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps> {
+        images::check(images.shape())?;
+        let (map, pooled) = self.forward(tape, images, norm, &mut Intermediates::none())?;
+        Ok(FeatureMaps { map, pooled })
+    }
+
+    fn device(&self) -> Option<&Device> {
+        self.device.as_ref()
     }
 
     fn width(&self) -> usize {

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device as Candle, Result, Tensor};
-use fgvr_encoder::{Architecture, Backbone, EncoderConfig, Stem, Vit, VitConfig};
+use fgvr_encoder::{Architecture, Backbone, EncoderConfig, FrozenBackbone, Stem, Vit, VitConfig};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::cuda::Real;
 use fgvr_nn::cuda::emulator::Emulator;
 use fgvr_nn::{Device, Encoder, Features, NormMode, Parameters};
@@ -60,7 +60,7 @@ fn step<E: Encoder>(
     let of_map = (&map * normal(8, map.dims()))?.sum_all()?;
     let of_pooled = (&pooled * normal(9, pooled.dims()))?.sum_all()?;
     let leaves = (of_map + of_pooled)?.backward()?;
-    let mut gradients = GradStore::default();
+    let mut gradients = ParameterGradients::default();
     let at_images = tape.backward(&leaves, &mut gradients)?;
     let mut found = BTreeMap::from([("map".to_owned(), map), ("features".to_owned(), pooled)]);
     found.insert("gradient at the images".to_owned(), at_images.unwrap());
@@ -238,6 +238,123 @@ fn a_vision_transformer_on_its_own_grid_and_on_another() {
     }
 }
 
+/// A frozen network on each device beside the CPU's, on images of several sizes and numbers; that it is a snapshot.
+fn frozen_agrees(
+    config: &EncoderConfig,
+    shapes: &[[usize; 3]],
+    build: impl Fn(&Parameters) -> Result<Backbone>,
+    [f32s, bf16s]: [f64; 2],
+) {
+    let case = |device: Option<Device>| -> Result<(Backbone, Parameters)> {
+        let parameters = Parameters::new(5);
+        let network = build(&parameters)?.on(device);
+        move_away(&parameters)?;
+        // Statistics, weights and scales that are not those of the start.
+        for (i, (name, var)) in parameters.all().iter().enumerate() {
+            let noise = normal(300 + i as u64, var.dims());
+            match name.rsplit('.').next() {
+                Some("running_mean") => var.set(&(noise * 0.3)?)?,
+                Some("running_var") => var.set(&(noise.abs()? + 0.5)?)?,
+                Some("gamma") => var.set(&(noise * 0.7)?)?,
+                _ => {}
+            }
+        }
+        Ok((network, parameters))
+    };
+    let what = config.architecture.name();
+    let host = case(None).unwrap().0.freeze().unwrap();
+    assert!(host.device().is_none());
+    for (device, real) in devices() {
+        let (network, parameters) = case(Some(device)).unwrap();
+        let frozen = network.freeze().unwrap();
+        assert!(frozen.device().is_some());
+        assert_eq!(frozen.width(), host.width());
+        let weight = parameters
+            .trainable()
+            .into_iter()
+            .find(|(_, var)| var.rank() > 1);
+        let (_, weight) = weight.unwrap();
+        weight.set(&weight.affine(3., 0.).unwrap()).unwrap();
+        let allowed = match real {
+            Real::F32 => f32s,
+            Real::Bf16 => bf16s,
+        };
+        for (seed, [n, h, w]) in shapes.iter().enumerate() {
+            let images = normal(40 + seed as u64, (*n, 3, *h, *w));
+            let of = |frozen: &FrozenBackbone| {
+                let Features { map, pooled } = frozen.features(&images).unwrap();
+                let embedded = frozen.embed(&images).unwrap();
+                [("map", map), ("pooled", pooled), ("embedded", embedded)]
+                    .map(|(name, tensor)| (name.to_owned(), tensor))
+                    .into()
+            };
+            let what = format!("{what}, frozen, maps of {}, {n} of {h}x{w}", real.name());
+            assert_close_each(&what, &of(&frozen), &of(&host), allowed);
+        }
+        let error = frozen.embed(&normal(1, (2, 4, 32, 32))).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("expected (N, 3, H, W)"), "{error}");
+    }
+}
+
+#[test]
+fn frozen_residual_networks() {
+    let narrow = |architecture: Architecture| EncoderConfig {
+        width: 8,
+        ..EncoderConfig::from(architecture)
+    };
+    let small = |architecture: Architecture| EncoderConfig {
+        stem: Stem::Small,
+        ..narrow(architecture)
+    };
+    for (config, shapes) in [
+        (
+            narrow(Architecture::ResNet10),
+            vec![[3, 48, 40], [1, 33, 47]],
+        ),
+        (
+            small(Architecture::ResNet14),
+            vec![[2, 32, 32], [3, 17, 23]],
+        ),
+        (small(Architecture::WideResNet50x2), vec![[2, 24, 24]]),
+    ] {
+        let build = |parameters: &Parameters| {
+            Backbone::new(&config, parameters.builder(DType::F32, &Candle::Cpu))
+        };
+        frozen_agrees(&config, &shapes, build, [1e-5, 3e-2]);
+    }
+}
+
+#[test]
+fn frozen_vision_transformers() {
+    for network in [small_vit(), with_registers()] {
+        let build = |parameters: &Parameters| {
+            let vb = parameters.builder(DType::F32, &Candle::Cpu);
+            Ok(Backbone::Vit(Vit::new(&network, vb)?))
+        };
+        // Grids by turns, so that tables are dropped and made again.
+        let shapes = [[3, 24, 24], [2, 32, 16], [1, 16, 16], [2, 24, 24]];
+        let config = EncoderConfig::from(Architecture::VitTinyPatch16);
+        frozen_agrees(&config, &shapes, build, [1e-5, 2e-2]);
+    }
+}
+
+#[test]
+fn a_frozen_network_on_a_device_keeps_numbers_that_are_none() {
+    for (device, _) in devices() {
+        let config = EncoderConfig {
+            width: 8,
+            ..EncoderConfig::from(Architecture::ResNet10)
+        };
+        let vb = Parameters::new(0).builder(DType::F32, &Candle::Cpu);
+        let network = Backbone::new(&config, vb).unwrap().on(Some(device));
+        let images = normal(7, (1, 3, 32, 32)).affine(1., f64::NAN).unwrap();
+        let pooled = network.freeze().unwrap().embed(&images).unwrap();
+        let pooled: Vec<f32> = pooled.flatten_all().unwrap().to_vec1().unwrap();
+        assert!(pooled.iter().all(|v| v.is_nan()), "{pooled:?}");
+    }
+}
+
 #[test]
 fn gradients_of_a_vision_transformer_do_not_depend_on_whether_that_of_the_images_is_wanted() {
     let images = normal(1, (2, 3, 24, 24));
@@ -251,7 +368,7 @@ fn gradients_of_a_vision_transformer_do_not_depend_on_whether_that_of_the_images
                 false => vit.forward_train(&images, NormMode::Train)?,
             };
             let leaves = features.pooled.sqr()?.sum_all()?.backward()?;
-            let mut gradients = GradStore::default();
+            let mut gradients = ParameterGradients::default();
             let at_images = tape.backward(&leaves, &mut gradients)?;
             assert_eq!(at_images.is_some(), to_images);
             let named = parameters.trainable().into_iter();

@@ -96,6 +96,12 @@ impl Compute {
         &self.reason
     }
 
+    /// Which it is and why, for a log.
+    #[must_use]
+    pub fn line(&self) -> String {
+        format!("trunk on {} ({})", self.name(), self.reason)
+    }
+
     #[cfg(feature = "cuda")]
     fn auto(precision: Precision) -> Result<Self> {
         match Device::gpu(0, precision) {

@@ -11,6 +11,7 @@ use fgvr_ssl::Screening;
 
 use crate::config::PretrainConfig;
 use crate::evaluate::all;
+use crate::fitting::explain_embedding;
 use crate::{Embedder, EmbeddingTable, Error, Observer, Result};
 
 /// Pooled features of a data set, and labels where every image has one.
@@ -72,7 +73,7 @@ pub(crate) fn embed(
     indices: &[usize],
     how: &Sight,
 ) -> Result<Option<Embedded>> {
-    map_images(dataset, indices, how, |images| Ok(encoder.embed(images)?))
+    map_images(dataset, indices, how, |images| pooled(encoder, images))
 }
 
 /// As [`embed`], with places weighed by a screening map.
@@ -87,8 +88,24 @@ pub(crate) fn embed_screened(
     how: &Sight,
 ) -> Result<Option<Embedded>> {
     map_images(dataset, indices, how, |images| {
-        Ok(screening.pool(&encoder.features(images)?.map)?)
+        let features = explained(encoder, images, encoder.features(images))?;
+        Ok(screening.pool(&features.map)?)
     })
+}
+
+/// Pooled features of a batch.
+fn pooled(encoder: &FrozenBackbone, images: &Tensor) -> Result<Tensor> {
+    explained(encoder, images, encoder.embed(images))
+}
+
+/// What `encoder` gave for a batch, or what to do about its error, where that is known.
+pub(crate) fn explained<T>(
+    encoder: &FrozenBackbone,
+    images: &Tensor,
+    given: candle_core::Result<T>,
+) -> Result<T> {
+    let images = images.dim(0)?;
+    given.map_err(|error| explain_embedding(encoder, images, error.into()))
 }
 
 /// The pixels themselves as features: (N, 3·side·side), in [0, 1]; `None` where no image is readable.
@@ -181,6 +198,7 @@ pub fn embed_set(
         classes: sets
             .first()
             .map_or_else(Vec::new, |(_, set)| set.classes().to_vec()),
+        device: embedder.device().to_owned(),
     };
     let mut done = 0;
     for (split, set) in &sets {
@@ -190,7 +208,7 @@ pub fn embed_set(
                 observer.on_message(&format!("left out: {} ({})", bad.path, bad.reason));
             }
             if let Some(images) = loaded.images {
-                let features = embedder.encoder.embed(&images)?;
+                let features = pooled(&embedder.encoder, &images)?;
                 table
                     .features
                     .extend(features.flatten_all()?.to_vec1::<f32>()?);

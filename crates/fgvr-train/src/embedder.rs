@@ -10,7 +10,7 @@ use fgvr_nn::Parameters;
 use crate::checkpoint::{self, Which};
 use crate::embed::Sight;
 use crate::view::view;
-use crate::{Error, PretrainConfig, Result, RunFolder};
+use crate::{Compute, Error, PretrainConfig, Result, RunFolder};
 
 /// Images a forward pass.
 const BATCH: usize = 32;
@@ -24,17 +24,18 @@ pub struct Embedder {
 }
 
 impl Embedder {
-    /// The encoder of a run's checkpoint.
+    /// The encoder of a run's checkpoint, wherever and in whatever precision it was trained.
     ///
     /// # Errors
     /// A run without that checkpoint, or one that is damaged.
-    pub fn from_run(run: &RunFolder, which: Which) -> Result<Self> {
+    pub fn from_run(run: &RunFolder, which: Which, compute: &Compute) -> Result<Self> {
         let config = run.config()?;
         let (step, parameters) = encoder_of(run, &config, which)?;
         let encoder = Backbone::new(
             &config.encoder,
             parameters.builder(DType::F32, &Device::Cpu),
         )?;
+        let encoder = encoder.on(compute.device().cloned());
         Ok(Self {
             encoder: encoder.freeze()?,
             sight: Sight::of(&config),
@@ -47,14 +48,19 @@ impl Embedder {
     ///
     /// # Errors
     /// Weights whose architecture cannot be told, or that do not fit it.
-    pub fn from_weights(weights: &Weights, size: Option<usize>) -> Result<(Self, LoadReport)> {
+    pub fn from_weights(
+        weights: &Weights,
+        size: Option<usize>,
+        compute: &Compute,
+    ) -> Result<(Self, LoadReport)> {
         let mut config = architecture(weights)?;
         let (view, normalisation) = view(weights.preprocessing(), size)?;
         if config.architecture.is_vit() {
             config.image_size = Some(view.size);
         }
         let parameters = Parameters::new(0);
-        let encoder = Backbone::new(&config, parameters.builder(DType::F32, &Device::Cpu))?;
+        let encoder = Backbone::new(&config, parameters.builder(DType::F32, &Device::Cpu))?
+            .on(compute.device().cloned());
         let report = load(&parameters, weights, &LoadOptions::default())?;
         let embedder = Self {
             encoder: encoder.freeze()?,
@@ -68,16 +74,42 @@ impl Embedder {
         Ok((embedder, report))
     }
 
+    /// This embedder, with `batch` images a forward pass: features do not depend on it, memory and time do.
+    ///
+    /// # Errors
+    /// A batch of 0.
+    pub fn with_batch(mut self, batch: usize) -> Result<Self> {
+        self.sight.batch = at_least_one(batch)?;
+        Ok(self)
+    }
+
     /// Where the weights come from, in words.
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
+    /// Where the encoder runs, for people and records.
+    #[must_use]
+    pub fn device(&self) -> &str {
+        self.encoder.device().map_or("cpu", fgvr_nn::Device::name)
+    }
+
     /// C, the length of an embedding.
     #[must_use]
     pub fn width(&self) -> usize {
         self.encoder.width()
+    }
+}
+
+/// That a forward pass has an image.
+///
+/// # Errors
+/// It has none.
+pub(crate) fn at_least_one(batch: usize) -> Result<usize> {
+    match batch {
+        0 => Err(Error::config("--batch", "expected at least 1, found 0")),
+        batch => Ok(batch),
     }
 }
 

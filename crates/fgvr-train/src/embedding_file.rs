@@ -23,6 +23,8 @@ pub struct EmbeddingTable {
     pub labels: Vec<i64>,
     /// Names of the classes.
     pub classes: Vec<String>,
+    /// Where the features were computed.
+    pub device: String,
 }
 
 /// How the table is written.
@@ -31,7 +33,7 @@ pub enum TableFormat {
     /// Arrays `features` (N, C), `labels` (N), `paths` (N), `splits` (N), `classes`, for
     /// `numpy.load`.
     Npz,
-    /// Tensors `features` and `labels`; `paths`, `splits` and `classes` as JSON in the metadata.
+    /// Tensors `features` and `labels`; `paths`, `splits`, `classes` and `device` as JSON in the metadata.
     Safetensors,
     /// A row per photo: path, split, label, class, f0, f1, ...
     Csv,
@@ -150,7 +152,7 @@ impl EmbeddingTable {
         ];
         // One key: the order of several in the header is nobody's.
         let about = serde_json::json!({
-            "paths": self.paths, "splits": self.splits, "classes": self.classes,
+            "paths": self.paths, "splits": self.splits, "classes": self.classes, "device": self.device,
         });
         let metadata = [("fgvr".to_owned(), about.to_string())].into();
         let bytes =
@@ -233,6 +235,7 @@ mod tests {
             splits: vec!["train", "test"],
             labels: vec![1, -1],
             classes: vec!["x".to_owned(), "yy".to_owned()],
+            device: "cpu".to_owned(),
         }
     }
 
@@ -285,6 +288,7 @@ mod tests {
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
         let about = &header.metadata().as_ref().unwrap()["fgvr"];
         assert!(about.contains("a/ü.jpg"), "{about}");
+        assert!(about.contains("\"device\":\"cpu\""), "{about}");
     }
 
     #[test]

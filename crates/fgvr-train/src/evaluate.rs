@@ -15,7 +15,7 @@ use crate::embed::{Embedded, Sight, embed, embed_screened, pixels};
 use crate::parts::{PartHits, part_hits};
 use crate::reconstruct::{Psnr, reconstruction_psnr};
 use crate::start::{load_start, open_weights};
-use crate::{Error, Observer, Result, Trainer};
+use crate::{Compute, Error, Observer, Result, Trainer};
 
 /// `eval.json`: figures are fractions in [0, 1], absent (`null`) where there are no labels.
 #[derive(Clone, Debug, Serialize)]
@@ -40,6 +40,8 @@ pub struct Evaluation {
     pub test_images: usize,
     /// Test images left out of retrieval queries, since they are the only ones of their class.
     pub single_image_queries: Option<usize>,
+    /// Where the networks ran.
+    pub device: String,
 }
 
 /// Figures of one kind of features.
@@ -167,11 +169,12 @@ pub(crate) fn pixel_figures(
 /// Pretrained weights that are not there any more.
 pub(crate) fn untrained_encoder(
     config: &PretrainConfig,
+    compute: &Compute,
     observer: &mut dyn Observer,
 ) -> Result<Backbone> {
     let parameters = Parameters::new(config.seed);
     let vb = parameters.builder(DType::F32, &Device::Cpu);
-    let encoder = Backbone::new(&config.encoder, vb)?;
+    let encoder = Backbone::new(&config.encoder, vb)?.on(compute.device().cloned());
     if !config.weights.source.is_empty() {
         let weights = open_weights(&config.weights.source, observer)?;
         load_start(&config.weights, &parameters, &weights)?;
@@ -189,13 +192,13 @@ pub(crate) fn all(dataset: &Arc<dyn Dataset>) -> Vec<usize> {
 /// Features that are not finite, or a tensor operation that fails.
 pub(crate) fn evaluate(
     config: &PretrainConfig,
-    trainer: &Trainer,
+    (trainer, compute): (&Trainer, &Compute),
     splits: &Splits,
     observer: &mut dyn Observer,
 ) -> Result<(Evaluation, Vec<String>)> {
     let (train, test) = (&splits.train, splits.test.as_ref().unwrap_or(&splits.val));
     observer.on_phase("evaluating the trained encoder");
-    let (sight, encoder) = (Sight::of(config), trainer.encoder().freeze()?);
+    let (sight, encoder) = (Sight::of(config), trainer.freeze()?);
     let train_features = embed(&encoder, train, &all(train), &sight)?;
     let test_features = embed(&encoder, test, &all(test), &sight)?;
     let (trained, single_image_queries) =
@@ -215,7 +218,7 @@ pub(crate) fn evaluate(
     let (mut untrained, mut pixels) = (Figures::default(), Figures::default());
     if labelled {
         observer.on_phase("evaluating the untrained encoder");
-        match untrained_encoder(config, observer) {
+        match untrained_encoder(config, compute, observer) {
             Ok(encoder) => untrained = encoder_figures(config, &encoder, train, test)?,
             // The weights may be gone by now; the other figures do not need them.
             Err(problem @ Error::Encoder(_)) => warnings.push(format!(
@@ -253,6 +256,7 @@ pub(crate) fn evaluate(
         train_images: train.len(),
         test_images: test.len(),
         single_image_queries,
+        device: compute.name().to_owned(),
     };
     Ok((evaluation, warnings))
 }

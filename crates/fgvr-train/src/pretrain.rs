@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::checkpoint;
 use crate::config::PretrainConfig;
+use crate::embedder::at_least_one;
 use crate::environment::simd;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::session::Session;
@@ -101,13 +102,16 @@ pub fn resume(run: &RunFolder, compute: &Compute, observer: &mut dyn Observer) -
     session.run(observer)
 }
 
-/// Judges the encoder of a run's last checkpoint, on the data it was trained on or on `source`.
+/// Judges the encoder of a run's last checkpoint, on the data it was trained on or on `source`, with `batch`
+/// images a forward pass or as many as its settings say. Where and in what precision it was trained does not matter.
 ///
 /// # Errors
 /// A run without checkpoint, or data that cannot be read.
 pub fn evaluate_run(
     run: &RunFolder,
     source: Option<&str>,
+    batch: Option<usize>,
+    compute: &Compute,
     observer: &mut dyn Observer,
 ) -> Result<Evaluation> {
     let mut config = run.config()?;
@@ -115,11 +119,15 @@ pub fn evaluate_run(
     if let Some(source) = source {
         config.source = source.to_owned();
     }
+    if let Some(batch) = batch {
+        config.evaluate.batch = at_least_one(batch)?;
+    }
     let splits = fgvr_data::open(&config.source, &config.data)?;
-    let mut trainer = Trainer::new(&config, trained_on, &Compute::cpu())?;
+    let mut trainer = Trainer::new(&config, trained_on, compute)?;
     let (manifest, tensors) = checkpoint::load_last(run)?;
     trainer.load_state(manifest.step, &tensors)?;
-    let (evaluation, warnings) = evaluate(&config, &trainer, &splits, observer)?;
+    observer.on_message(&compute.line());
+    let (evaluation, warnings) = evaluate(&config, (&trainer, compute), &splits, observer)?;
     for warning in &warnings {
         observer.on_message(warning);
     }

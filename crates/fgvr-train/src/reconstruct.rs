@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::config::PretrainConfig;
-use crate::embed::{Sight, map_images};
+use crate::embed::{Sight, explained, map_images};
 use crate::evaluate::all;
 
 /// Peak signal-to-noise ratio in dB over pixels in [0, 1], from the mean squared error over all
@@ -51,8 +51,8 @@ pub(crate) fn reconstruction_psnr(
     // One row an image: squared error of the reconstruction, and of the mean image.
     let errors = map_images(held_out, &all(held_out), &sight, |x| {
         let features = match config.synthpair.space {
-            Space::Vector => encoder.embed(x)?,
-            Space::Map => encoder.features(x)?.map,
+            Space::Vector => explained(encoder, x, encoder.embed(x))?,
+            Space::Map => explained(encoder, x, encoder.features(x))?.map,
         };
         let reconstruction = decoder.generate(&features, NormMode::Eval)?;
         let x = normalisation.undo(x)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
-use fgvr_data::{Loader, Splits};
+use fgvr_data::{Batch, Splits, write_quarantine};
 use fgvr_ssl::{BaseKind, Pictures};
 
 use crate::checkpoint::{self, Manifest};
@@ -21,7 +21,7 @@ use crate::pretrain::loader;
 use crate::record::Recorder;
 use crate::run_report::write_report;
 use crate::{
-    Compute, Environment, Error, Observer, Result, RunFolder, StepRow, Summary, Trainer,
+    Compute, Environment, Error, Feed, Observer, Result, RunFolder, StepRow, Summary, Trainer,
     evaluation_tables,
 };
 
@@ -65,15 +65,24 @@ impl<'a> Session<'a> {
         self.run.log(line)
     }
 
-    /// Trains to the last step or a signal, then evaluates and reports.
+    /// Trains to the last step or a signal, then evaluates and reports. An error says what to do about it, where that
+    /// is known.
     pub(crate) fn run(mut self, observer: &mut dyn Observer) -> Result<Summary> {
+        match self.train(observer) {
+            Ok(summary) => Ok(summary),
+            Err(error) => Err(self.explained(error)),
+        }
+    }
+
+    fn train(&mut self, observer: &mut dyn Observer) -> Result<Summary> {
         let started = Instant::now();
         let (first, total) = (self.trainer.step_count(), self.trainer.total_steps());
         observer.on_start(Some(self.run.path()), first, total);
         self.log_start(observer)?;
         let mut recorder = Recorder::resume(self.run.path(), first)?;
         let mut monitor = Monitor::new(&self.config.monitor);
-        let mut loader = loader(&self.config, &self.splits, first)?;
+        // A step takes its views from the CPU so far, so that none are sent ahead.
+        let mut feed = Feed::new(loader(&self.config, &self.splits, first)?, None)?;
         let mut means = EpochMeans::default();
         let mut last = None;
         let mut interrupted = false;
@@ -82,7 +91,7 @@ impl<'a> Session<'a> {
                 interrupted = true;
                 break;
             }
-            let (row, ended) = self.step(&mut loader, &mut recorder, observer)?;
+            let (row, ended) = self.step(&mut feed, &mut recorder, observer)?;
             observer.on_step(&row);
             recorder.row(&row.to_map()?)?;
             means.push(&row);
@@ -102,7 +111,7 @@ impl<'a> Session<'a> {
             }
             last = Some(row);
         }
-        drop(loader);
+        drop(feed);
         let mut summary = Summary {
             run: self.run.path().to_owned(),
             steps: [self.trainer.step_count(), total],
@@ -126,18 +135,24 @@ impl<'a> Session<'a> {
         Ok(summary)
     }
 
-    /// What a reader of the log needs to know of what follows.
-    /// What to do about an error of a step, where that is known.
-    fn explained(&self, error: Error) -> Error {
-        let device = self.compute.device();
+    fn explained(self, error: Error) -> Error {
+        let Self {
+            config,
+            splits,
+            trainer,
+            compute,
+            ..
+        } = self;
+        // What it holds of a device's memory would be missed when smaller batches are tried.
+        drop(trainer);
+        let device = compute.device();
         match device.and_then(|device| Some((device, device.take_exhausted()?))) {
-            Some((device, short)) => {
-                fitting::explain(&self.config, &self.splits, &self.compute, device, short)
-            }
+            Some((device, short)) => fitting::explain(&config, &splits, &compute, device, short),
             None => error,
         }
     }
 
+    /// What a reader of the log needs to know of what follows.
     fn log_start(&self, observer: &mut dyn Observer) -> Result<()> {
         let (config, images) = (&self.config, self.splits.train.len());
         let name = if config.name.is_empty() {
@@ -146,7 +161,7 @@ impl<'a> Session<'a> {
             &config.name
         };
         self.run.log(&format!(
-            "fgvr {}: settings {name}, {}, seed {}, data {} ({images} training images), steps {} to {}, {} threads, {} kernels, trunk on {} ({})",
+            "fgvr {}: settings {name}, {}, seed {}, data {} ({images} training images), steps {} to {}, {} threads, {} kernels, {}",
             env!("CARGO_PKG_VERSION"),
             config.method(),
             config.seed,
@@ -155,8 +170,7 @@ impl<'a> Session<'a> {
             self.trainer.total_steps(),
             rayon::current_num_threads(),
             simd(),
-            self.compute.name(),
-            self.compute.reason()
+            self.compute.line()
         ))?;
         if self.compute.device().is_some() {
             observer.on_message(&format!("the trunk runs on {}", self.compute.name()));
@@ -181,32 +195,32 @@ impl<'a> Session<'a> {
     /// ended.
     fn step(
         &mut self,
-        loader: &mut Loader,
+        feed: &mut Feed,
         recorder: &mut Recorder,
         observer: &mut dyn Observer,
     ) -> Result<(StepRow, bool)> {
         let started = Instant::now();
-        let known = loader.quarantined().len();
-        let batches = (0..self.config.optimizer.accumulate)
-            .map(|_| loader.next())
-            .collect::<std::result::Result<Vec<_>, _>>();
+        let known = feed.quarantined().len();
+        let fed = (0..self.config.optimizer.accumulate)
+            .map(|_| feed.next())
+            .collect::<Result<Vec<_>>>();
         // Also where the loader gives up: then the table says why.
-        if loader.quarantined().len() > known {
-            for bad in &loader.quarantined()[known..] {
+        if feed.quarantined().len() > known {
+            for bad in &feed.quarantined()[known..] {
                 let line = format!("set aside: {} ({})", bad.path, bad.reason);
                 self.say(observer, &line)?;
             }
-            loader.write_quarantine(self.run.join("quarantine.csv"))?;
+            write_quarantine(feed.quarantined(), self.run.join("quarantine.csv"))?;
         }
-        let batches = batches?;
+        let fed = fed.map_err(|error| self.explained(error))?;
+        let batches: Vec<Batch> = fed.into_iter().map(|fed| fed.batch).collect();
         let wait: Duration = batches.iter().map(|b| b.wait).sum();
         let epoch = batches.last().map_or(0, |b| b.epoch);
         let ended = batches.iter().any(|b| b.last_of_epoch);
         let is_last = self.trainer.step_count() + 1 == self.trainer.total_steps();
         let due = |every: u64| every > 0 && (is_last || ended && (epoch + 1).is_multiple_of(every));
         let with_pictures = due(self.config.monitor.pictures_every);
-        let stepped = self.trainer.step(&batches, with_pictures);
-        let (mut row, pictures) = stepped.map_err(|error| self.explained(error))?;
+        let (mut row, pictures) = self.trainer.step(&batches, with_pictures)?;
         row.epoch = epoch;
         row.data_wait = wait.as_secs_f64();
         let images: usize = batches.iter().map(|b| b.indices.len()).sum();
@@ -277,7 +291,8 @@ impl<'a> Session<'a> {
 
     /// Evaluation, exported weights and report.
     fn finish(&self, observer: &mut dyn Observer) -> Result<Evaluation> {
-        let (evaluation, warnings) = evaluate(&self.config, &self.trainer, &self.splits, observer)?;
+        let trained = (&self.trainer, &self.compute);
+        let (evaluation, warnings) = evaluate(&self.config, trained, &self.splits, observer)?;
         for warning in &warnings {
             self.say(observer, warning)?;
         }
@@ -304,7 +319,7 @@ impl<'a> Session<'a> {
         // Evenly spread over the split, so that no class is left out.
         let wanted = self.config.monitor.knn_images.clamp(1, train.len());
         let among: Vec<usize> = (0..wanted).map(|i| i * train.len() / wanted).collect();
-        let encoder = self.trainer.encoder().freeze()?;
+        let encoder = self.trainer.freeze()?;
         let train = embed(&encoder, train, &among, &sight)?;
         let val = embed(&encoder, val, &all(val), &sight)?;
         let (Some(train), Some(val)) = (train, val) else {

@@ -5,21 +5,21 @@
 
 use std::sync::Arc;
 
-use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::Module;
 use fgvr_data::augment::{AugmentConfig, ViewKey, augment};
 use fgvr_data::{Dataset, Image, Loader, LoaderConfig, Position, load_batch};
 use fgvr_encoder::Backbone;
 use fgvr_nn::optim::{Sgd, SgdConfig};
-use fgvr_nn::{Encoder, NormMode, Parameters};
+use fgvr_nn::{Encoder, NormMode, ParameterGradients, Parameters};
 use serde::Serialize;
 
 use crate::config::{OptimizerSettings, PretrainConfig};
+use crate::embed::explained;
 use crate::evaluate::{Figures, all, encoder_figures, pixel_figures, untrained_encoder};
 use crate::learning_rate::learning_rate;
 use crate::trainer::enough_images;
-use crate::{Error, Observer, Result, StepRow};
+use crate::{Compute, Error, Observer, Result, StepRow};
 
 /// Figures that frame a labelled set.
 #[derive(Clone, Debug, Serialize)]
@@ -32,6 +32,8 @@ pub struct Calibration {
     pub pixels: Figures,
     /// Classes of the set.
     pub classes: usize,
+    /// Where the networks ran.
+    pub device: String,
 }
 
 /// Trains `config.encoder` with labels for `epochs` and measures it beside the untrained network
@@ -42,9 +44,11 @@ pub struct Calibration {
 pub fn calibrate(
     config: &PretrainConfig,
     epochs: u64,
+    compute: &Compute,
     observer: &mut dyn Observer,
 ) -> Result<Calibration> {
     config.validate()?;
+    compute.check(config.precision)?;
     let splits = fgvr_data::open(&config.source, &config.data)?;
     let problem = |problem: &str| Error::config("source", format!("{} {problem}", config.source));
     let classes = splits.train.classes().len();
@@ -68,91 +72,125 @@ pub fn calibrate(
             "expected at least 1, found 0",
         ));
     }
+    observer.on_message(&compute.line());
     observer.on_phase("pixels and the untrained network");
-    let untrained = untrained_encoder(config, observer)?;
+    let untrained = untrained_encoder(config, compute, observer)?;
     let untrained = encoder_figures(config, &untrained, &splits.train, &test)?;
     let pixels = pixel_figures(config, &splits.train, &test)?;
     observer.on_phase("training with labels");
-    let supervised_top1 = train(config, epochs, &splits.train, &test, classes, observer)?;
+    let supervised = Supervised {
+        config,
+        epochs,
+        compute,
+        classes,
+    };
+    let supervised_top1 = supervised.top1(&splits.train, &test, observer)?;
     Ok(Calibration {
         supervised_top1,
         untrained,
         pixels,
         classes,
+        device: compute.name().to_owned(),
     })
 }
 
-fn train(
-    config: &PretrainConfig,
+/// A training with labels.
+struct Supervised<'a> {
+    config: &'a PretrainConfig,
     epochs: u64,
-    dataset: &Arc<dyn Dataset>,
-    test: &Arc<dyn Dataset>,
+    compute: &'a Compute,
     classes: usize,
-    observer: &mut dyn Observer,
-) -> Result<f64> {
-    let parameters = Parameters::new(config.seed);
-    let vb = parameters.builder(DType::F32, &Device::Cpu);
-    let encoder = Backbone::new(&config.encoder, vb.clone())?;
-    let classifier = candle_nn::linear(encoder.width(), classes, vb.pp("fc"))?;
-    let optimizer = OptimizerSettings {
-        lr: 0.1 * config.loader.batch as f64 / 128.,
-        warm_up: 0.1,
-        ..config.optimizer.clone()
-    };
-    let sgd = SgdConfig {
-        momentum: optimizer.momentum,
-        weight_decay: 5e-4,
-        exclude_norm_and_bias: true,
-        ..SgdConfig::default()
-    };
-    let mut sgd = Sgd::new(parameters.trainable(), &sgd)?;
-    let mut loader = loader(config, dataset)?;
-    let total = epochs * (dataset.len() / config.loader.batch).max(1) as u64;
-    observer.on_start(None, 0, total);
-    for step in 0..total {
-        let started = std::time::Instant::now();
-        let batch = loader.next()?;
-        let labels: Option<Vec<u32>> = batch.labels.iter().copied().collect();
-        let labels = labels.ok_or_else(|| Error::config("source", "an image has no label"))?;
-        let labels = Tensor::new(labels, &Device::Cpu)?;
-        let (features, tape) = encoder.forward_train(&batch.views[0], NormMode::Train)?;
-        let logits = classifier.forward(&features.pooled)?;
-        let loss = candle_nn::loss::cross_entropy(&logits, &labels)?;
-        let mut gradients = loss.backward()?;
-        let mut trunk = GradStore::default();
-        tape.backward(&gradients, &mut trunk)?;
-        gradients.extend(trunk)?;
-        let lr = learning_rate(&optimizer, step, total);
-        sgd.step(&gradients, lr)?;
-        observer.on_step(&StepRow {
-            step: step + 1,
-            epoch: batch.epoch,
-            loss: f64::from(loss.to_scalar::<f32>()?),
-            lr,
-            images_per_second: config.loader.batch as f64 / started.elapsed().as_secs_f64(),
-            ..StepRow::default()
-        });
-    }
-    let encoder = encoder.freeze()?;
-    let mut right = 0;
-    let mut seen = 0;
-    for indices in all(test).chunks(config.evaluate.batch) {
-        let (view, norm) = (config.evaluation_view(), &config.normalisation);
-        let loaded = load_batch(test.as_ref(), indices, &view, norm)?;
-        let Some(images) = loaded.images else {
-            continue;
+}
+
+impl Supervised<'_> {
+    /// The share of `test` that the network tells right, trained on `dataset`.
+    fn top1(
+        &self,
+        dataset: &Arc<dyn Dataset>,
+        test: &Arc<dyn Dataset>,
+        observer: &mut dyn Observer,
+    ) -> Result<f64> {
+        let Self {
+            config,
+            epochs,
+            compute,
+            classes,
+        } = *self;
+        let parameters = Parameters::new(config.seed);
+        let vb = parameters.builder(DType::F32, &Device::Cpu);
+        let encoder = Backbone::new(&config.encoder, vb)?.on(compute.device().cloned());
+        if let Some(device) = compute.device() {
+            parameters.live_on(device)?;
+        }
+        // It stays on the CPU.
+        let of_classifier = Parameters::new(config.seed);
+        let vb = of_classifier.builder(DType::F32, &Device::Cpu);
+        let classifier = candle_nn::linear(encoder.width(), classes, vb.pp("fc"))?;
+        let optimizer = OptimizerSettings {
+            lr: 0.1 * config.loader.batch as f64 / 128.,
+            warm_up: 0.1,
+            ..config.optimizer.clone()
         };
-        let logits = classifier.forward(&encoder.embed(&images)?)?;
-        let guesses: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
-        seen += guesses.len();
-        right += loaded
-            .indices
-            .iter()
-            .zip(guesses)
-            .filter(|(index, guess)| test.label(**index) == Some(*guess))
-            .count();
+        let sgd = SgdConfig {
+            momentum: optimizer.momentum,
+            weight_decay: 5e-4,
+            exclude_norm_and_bias: true,
+            ..SgdConfig::default()
+        };
+        let mut trained = parameters.trainable();
+        let of_classifier = of_classifier.trainable().into_iter();
+        trained.extend(of_classifier.map(|(name, var)| (format!("classifier {name}"), var)));
+        let mut sgd = Sgd::new(trained, &sgd)?;
+        let mut loader = loader(config, dataset)?;
+        let total = epochs * (dataset.len() / config.loader.batch).max(1) as u64;
+        observer.on_start(None, 0, total);
+        for step in 0..total {
+            let started = std::time::Instant::now();
+            let batch = loader.next()?;
+            let labels: Option<Vec<u32>> = batch.labels.iter().copied().collect();
+            let labels = labels.ok_or_else(|| Error::config("source", "an image has no label"))?;
+            let labels = Tensor::new(labels, &Device::Cpu)?;
+            let (features, tape) = encoder.forward_train(&batch.views[0], NormMode::Train)?;
+            let logits = classifier.forward(&features.pooled)?;
+            let loss = candle_nn::loss::cross_entropy(&logits, &labels)?;
+            let leaves = loss.backward()?;
+            let mut gradients = ParameterGradients::default();
+            tape.backward(&leaves, &mut gradients)?;
+            gradients.append(leaves.into())?;
+            let lr = learning_rate(&optimizer, step, total);
+            sgd.step(&gradients, lr)?;
+            observer.on_step(&StepRow {
+                step: step + 1,
+                epoch: batch.epoch,
+                loss: f64::from(loss.to_scalar::<f32>()?),
+                lr,
+                images_per_second: config.loader.batch as f64 / started.elapsed().as_secs_f64(),
+                ..StepRow::default()
+            });
+        }
+        parameters.fetch()?;
+        let encoder = encoder.freeze()?;
+        let mut right = 0;
+        let mut seen = 0;
+        for indices in all(test).chunks(config.evaluate.batch) {
+            let (view, norm) = (config.evaluation_view(), &config.normalisation);
+            let loaded = load_batch(test.as_ref(), indices, &view, norm)?;
+            let Some(images) = loaded.images else {
+                continue;
+            };
+            let logits =
+                classifier.forward(&explained(&encoder, &images, encoder.embed(&images))?)?;
+            let guesses: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
+            seen += guesses.len();
+            right += loaded
+                .indices
+                .iter()
+                .zip(guesses)
+                .filter(|(index, guess)| test.label(**index) == Some(*guess))
+                .count();
+        }
+        Ok(right as f64 / seen.max(1) as f64)
     }
-    Ok(right as f64 / seen.max(1) as f64)
 }
 
 fn loader(config: &PretrainConfig, dataset: &Arc<dyn Dataset>) -> Result<Loader> {

@@ -246,6 +246,47 @@ fn a_class_with_one_image_is_a_warning() {
 }
 
 #[test]
+fn a_device_that_is_not_there_is_refused_by_all_that_take_one() {
+    let place = Place::new();
+    let output = place.pretrain(&["--out", "run", "--steps", "1"]);
+    assert!(output.status.success(), "{output:?}");
+    photos(&place.join("flat"), 4);
+    std::fs::write(
+        place.join("s.toml"),
+        "name = \"s\"\nseeds = [0]\ncontrol = \"a\"\npreset = \"learn\"\n[[data]]\nname = \"d\"\n\
+         source = \"builtin:lookalikes\"\n[[arm]]\nname = \"a\"\nset = [\"arm=base\"]\n",
+    )
+    .expect("a study");
+    let embed = ["embed", "--run=run", "--data=flat", "--out=e.csv"];
+    let commands: [&[&str]; 4] = [
+        &embed,
+        &["eval", "--run=run"],
+        &["study", "s.toml", "--out=out"],
+        &["calibrate", "--config=tiny.toml"],
+    ];
+    for command in commands {
+        let mut tpu = place.fgvr(command);
+        let words = [
+            "--device tpu",
+            "expected auto, cpu, cuda, cuda:N or emulator",
+        ];
+        place.refused(&tpu.arg("--device=tpu").output().unwrap(), &words);
+        let mut bf16 = place.fgvr(command);
+        match command[0] {
+            "embed" | "eval" => bf16.arg("--precision=bf16"),
+            _ => bf16.arg("--set=precision=bf16"),
+        };
+        let words = ["precision=bf16: needs a GPU, and the CPU was chosen (asked for)"];
+        place.refused(&bf16.arg("--device=cpu").output().unwrap(), &words);
+    }
+    for command in &commands[..2] {
+        let output = place.fgvr(command).arg("--batch=0").output().unwrap();
+        place.refused(&output, &["--batch", "expected at least 1, found 0"]);
+    }
+    assert!(!place.join("e.csv").exists() && !place.join("out").exists());
+}
+
+#[test]
 fn calibrating_needs_labels() {
     let place = Place::new();
     photos(&place.join("flat"), 40);

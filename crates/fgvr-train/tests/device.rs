@@ -13,7 +13,10 @@ use fgvr_data::Batch;
 use fgvr_nn::cuda::Real;
 use fgvr_nn::cuda::emulator::Emulator;
 use fgvr_nn::{Device, Precision};
-use fgvr_train::{Compute, PretrainConfig, Silent, StepRow, Trainer, pretrain};
+use fgvr_train::{
+    Compute, Embedder, PretrainConfig, RunFolder, Silent, StepRow, Trainer, Which, embed_set,
+    pretrain,
+};
 
 const STEPS: u64 = 3;
 
@@ -169,7 +172,7 @@ fn a_batch_that_does_not_fit_is_refused_with_one_that_would() {
         ))
     };
     // Enough for 8 images and not for 32, as this network and this step need it.
-    let memory = 1 << 20;
+    let memory = 3 << 19;
     let error = match run(32, "large", memory) {
         Ok(end) => end.expect_err("more than memory holds").to_string(),
         Err(missing) => return fgvr_testkit::skipped(missing),
@@ -216,5 +219,123 @@ fn the_program_trains_on_the_emulated_gpu_and_says_so() {
         text.contains("the trunk runs on an emulated GPU, f32"),
         "{text}"
     );
-    assert_eq!(place.json("run/env.json")["device"], "an emulated GPU, f32");
+    let ran_on = |file: &str| place.json(file)["device"].as_str().map(str::to_owned);
+    assert_eq!(
+        ran_on("run/env.json").as_deref(),
+        Some("an emulated GPU, f32")
+    );
+    assert_eq!(
+        ran_on("run/eval.json").as_deref(),
+        Some("an emulated GPU, f32")
+    );
+}
+
+/// A run of two steps on the CPU, and a few pictures of the built-in set in a folder.
+fn trained(place: &Place) {
+    let config = place.config(&[
+        "optimizer.steps=2",
+        "data.size=16",
+        "data.lookalikes.train_images=32",
+        "evaluate.part_images=0",
+        "monitor.pictures_every=0",
+    ]);
+    let splits = fgvr_data::open(&config.source, &config.data).expect("the built-in set");
+    for index in 0..5 {
+        let image = splits.train.load(index).expect("an image");
+        // (H, W, 3) -> (3, H, W)
+        let values: Vec<f32> = image.pixels.iter().map(|v| f32::from(*v) / 255.).collect();
+        let shape = (image.height, image.width, 3);
+        let picture = Tensor::from_vec(values, shape, &candle_core::Device::Cpu);
+        let picture = picture.and_then(|picture| picture.permute((2, 0, 1))?.contiguous());
+        let file = place.join(&format!("birds/{}/{index}.png", index % 2));
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+        fgvr_data::write_png(file, &picture.expect("a picture")).expect("a file");
+    }
+    let run = fgvr_train::Place::Folder(place.join("run"));
+    pretrain(&config, &run, &Compute::cpu(), &mut Silent).expect("a run");
+}
+
+/// The features that `fgvr embed` writes, and where it says they were computed; `None` without a compiler.
+fn embeddings(place: &Place, out: &str, more: &[&str]) -> Option<(Tensor, String)> {
+    let output = place
+        .fgvr(&["embed", "--run", "run", "--data", "birds", "--out", out])
+        .args(more)
+        .env("FGVR_KERNEL_CACHE", env!("CARGO_TARGET_TMPDIR"))
+        .output()
+        .expect("fgvr starts");
+    let text = String::from_utf8_lossy(&output.stderr);
+    if text.contains("no C++ compiler") {
+        fgvr_testkit::skipped(text);
+        return None;
+    }
+    assert!(output.status.success(), "{text}");
+    let bytes = std::fs::read(place.join(out)).expect("a file");
+    let tensors = candle_core::safetensors::load_buffer(&bytes, &candle_core::Device::Cpu);
+    let features = tensors
+        .expect("tensors")
+        .remove("features")
+        .expect("features");
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("a header");
+    let about = &header.metadata().as_ref().expect("metadata")["fgvr"];
+    let about: serde_json::Value = serde_json::from_str(about).expect("JSON");
+    let device = about["device"].as_str().expect("a device").to_owned();
+    assert!(
+        text.contains(&format!("trunk on {device} (asked for)")),
+        "{text}"
+    );
+    Some((features, device))
+}
+
+#[test]
+fn embeddings_on_the_emulated_gpu_are_those_of_the_cpu() {
+    let place = Place::new();
+    trained(&place);
+    let (expected, device) = embeddings(&place, "cpu.safetensors", &["--device", "cpu"])
+        .expect("the CPU needs no compiler");
+    assert_eq!(device, "cpu");
+    assert_eq!(expected.dims(), [5, 32]);
+    let emulator = ["--device", "emulator", "--batch", "3"];
+    let Some((found, device)) = embeddings(&place, "f32.safetensors", &emulator) else {
+        return;
+    };
+    assert_eq!(device, "an emulated GPU, f32");
+    let off = difference(&expected, &found).expect("a difference");
+    assert!(off < 1e-5, "off by {off:.1e}");
+    let bf16 = [&emulator[..], &["--precision", "bf16"]].concat();
+    let (found, device) = embeddings(&place, "bf16.safetensors", &bf16).expect("a compiler");
+    assert_eq!(device, "an emulated GPU, bf16");
+    let off = difference(&expected, &found).expect("a difference");
+    assert!(off > 1e-5 && off < 3e-2, "off by {off:.1e}");
+}
+
+#[test]
+fn photos_that_do_not_fit_the_memory_at_once_are_refused_with_what_to_do() {
+    let place = Place::new();
+    trained(&place);
+    let embed = |batch: usize, memory: usize| {
+        let emulator = Emulator::new(Path::new(env!("CARGO_TARGET_TMPDIR")))?.with_memory(memory);
+        let compute = Compute::on(Device::new(Arc::new(emulator), Real::F32, "a small GPU"));
+        let run = RunFolder::open(&place.join("run")).expect("a run");
+        let embedder = Embedder::from_run(&run, Which::Last, &compute).expect("an embedder");
+        let embedder = embedder.with_batch(batch).expect("an image or more");
+        let photos = place.join("birds").display().to_string();
+        Ok::<_, fgvr_nn::cuda::Error>(embed_set(&embedder, &photos, &mut Silent))
+    };
+    let memory = 144 << 10;
+    let error = match embed(5, memory) {
+        Ok(end) => end.expect_err("more than memory holds").to_string(),
+        Err(missing) => return fgvr_testkit::skipped(missing),
+    };
+    assert!(
+        error.starts_with("embedding: 3 images do not fit the memory of a small GPU")
+            && error.contains("--batch"),
+        "{error}"
+    );
+    let table = embed(1, memory)
+        .expect("a compiler")
+        .expect("one at a time fits");
+    assert_eq!(
+        (table.paths.len(), table.device.as_str()),
+        (5, "a small GPU")
+    );
 }

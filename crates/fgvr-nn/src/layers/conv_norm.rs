@@ -10,12 +10,12 @@ use candle_nn::VarBuilder;
 use super::normalisation::Normalisation;
 use super::normed::{ConvInput, Normed, NormedHere, Place};
 use super::on_device;
-use super::{BatchNorm, BatchNormConfig, Conv2d, ConvConfig, FrozenConv};
+use super::{BatchNorm, BatchNormConfig, Conv2d, ConvConfig, DeviceConv, FrozenConv};
 use crate::kernels::conv::{ConvShape, Packed, WeightGradient};
 use crate::kernels::norm::{self, GradSums, MomentSums};
 use crate::kernels::rows;
 use crate::tape::{Gradients, NormedGradient, with_values};
-use crate::{Buffer, NormMode, Tape};
+use crate::{Buffer, Device, NormMode, Tape};
 
 /// Floats of input and output that are worked on at once: 6 MiB of a third-level cache, beside
 /// weights and scratch.
@@ -73,6 +73,14 @@ impl ConvNorm {
     /// Variables that are not f32 on the CPU.
     pub fn freeze(&self) -> Result<FrozenConv> {
         FrozenConv::new(&self.conv, &self.norm)
+    }
+
+    /// As [`ConvNorm::freeze`], on `device`.
+    ///
+    /// # Errors
+    /// Variables that are not f32 on the CPU; what a GPU says.
+    pub fn freeze_on(&self, device: &Device) -> Result<DeviceConv> {
+        DeviceConv::new(device, &self.conv, &self.norm)
     }
 
     /// Both on the tape, (N, H, W, I) to (N, H', W', O).

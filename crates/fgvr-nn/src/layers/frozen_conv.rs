@@ -42,35 +42,42 @@ struct Key {
     many: bool,
 }
 
-/// What follows a frozen convolution in the same pass.
+/// What follows a frozen convolution in the same pass. `R` is where a residual is: values, or a map.
 #[derive(Clone, Copy, Debug)]
-pub enum Finish<'a> {
+pub enum Finish<R> {
     /// Nothing.
     Nothing,
     /// A ReLU.
     Relu,
     /// Values of the output's shape are added, then a ReLU: the end of a residual block.
-    AddRelu(&'a [f32]),
+    AddRelu(R),
+}
+
+/// The weight (O, I/groups, k, k) and the bias (O) of one convolution that does what `conv` and `norm` do by
+/// the running statistics.
+pub(super) fn fold(conv: &Conv2d, norm: &BatchNorm) -> Result<(Vec<f32>, Vec<f32>)> {
+    let (scale, shift) = norm.scale_and_shift()?;
+    let weight = with_values(conv.weight(), |weight| {
+        let of_channel = weight.len() / scale.len();
+        let fold = |(weight, scale): (&[f32], &f64)| -> Vec<f32> {
+            let folded = weight.iter().map(|w| (f64::from(*w) * scale) as f32);
+            folded.collect()
+        };
+        weight
+            .chunks(of_channel)
+            .zip(&scale)
+            .flat_map(fold)
+            .collect()
+    })?;
+    Ok((weight, shift.into_iter().map(|v| v as f32).collect()))
 }
 
 impl FrozenConv {
     pub(super) fn new(conv: &Conv2d, norm: &BatchNorm) -> Result<Self> {
-        let (scale, shift) = norm.scale_and_shift()?;
-        let weight = with_values(conv.weight(), |weight| {
-            let of_channel = weight.len() / scale.len();
-            let fold = |(weight, scale): (&[f32], &f64)| -> Vec<f32> {
-                let folded = weight.iter().map(|w| (f64::from(*w) * scale) as f32);
-                folded.collect()
-            };
-            weight
-                .chunks(of_channel)
-                .zip(&scale)
-                .flat_map(fold)
-                .collect()
-        })?;
+        let (weight, bias) = fold(conv, norm)?;
         Ok(Self {
             conv: conv.with_weight(weight)?,
-            bias: shift.into_iter().map(|v| v as f32).collect(),
+            bias,
             packed: Mutex::default(),
         })
     }
@@ -90,7 +97,7 @@ impl FrozenConv {
         &self,
         x: &[f32],
         shape: [usize; 4],
-        finish: Finish<'_>,
+        finish: Finish<&[f32]>,
     ) -> Result<(Buffer, [usize; 4])> {
         let pass = self.pass(shape)?;
         let mut y = Buffer::scratch(pass.shape.output_len());
@@ -162,7 +169,7 @@ impl FrozenPass<'_> {
     ///
     /// # Errors
     /// Lengths that are not a whole number of images, or not the same for all.
-    pub fn run(&self, x: &[f32], finish: Finish<'_>, y: &mut [f32]) -> Result<()> {
+    pub fn run(&self, x: &[f32], finish: Finish<&[f32]>, y: &mut [f32]) -> Result<()> {
         let n = x.len() / (self.shape.input_len() / self.shape.n);
         let shape = ConvShape { n, ..self.shape };
         let residual = match finish {

@@ -43,6 +43,9 @@ pub use layer_norm::{LayerNorm, LayerNormConfig};
 pub use layer_scale::LayerScale;
 pub use linear::Linear;
 pub use normed::{ConvInput, Normed, Shortcut};
+pub use on_device::{
+    DeviceConv, DeviceLinear, DeviceNorm, DeviceTokens, mean_of_places, self_attention,
+};
 pub use patch_embed::PatchEmbed;
 pub use pool::{PoolConfig, avg_pool, global_mean, max_pool};
 pub use position_embedding::{PositionEmbedding, resize_position_embedding};

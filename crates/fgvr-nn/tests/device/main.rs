@@ -1,6 +1,8 @@
 //! Every layer on the emulator and on the CPU: the same values, gradients and running statistics.
 
 mod convolutional;
+mod living;
+mod staged;
 mod support;
 mod transformer;
 

@@ -17,23 +17,27 @@ pub(super) struct Held {
     variable: Tensor,
 }
 
+/// What is asked of `device`.
+pub(super) fn convolution(device: &Device, s: &ConvShape) -> Convolution {
+    Convolution {
+        n: s.n,
+        h: s.h,
+        w: s.w,
+        c_in: s.c_in,
+        c_out: s.c_out,
+        kernel: s.kernel,
+        stride: s.stride,
+        padding: s.padding,
+        dilation: s.dilation,
+        groups: s.groups,
+        real: device.real(),
+    }
+}
+
 impl Held {
     pub(super) fn new(device: &Device, layer: &Conv2d, s: &ConvShape) -> Result<Self> {
-        let shape = Convolution {
-            n: s.n,
-            h: s.h,
-            w: s.w,
-            c_in: s.c_in,
-            c_out: s.c_out,
-            kernel: s.kernel,
-            stride: s.stride,
-            padding: s.padding,
-            dilation: s.dilation,
-            groups: s.groups,
-            real: device.real(),
-        };
         Ok(Self {
-            shape,
+            shape: convolution(device, s),
             values: device.convolution_weight(layer.weight())?,
             variable: layer.weight().clone(),
         })

@@ -7,6 +7,8 @@ mod batch_norm;
 mod channels;
 mod conv;
 mod conv_norm;
+mod frozen_conv;
+mod frozen_tokens;
 mod linear;
 mod normed;
 mod places;
@@ -17,6 +19,8 @@ pub(super) use batch_norm::batch_norm;
 pub(super) use channels::{gelu, l2_normalise, layer_norm, layer_scale, softmax};
 pub(super) use conv::conv2d;
 pub(super) use conv_norm::conv_norm;
+pub use frozen_conv::{DeviceConv, mean_of_places};
+pub use frozen_tokens::{DeviceLinear, DeviceNorm, DeviceTokens, self_attention};
 pub(super) use linear::linear;
 pub(super) use normed::NormedThere;
 pub(super) use places::{

@@ -163,7 +163,7 @@ pub(in crate::layers) fn unflatten(
 }
 
 /// The values as f32.
-fn widened(machine: &dyn fgvr_cuda::Machine, x: &Array) -> fgvr_cuda::Result<Array> {
+pub(super) fn widened(machine: &dyn fgvr_cuda::Machine, x: &Array) -> fgvr_cuda::Result<Array> {
     match x.dtype() {
         DType::F32 => Ok(x.clone()),
         _ => layout::cast(machine, x, DType::F32),

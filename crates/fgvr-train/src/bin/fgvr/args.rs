@@ -169,6 +169,33 @@ pub(crate) struct Calibrate {
     pub(crate) supervised_epochs: u64,
 }
 
+/// Where a trained encoder runs.
+#[derive(Args, Debug)]
+pub(crate) struct Where {
+    /// Where the encoder runs: auto (the first GPU, or the CPU), cpu, cuda, cuda:N, or emulator (a GPU's kernels on
+    /// the CPU, slowly, for tests).
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: String,
+    /// What a GPU computes in, whatever the encoder was trained in.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) precision: Precise,
+    /// Images a forward pass. [default: what the run says, or 32]
+    #[arg(long, value_name = "N")]
+    pub(crate) batch: Option<usize>,
+}
+
+/// What a GPU computes in.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Precise {
+    /// f32 throughout, as on the CPU.
+    #[default]
+    F32,
+    /// Products of numbers rounded to 10 bits of mantissa.
+    Tf32,
+    /// Maps in 16 bits, sums in f32.
+    Bf16,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct Eval {
     /// The run folder.
@@ -177,6 +204,8 @@ pub(crate) struct Eval {
     /// A folder of images, or builtin:lookalikes. [default: what the run was trained on]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<String>,
+    #[command(flatten)]
+    pub(crate) place: Where,
     /// Print the figures as JSON on standard output.
     #[arg(long)]
     pub(crate) json: bool,
@@ -210,6 +239,8 @@ pub(crate) struct Embed {
     /// Replace a file that is there.
     #[arg(long)]
     pub(crate) overwrite: bool,
+    #[command(flatten)]
+    pub(crate) place: Where,
     /// Print what was written as JSON on standard output.
     #[arg(long)]
     pub(crate) json: bool,
@@ -335,6 +366,10 @@ pub(crate) struct Study {
     /// The study's folder; what is done in it is not done again.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+    /// Where trunks and decoders run: auto (the first GPU, or the CPU), cpu, cuda, cuda:N, or emulator (a GPU's
+    /// kernels on the CPU, slowly, for tests). --set precision=bf16 or tf32 says what a GPU computes in.
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: String,
     /// Print the figures as JSON on standard output.
     #[arg(long)]
     pub(crate) json: bool,

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
+use fgvr_nn::Precision;
 use fgvr_train::config::Layers;
 use fgvr_train::study::StudyConfig;
 use fgvr_train::{Compute, Error, Place, PretrainConfig, RunFolder};
 
-use crate::args::{Calibrate, Command, Eval, Plan, Pretrain, Settings, Study, WeightsCommand};
+use crate::args::{
+    Calibrate, Command, Eval, Plan, Precise, Pretrain, Settings, Study, WeightsCommand, Where,
+};
 use crate::progress::Progress;
 use crate::{tables, weights};
 
@@ -92,8 +95,14 @@ fn study(args: &Study) -> Result<ExitCode> {
         (None, None) => anyhow::bail!("give a study file or --preset"),
     };
     let config = config.with(args.data.as_deref(), &args.set, &args.arm)?;
+    // Of the first run; one of another precision is refused before any time is spent.
+    let precision = config
+        .jobs(&args.out)?
+        .first()
+        .map(|job| job.config().precision);
+    let compute = Compute::choose(&args.device, precision.unwrap_or_default())?;
     let mut progress = Progress::new(stop_on_signal()?);
-    let end = fgvr_train::study::study(&config, &args.out, &Compute::cpu(), &mut progress)?;
+    let end = fgvr_train::study::study(&config, &args.out, &compute, &mut progress)?;
     if args.json {
         println!("{}", serde_json::to_string(&end.report)?);
     } else {
@@ -118,9 +127,10 @@ fn study(args: &Study) -> Result<ExitCode> {
 
 fn eval(args: &Eval) -> Result<ExitCode> {
     let run = RunFolder::open(&args.run)?;
-    let stop = Arc::new(AtomicBool::new(false));
+    let (compute, stop) = (chosen(&args.place)?, Arc::new(AtomicBool::new(false)));
+    let (data, mut progress) = (args.data.as_deref(), Progress::new(stop));
     let evaluation =
-        fgvr_train::evaluate_run(&run, args.data.as_deref(), &mut Progress::new(stop))?;
+        fgvr_train::evaluate_run(&run, data, args.place.batch, &compute, &mut progress)?;
     if args.json {
         println!("{}", serde_json::to_string(&evaluation)?);
     } else {
@@ -143,14 +153,26 @@ fn plan(args: &Plan) -> Result<ExitCode> {
 
 fn calibrate(args: &Calibrate) -> Result<ExitCode> {
     let (config, _) = settings(&args.settings)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let figures = fgvr_train::calibrate(&config, args.supervised_epochs, &mut Progress::new(stop))?;
+    let compute = Compute::choose(&args.settings.device, config.precision)?;
+    let mut progress = Progress::new(Arc::new(AtomicBool::new(false)));
+    let epochs = args.supervised_epochs;
+    let figures = fgvr_train::calibrate(&config, epochs, &compute, &mut progress)?;
     if args.settings.json {
         println!("{}", serde_json::to_string(&figures)?);
     } else {
         print!("{}", tables::calibration(&figures));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where a trained encoder is to run.
+pub(crate) fn chosen(place: &Where) -> Result<Compute> {
+    let precision = match place.precision {
+        Precise::F32 => Precision::F32,
+        Precise::Tf32 => Precision::Tf32,
+        Precise::Bf16 => Precision::Bf16,
+    };
+    Ok(Compute::choose(&place.device, precision)?)
 }
 
 /// The settings asked for, and a name for the run.

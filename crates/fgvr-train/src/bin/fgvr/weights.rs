@@ -6,10 +6,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use fgvr_encoder::export::Format;
 use fgvr_encoder::hub::PublishOptions;
-use fgvr_train::{Embedder, EmbeddingTable, ExportOptions, Exported, RunFolder, Which};
+use fgvr_train::{Embedder, EmbeddingTable, ExportOptions, Exported, Observer, RunFolder, Which};
 use serde_json::json;
 
 use crate::args::{self, Checkpoint, NamesOf};
+use crate::commands::chosen;
 use crate::progress::Progress;
 
 pub(crate) fn export(args: &args::Export) -> Result<ExitCode> {
@@ -53,18 +54,26 @@ fn say(exported: &Exported, format: Format) {
 pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
     // Before anything is computed.
     EmbeddingTable::check_place(&args.out, args.overwrite)?;
+    let compute = chosen(&args.place)?;
     let mut progress = Progress::new(Arc::default());
-    let embedder = match (&args.run, &args.weights) {
-        (Some(run), _) => Embedder::from_run(&RunFolder::open(run)?, which(args.checkpoint))?,
+    let mut embedder = match (&args.run, &args.weights) {
+        (Some(run), _) => {
+            let run = RunFolder::open(run)?;
+            Embedder::from_run(&run, which(args.checkpoint), &compute)?
+        }
         (None, Some(source)) => {
             let weights = fgvr_train::open_weights(source, &mut progress)?;
-            let (embedder, report) = Embedder::from_weights(&weights, args.size)?;
+            let (embedder, report) = Embedder::from_weights(&weights, args.size, &compute)?;
             eprintln!("{report}");
             embedder
         }
         // The command line asks for one of them.
         (None, None) => anyhow::bail!("give --run or --weights"),
     };
+    if let Some(batch) = args.place.batch {
+        embedder = embedder.with_batch(batch)?;
+    }
+    progress.on_message(&compute.line());
     let table = fgvr_train::embed_set(&embedder, &args.data, &mut progress)?;
     table.write(&args.out, args.overwrite)?;
     if args.json {
@@ -74,6 +83,7 @@ pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
             "features": table.width,
             "classes": table.classes.len(),
             "encoder": embedder.origin(),
+            "device": table.device,
         });
         println!("{written}");
     } else {

@@ -1,4 +1,4 @@
-//! A residual network for inference: norms folded into the convolutions, weights in order once.
+//! A frozen residual network on the CPU: a few images at a time, as long as they are in the cache.
 
 use std::ops::Range;
 
@@ -12,45 +12,15 @@ use crate::images;
 /// Floats of the maps that are worked on at once: 6 MiB of a third-level cache.
 const AT_ONCE: usize = 3 << 19;
 
-/// A [`ResNet`](crate::ResNet) as it was when it was frozen, made to embed many images.
-///
-/// A snapshot with weights of its own: training the network, or loading weights into it, does not
-/// change what this one says. Freezing takes about as long as copying the weights; they are put into
-/// the kernels' order by the first batch of each image size. The last two sizes are kept, so batches
-/// of more sizes by turns should be sorted by size.
-///
-/// Features are those of [`Encoder::features`](fgvr_nn::Encoder::features) in
-/// [`NormMode::Eval`](fgvr_nn::NormMode::Eval) up to rounding; bits do not depend on the number of
-/// threads.
-///
-/// ```
-/// use candle_core::{DType, Device, Tensor};
-/// use fgvr_encoder::{ResNet, ResNetConfig};
-/// use fgvr_nn::Parameters;
-///
-/// let config = ResNetConfig { width: 8, ..ResNetConfig::resnet18() };
-/// let parameters = Parameters::new(0);
-/// let encoder = ResNet::new(&config, parameters.builder(DType::F32, &Device::Cpu))?;
-/// let frozen = encoder.freeze()?; // once
-/// for batch in [2, 1] {
-///     let images = Tensor::ones((batch, 3, 64, 48), DType::F32, &Device::Cpu)?;
-///     assert_eq!(frozen.embed(&images)?.dims(), [batch, frozen.width()]);
-/// }
-/// # Ok::<(), candle_core::Error>(())
-/// ```
-pub struct FrozenResNet {
+/// A frozen network on the CPU.
+pub(crate) struct OnHost {
     pub(crate) stem: FrozenConv,
     pub(crate) pool: Option<PoolConfig>,
     pub(crate) blocks: Vec<FrozenBlock>,
-    pub(crate) width: usize,
 }
 
-impl FrozenResNet {
-    /// The last feature map (N, C, h, w) of `images` (N, 3, H, W), and its mean over places (N, C).
-    ///
-    /// # Errors
-    /// Images of another shape, or not f32 on the CPU.
-    pub fn features(&self, images: &Tensor) -> Result<Features> {
+impl OnHost {
+    pub(super) fn features(&self, images: &Tensor) -> Result<Features> {
         let map = self.forward(images)?;
         Ok(Features {
             pooled: map.pooled()?,
@@ -59,18 +29,8 @@ impl FrozenResNet {
         })
     }
 
-    /// The mean over places of the last feature map, (N, C), of `images` (N, 3, H, W).
-    ///
-    /// # Errors
-    /// As [`FrozenResNet::features`].
-    pub fn embed(&self, images: &Tensor) -> Result<Tensor> {
+    pub(super) fn embed(&self, images: &Tensor) -> Result<Tensor> {
         self.forward(images)?.pooled()
-    }
-
-    /// C, the number of channels of the last map.
-    #[must_use]
-    pub fn width(&self) -> usize {
-        self.width
     }
 
     fn forward(&self, images: &Tensor) -> Result<Values> {

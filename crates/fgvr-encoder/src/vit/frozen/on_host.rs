@@ -1,5 +1,5 @@
-//! A vision transformer for inference: weights in order once, layer scale folded into them, and the
-//! perceptron of a few tokens at a time, while they are in the cache.
+//! A frozen vision transformer on the CPU: the perceptron of a few tokens at a time, while they are in the
+//! cache.
 
 use candle_core::{Device, Error as CandleError, Result, Tensor};
 use fgvr_nn::kernels::attention::{self, AttentionShape};
@@ -10,9 +10,10 @@ use fgvr_nn::layers::{
 use fgvr_nn::{Buffer, Features, Tape};
 use rayon::prelude::*;
 
-use super::block::Block;
-use super::{Vit, VitConfig};
+use super::{gamma, prefix};
 use crate::images;
+use crate::vit::block::Block;
+use crate::vit::{Vit, VitConfig};
 
 /// Tokens that go through a part of a block together, at least and at most: whole register tiles, and
 /// with 1536 channels inside a perceptron less than a second-level cache of 1 MiB.
@@ -30,12 +31,8 @@ fn together(tokens: usize) -> usize {
         .clamp(least, most)
 }
 
-/// A [`Vit`] as it was when it was frozen, made to embed many images.
-///
-/// A snapshot with weights of its own: training the network, or loading weights into it, does not
-/// change what this one says. Features are those of [`Encoder::features`](fgvr_nn::Encoder::features)
-/// up to rounding; bits depend neither on the number of threads nor on the other images of a batch.
-pub struct FrozenVit {
+/// A frozen network on the CPU.
+pub(super) struct OnHost {
     config: VitConfig,
     patch: PatchEmbed,
     patches: FrozenLinear,
@@ -46,42 +43,24 @@ pub struct FrozenVit {
     norm: Norm,
 }
 
-impl Vit {
-    /// The network as it is now, made ready to embed many images: see [`FrozenVit`].
-    ///
-    /// # Errors
-    /// Variables that are not f32 on the CPU.
-    pub fn freeze(&self) -> Result<FrozenVit> {
-        let mut prefix = Vec::new();
-        for tokens in [Some(&self.class), self.registers.as_ref()]
-            .into_iter()
-            .flatten()
-        {
-            prefix.extend(tokens.flatten_all()?.to_vec1::<f32>()?);
-        }
-        Ok(FrozenVit {
-            config: self.config.clone(),
-            patch: self.patches.clone(),
-            patches: FrozenLinear::new(self.patches.proj(), None)?,
-            prefix,
-            positions: self.positions.snapshot()?,
-            blocks: self
+impl OnHost {
+    pub(super) fn new(vit: &Vit) -> Result<Self> {
+        Ok(Self {
+            config: vit.config.clone(),
+            patch: vit.patches.clone(),
+            patches: FrozenLinear::new(vit.patches.proj(), None)?,
+            prefix: prefix(vit)?,
+            positions: vit.positions.snapshot()?,
+            blocks: vit
                 .blocks
                 .iter()
                 .map(FrozenBlock::new)
                 .collect::<Result<_>>()?,
-            norm: Norm::new(&self.norm)?,
+            norm: Norm::new(&vit.norm)?,
         })
     }
-}
 
-impl FrozenVit {
-    /// The patches' tokens after the last norm (N, C, H/patch, W/patch) of `images` (N, 3, H, W), and
-    /// the class token (N, C).
-    ///
-    /// # Errors
-    /// Images of another shape, or not of whole patches, or not f32 on the CPU.
-    pub fn features(&self, images: &Tensor) -> Result<Features> {
+    pub(super) fn features(&self, images: &Tensor) -> Result<Features> {
         let mut x = self.enter(images)?;
         for block in &self.blocks {
             block.apply(&mut x)?;
@@ -113,12 +92,8 @@ impl FrozenVit {
         })
     }
 
-    /// The class token after the last norm, (N, C), of `images` (N, 3, H, W): in the last block no
-    /// other token is looked at any more.
-    ///
-    /// # Errors
-    /// As [`FrozenVit::features`].
-    pub fn embed(&self, images: &Tensor) -> Result<Tensor> {
+    /// In the last block no token but the class is looked at any more.
+    pub(super) fn embed(&self, images: &Tensor) -> Result<Tensor> {
         let mut x = self.enter(images)?;
         if let Some((last, blocks)) = self.blocks.split_last() {
             for block in blocks {
@@ -134,12 +109,6 @@ impl FrozenVit {
             self.norm.run(&x[..y.len()], y);
         }
         Tensor::from_vec(pooled, (x.images, x.width), &Device::Cpu)
-    }
-
-    /// C, the number of channels of a token.
-    #[must_use]
-    pub fn width(&self) -> usize {
-        self.config.width
     }
 
     /// Patches as tokens, with class, registers and positions.
@@ -291,10 +260,7 @@ impl FrozenBlock {
 
 /// `layer`, and the layer scale after it.
 fn scaled(layer: &Linear, scale: Option<&LayerScale>) -> Result<FrozenLinear> {
-    let gamma = scale
-        .map(|scale| scale.gamma().to_vec1::<f32>())
-        .transpose()?;
-    FrozenLinear::new(layer, gamma.as_deref())
+    FrozenLinear::new(layer, gamma(scale)?.as_deref())
 }
 
 /// As [`LayerNorm`], on the caller's thread.

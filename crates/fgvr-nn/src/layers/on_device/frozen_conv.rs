@@ -1,0 +1,89 @@
+//! A convolution for inference, with the norm after it folded into it.
+
+use candle_core::{Device as Candle, Result, Tensor, bail};
+use fgvr_cuda::ops::elementwise::{self, AfterBias};
+use fgvr_cuda::ops::layout::{self, Matrices};
+use fgvr_cuda::ops::{Rows, pool};
+use fgvr_cuda::{Array, Pass};
+
+use super::conv::convolution;
+use super::places::widened;
+use crate::layers::frozen_conv::fold;
+use crate::layers::{BatchNorm, Conv2d, Finish};
+use crate::{Device, Map, Tape};
+
+/// As [`FrozenConv`](crate::layers::FrozenConv), on a device, where its weights were put once: of the type of
+/// maps, rounded after folding. What follows it is one kernel with its bias.
+pub struct DeviceConv {
+    device: Device,
+    /// For its shapes alone.
+    conv: Conv2d,
+    /// (O, k, k, I/groups), of the type of maps.
+    weight: Array,
+    /// (O), f32.
+    bias: Array,
+}
+
+impl DeviceConv {
+    pub(in crate::layers) fn new(device: &Device, conv: &Conv2d, norm: &BatchNorm) -> Result<Self> {
+        let (weight, bias) = fold(conv, norm)?;
+        let (c_out, c_in, kernel, _) = conv.weight().dims4()?;
+        let places = Matrices::of_weight([c_out, c_in, kernel]);
+        let weight = device.run(|m| {
+            // (O, I, k, k) -> (O, k, k, I)
+            let values = Array::from_f32(m, &weight)?;
+            layout::to_channels_last(m, &values, places, device.real())
+        })?;
+        Ok(Self {
+            device: device.clone(),
+            conv: conv.clone(),
+            weight,
+            bias: device.run(|m| Array::from_f32(m, &bias))?,
+        })
+    }
+
+    /// The convolution of `x`, (N, H, W, I), and what follows it: (N, H', W', O).
+    ///
+    /// # Errors
+    /// Another number of channels, an input smaller than the window, a residual of another shape, maps that are
+    /// not on a device; what a GPU says.
+    pub fn apply(&self, tape: &mut Tape, x: &Map, finish: Finish<&Map>) -> Result<Map> {
+        let shape = convolution(&self.device, &self.conv.shape(x.shape)?);
+        let out = [shape.n, shape.out_h(), shape.out_w(), shape.c_out];
+        let after = match finish {
+            Finish::Nothing => AfterBias::default(),
+            Finish::Relu => AfterBias {
+                residual: None,
+                relu: true,
+            },
+            Finish::AddRelu(residual) if residual.shape == out => AfterBias {
+                residual: Some(residual.array()?),
+                relu: true,
+            },
+            Finish::AddRelu(residual) => bail!(
+                "frozen_conv: a residual of {:?} for an output of {out:?} (N, H, W, C)",
+                residual.shape
+            ),
+        };
+        let (input, y) = (x.array()?, self.device.map(shape.output_len())?);
+        let rows = Rows::new(out[0] * out[1] * out[2], out[3]);
+        let y = self.device.run(|m| {
+            m.convolve(&shape, Pass::Forward, [input, &self.weight, &y])?;
+            elementwise::add_bias(m, &y, rows, &self.bias, after)
+        })?;
+        Ok(tape.map_on(&self.device, out, y))
+    }
+}
+
+/// The mean over places of each image of a map on a device, (N, C): f32 whatever the type of the map.
+///
+/// # Errors
+/// A map that is not on a device; what a GPU says.
+pub fn mean_of_places(x: &Map) -> Result<Tensor> {
+    let ([n, h, w, c], input) = (x.shape, x.array()?);
+    let Some(device) = x.device() else {
+        bail!("mean_of_places: expected a map on a device");
+    };
+    let mean = device.run(|m| pool::global_mean(m, &widened(m, input)?, [n, h * w, c]))?;
+    Tensor::from_vec(device.values(&mean)?, (n, c), &Candle::Cpu)
+}
