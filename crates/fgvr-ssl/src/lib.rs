@@ -80,7 +80,8 @@ pub use shuffle::Shuffle;
 pub use siamese::{Average, Objective, Siamese};
 pub use simsiam::{SimSiam, SimSiamConfig, SimSiamObjective};
 pub use step::{
-    Losses, PairAugment, PairAugmentThere, Pictures, Report, StepInput, StepOutput, Term, step,
+    Losses, PairAugment, PairAugmentThere, Pictures, Report, StepInput, StepOutput, Term,
+    stays_on_device, step,
 };
 pub use synth_pair::{SynthPair, SynthPairStep};
 pub use views::Views;

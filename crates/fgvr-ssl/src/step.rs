@@ -212,8 +212,7 @@ pub fn step(
         }
         trainable.extend(addon.trainable());
     }
-    let stays = |addon: &mut &mut dyn Addon| !addon.is_active() || addon.on_device().is_some();
-    if addons.iter_mut().all(stays)
+    if stays_on_device(base, addons)
         && let Some(there) = base.on_device()
     {
         return on_device::step(there, addons, input);
@@ -265,6 +264,12 @@ pub fn step(
         figures: report.figures,
         pictures: report.pictures,
     })
+}
+
+/// Whether [`step`] stays on the device where the networks live: the base and all active add-ons have a form for it.
+pub fn stays_on_device(base: &mut dyn Base, addons: &mut [&mut dyn Addon]) -> bool {
+    let stays = |addon: &mut &mut dyn Addon| !addon.is_active() || addon.on_device().is_some();
+    addons.iter_mut().all(stays) && base.on_device().is_some()
 }
 
 /// Whether every value is finite; squares in f64 cannot overflow where f32 values do not.

@@ -43,6 +43,8 @@ fn step(
         total_steps: STEPS,
         seed: 3,
         augment: &|images, view| images * (1. + 0.1 * view as f64),
+        views_there: None,
+        augment_there: None,
         pictures: true,
     };
     method.step(base, decoder, input)

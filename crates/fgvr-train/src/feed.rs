@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 use fgvr_data::{Batch, Loader, Quarantined, Stopper};
-use fgvr_nn::{Device, Staged};
+use fgvr_nn::{Device, Map, Staged};
 
 use crate::{Error, Result};
 
@@ -34,6 +34,13 @@ pub struct StagedViews {
 }
 
 impl StagedViews {
+    /// The two global views as maps; `None` of a batch that has not two.
+    pub(crate) fn receive(self, device: &Device) -> Result<Option<[Map; 2]>> {
+        let views = self.views.into_iter().map(|view| device.receive(view));
+        let views = views.collect::<candle_core::Result<Vec<Map>>>()?;
+        Ok(views.try_into().ok())
+    }
+
     fn of(batch: &Batch, device: &Device) -> Result<Self> {
         let stage = |tensors: &[Tensor]| -> candle_core::Result<Vec<Staged>> {
             tensors.iter().map(|tensor| device.stage(tensor)).collect()

@@ -9,6 +9,7 @@ pub mod record;
 pub mod report;
 pub mod study;
 
+mod augment_there;
 mod checkpoint;
 mod compute;
 mod embed;

@@ -81,8 +81,9 @@ impl<'a> Session<'a> {
         self.log_start(observer)?;
         let mut recorder = Recorder::resume(self.run.path(), first)?;
         let mut monitor = Monitor::new(&self.config.monitor);
-        // A step takes its views from the CPU so far, so that none are sent ahead.
-        let mut feed = Feed::new(loader(&self.config, &self.splits, first)?, None)?;
+        // A step that does not stay on the device takes its views from the CPU.
+        let ahead = (self.compute.device()).filter(|_| self.trainer.stays_on_device());
+        let mut feed = Feed::new(loader(&self.config, &self.splits, first)?, ahead)?;
         let mut means = EpochMeans::default();
         let mut last = None;
         let mut interrupted = false;
@@ -153,7 +154,8 @@ impl<'a> Session<'a> {
     }
 
     /// What a reader of the log needs to know of what follows.
-    fn log_start(&self, observer: &mut dyn Observer) -> Result<()> {
+    fn log_start(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let stays = self.trainer.stays_on_device();
         let (config, images) = (&self.config, self.splits.train.len());
         let name = if config.name.is_empty() {
             "-"
@@ -173,7 +175,12 @@ impl<'a> Session<'a> {
             self.compute.line()
         ))?;
         if self.compute.device().is_some() {
-            observer.on_message(&format!("the trunk runs on {}", self.compute.name()));
+            let (what, rest) = match stays {
+                true => ("each step runs", ""),
+                false => ("trunks run", "; heads and losses on the CPU"),
+            };
+            let line = format!("{what} on {}{rest}", self.compute.name());
+            self.say(observer, &line)?;
         }
         if config.base != BaseKind::MoCoV2 {
             return Ok(());
@@ -212,15 +219,15 @@ impl<'a> Session<'a> {
             }
             write_quarantine(feed.quarantined(), self.run.join("quarantine.csv"))?;
         }
-        let fed = fed.map_err(|error| self.explained(error))?;
-        let batches: Vec<Batch> = fed.into_iter().map(|fed| fed.batch).collect();
+        let fed = fed?.into_iter().map(|fed| (fed.batch, fed.staged));
+        let (batches, staged): (Vec<Batch>, Vec<_>) = fed.unzip();
         let wait: Duration = batches.iter().map(|b| b.wait).sum();
         let epoch = batches.last().map_or(0, |b| b.epoch);
         let ended = batches.iter().any(|b| b.last_of_epoch);
         let is_last = self.trainer.step_count() + 1 == self.trainer.total_steps();
         let due = |every: u64| every > 0 && (is_last || ended && (epoch + 1).is_multiple_of(every));
         let with_pictures = due(self.config.monitor.pictures_every);
-        let (mut row, pictures) = self.trainer.step(&batches, with_pictures)?;
+        let (mut row, pictures) = self.trainer.step_staged(&batches, staged, with_pictures)?;
         row.epoch = epoch;
         row.data_wait = wait.as_secs_f64();
         let images: usize = batches.iter().map(|b| b.indices.len()).sum();

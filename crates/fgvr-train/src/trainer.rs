@@ -4,24 +4,25 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor, Var};
 use fgvr_data::Batch;
-use fgvr_data::augment::pair_augment;
+use fgvr_data::augment::{pair_augment, pair_draws};
 use fgvr_decoder::{ConvDecoder, DecoderConfig, DecoderInput};
 use fgvr_encoder::weights::{LoadReport, Weights};
 use fgvr_encoder::{Backbone, FrozenBackbone};
 use fgvr_eval::{effective_rank, embedding_std};
 use fgvr_nn::optim::{Adam, AdamConfig, clip_gradient_norm};
-use fgvr_nn::{ParameterGradients, Parameters};
+use fgvr_nn::{Encoder, Map, ParameterGradients, Parameters};
 use fgvr_ssl::{
     Addon, AddonParts, Base, Network, Parts, Pictures, RunLength, Space, StepInput, SynthPair,
     Views,
 };
 
+use crate::augment_there::augment_there;
 use crate::checkpoint::State;
 use crate::config::PretrainConfig;
 use crate::learning_rate::learning_rate;
 use crate::optimizer::TrunkOptimizer;
 use crate::start::load_start;
-use crate::{Compute, Error, Result, StepRow};
+use crate::{Compute, Error, Result, StagedViews, StepRow};
 
 /// Steps between two effective ranks: an eigenvalue problem each.
 const RANK_EVERY: u64 = 20;
@@ -265,14 +266,29 @@ impl Trainer {
         batches: &[Batch],
         pictures: bool,
     ) -> Result<(StepRow, Option<Pictures>)> {
+        let staged = batches.iter().map(|_| None).collect();
+        self.step_staged(batches, staged, pictures)
+    }
+
+    /// As [`Trainer::step`], of batches of which `staged` holds what was sent ahead to the device, if anything was.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn step_staged(
+        &mut self,
+        batches: &[Batch],
+        staged: Vec<Option<StagedViews>>,
+        pictures: bool,
+    ) -> Result<(StepRow, Option<Pictures>)> {
         let lr = learning_rate(&self.config.optimizer, self.step, self.total);
         let mut gradients = ParameterGradients::default();
         let mut decoder_gradients: Option<ParameterGradients> = None;
         let mut row = StepRow::default();
         let mut last = None;
         let share = 1. / batches.len() as f64;
-        for (i, batch) in batches.iter().enumerate() {
-            let output = self.pass(batch, pictures && i + 1 == batches.len())?;
+        let staged = staged.into_iter().chain(std::iter::repeat_with(|| None));
+        for (i, (batch, staged)) in batches.iter().zip(staged).enumerate() {
+            let output = self.pass(batch, staged, pictures && i + 1 == batches.len())?;
             gradients.append(output.gradients)?;
             match (&mut decoder_gradients, output.decoder_gradients) {
                 (Some(sum), Some(new)) => sum.append(new)?,
@@ -358,8 +374,35 @@ impl Trainer {
         Ok((row, pictures))
     }
 
-    fn pass(&mut self, batch: &Batch, pictures: bool) -> Result<fgvr_ssl::StepOutput> {
+    /// Whether a step stays on the device that the networks live on, up to its numbers; otherwise heads and losses run
+    /// on the CPU.
+    pub fn stays_on_device(&mut self) -> bool {
+        let mut pairs = self.synthpair.with(&self.decoder);
+        let mut addons: Vec<&mut dyn Addon> = vec![&mut pairs];
+        addons.extend(
+            self.addons
+                .iter_mut()
+                .map(|addon| -> &mut dyn Addon { addon.as_mut() }),
+        );
+        fgvr_ssl::stays_on_device(self.base.as_mut(), &mut addons)
+    }
+
+    fn pass(
+        &mut self,
+        batch: &Batch,
+        staged: Option<StagedViews>,
+        pictures: bool,
+    ) -> Result<fgvr_ssl::StepOutput> {
         let (seed, step) = (self.config.seed, self.step);
+        let views_there = match (staged, Encoder::device(&self.encoder)) {
+            (Some(staged), Some(device)) => staged.receive(device)?,
+            _ => None,
+        };
+        let augment_there = |device: &fgvr_nn::Device, images: &Map, view: u64| {
+            let cfg = &self.config.pair_augment;
+            let draws = pair_draws(cfg, seed, step, view, &batch.indices);
+            augment_there(device, images, &draws, &self.config.normalisation)
+        };
         let augment = |images: &Tensor, view: u64| {
             pair_augment(
                 images,
@@ -381,8 +424,8 @@ impl Trainer {
             total_steps: self.total,
             seed,
             augment: &augment,
-            views_there: None,
-            augment_there: None,
+            views_there: views_there.as_ref(),
+            augment_there: Some(&augment_there),
             pictures,
         };
         let mut pairs = self.synthpair.with(&self.decoder);

@@ -216,7 +216,7 @@ fn the_program_trains_on_the_emulated_gpu_and_says_so() {
     }
     assert!(output.status.success(), "{text}");
     assert!(
-        text.contains("the trunk runs on an emulated GPU, f32"),
+        text.contains("each step runs on an emulated GPU, f32"),
         "{text}"
     );
     let ran_on = |file: &str| place.json(file)["device"].as_str().map(str::to_owned);
