@@ -5,7 +5,7 @@ use std::hint::black_box;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use fgvr_encoder::{Backbone, FrozenBackbone};
-use fgvr_nn::{Encoder, NormMode, Parameters};
+use fgvr_nn::Parameters;
 
 use crate::case::{Case, Size};
 use crate::place::Place;
@@ -13,15 +13,9 @@ use crate::random;
 
 /// An encoder and a batch that stays the same.
 pub(crate) struct Embed {
-    encoder: Network,
+    encoder: FrozenBackbone,
     images: Tensor,
     batch: usize,
-}
-
-enum Network {
-    Frozen(FrozenBackbone),
-    /// With running statistics.
-    OnDevice(Backbone),
 }
 
 impl Embed {
@@ -32,10 +26,7 @@ impl Embed {
             parameters.builder(DType::F32, &Device::Cpu),
         )?;
         Ok(Self {
-            encoder: match place.compute.device() {
-                None => Network::Frozen(encoder.freeze()?),
-                device => Network::OnDevice(encoder.on(device.cloned())),
-            },
+            encoder: encoder.on(place.compute.device().cloned()).freeze()?,
             images: random::images(size.batch, size.side, 0)?,
             batch: size.batch,
         })
@@ -48,10 +39,7 @@ impl Case for Embed {
     }
 
     fn step(&mut self) -> Result<()> {
-        black_box(match &self.encoder {
-            Network::Frozen(encoder) => encoder.embed(&self.images)?,
-            Network::OnDevice(encoder) => encoder.features(&self.images, NormMode::Eval)?.pooled,
-        });
+        black_box(self.encoder.embed(&self.images)?);
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! xtask runs this program and PyTorch's side by side and gives each its turn, so that both see the
 //! same state of the machine. See [`protocol`] for what is said between them.
 
+mod ahead;
 mod case;
 mod embed;
 mod gradients;

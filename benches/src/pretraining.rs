@@ -1,7 +1,7 @@
 //! Whole steps of pretraining, by the trainer that `fgvr pretrain` uses, on views that stay the same.
 //!
-//! Every step is a full one: queues (and the bank) are full from the start. The views begin each step where
-//! the loader leaves them.
+//! Every step is a full one: queues (and the bank) are full from the start. The views begin in the host's memory,
+//! and are sent ahead to a device as `fgvr pretrain` does it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use candle_core::{Device, Tensor};
 use fgvr_data::Batch;
 use fgvr_train::{PretrainConfig, Trainer};
 
+use crate::ahead::Ahead;
 use crate::case::Case;
 use crate::place::Place;
 use crate::random;
@@ -22,6 +23,8 @@ pub(crate) const STEPS: u64 = 1_000_000;
 pub(crate) struct Pretraining {
     pub(crate) trainer: Trainer,
     pub(crate) batch: Batch,
+    /// On a device.
+    ahead: Option<Ahead>,
     set: u32,
 }
 
@@ -30,10 +33,15 @@ impl Pretraining {
     pub(crate) fn new(config: &PretrainConfig, set: u32, place: &Place) -> Result<Self> {
         let (size, side) = (config.loader.batch, config.data.size);
         let view = |stream| random::images(size, side, stream);
+        let views = vec![view(1)?, view(2)?];
+        let device = place.compute.device();
+        let ahead = device
+            .map(|device| Ahead::new(&views, device))
+            .transpose()?;
         let mut case = Self {
             trainer: Trainer::new(config, set as usize, &place.compute)?,
             batch: Batch {
-                views: vec![view(1)?, view(2)?],
+                views,
                 crops: Vec::new(),
                 indices: (0..size as u32).collect(),
                 labels: vec![None; size],
@@ -42,6 +50,7 @@ impl Pretraining {
                 last_of_epoch: false,
                 wait: Duration::ZERO,
             },
+            ahead,
             set,
         };
         case.fill()?;
@@ -115,9 +124,9 @@ impl Case for Pretraining {
     }
 
     fn step(&mut self) -> Result<()> {
-        let (row, _) = self
-            .trainer
-            .step(std::slice::from_ref(&self.batch), false)?;
+        let staged = self.ahead.as_ref().map(Ahead::next).transpose()?;
+        let batch = std::slice::from_ref(&self.batch);
+        let (row, _) = self.trainer.step_staged(batch, vec![staged], false)?;
         let finite = row.loss.is_finite() && row.gradient_norm.is_finite();
         // Without these the step would have been a cheaper one.
         if row.loss_pair.is_some() != self.trainer.uses_pairs() || !finite {

@@ -11,8 +11,10 @@ class Norm(nn.BatchNorm2d):
     """`groups` None: statistics of the batch. Otherwise of each of so many equal parts of it. The
     running ones follow where `update` says so, in parts by their mean."""
 
-    groups = None
-    update = True
+    def __init__(self, channels):
+        super().__init__(channels)
+        # Of the instance from the start, or the compiler takes the first change for another kind of module.
+        self.groups, self.update = None, True
 
     def forward(self, x):
         if self.groups is None:

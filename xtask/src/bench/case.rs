@@ -94,13 +94,16 @@ const ON_DEVICE: &[Mode] = &[Mode::tuned(EAGER), Mode::tuned(COMPILED)];
 const EAGER: &str = "eager";
 const COMPILED: &str = "compiled";
 
+/// Goals by the names of modes.
+type ModeGoals = &'static [(&'static str, f64)];
+
 /// The ratios (PyTorch's figure over ours) that are aimed at.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Goals {
     /// With PyTorch's best mode.
     Best(Option<f64>),
     /// With modes by name.
-    Each(&'static [(&'static str, f64)]),
+    Each(ModeGoals),
 }
 
 impl Goals {
@@ -152,7 +155,7 @@ const CASES: [(Group, &str, f64); 7] = [
 
 /// What is measured on a GPU, with the goals against PyTorch's modes. Of memory the goal is no more than
 /// PyTorch takes.
-const GPU_CASES: [(Group, &str, &[(&str, f64)]); 5] = [
+const GPU_CASES: [(Group, &str, ModeGoals); 5] = [
     (
         Group::Train,
         "moco-resnet50-224-b256",
