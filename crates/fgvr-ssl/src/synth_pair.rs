@@ -139,6 +139,17 @@ impl SynthPair {
     }
 }
 
+impl std::fmt::Debug for SynthPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = if self.there.is_some() {
+            "a device"
+        } else {
+            "the CPU"
+        };
+        write!(f, "SynthPair({:?}, bank on {place})", self.cfg)
+    }
+}
+
 /// A [`SynthPair`] and its decoder during one step.
 pub struct SynthPairStep<'a> {
     pub(crate) method: &'a mut SynthPair,

@@ -155,6 +155,8 @@ fn without_reconstruction_and_pairs_the_base_is_reproduced_bit_for_bit() {
             seed: 3,
             augment: &|_, _| bail!("the pair was augmented"),
             pictures: false,
+            views_there: None,
+            augment_there: None,
         };
         let output = method.step(&mut base, &Untouchable, input).unwrap();
         descend(&base.trainable(), &output.gradients, 0.1);
@@ -513,6 +515,8 @@ fn an_unaugmented_pair_is_seen_as_it_was_generated() {
                 Ok(images.clone())
             },
             pictures: false,
+            views_there: None,
+            augment_there: None,
         };
         run.method.step(&mut run.base, &run.decoder, input).unwrap();
         calls.take()

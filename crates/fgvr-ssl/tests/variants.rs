@@ -58,6 +58,8 @@ fn step(
         seed: 3,
         augment: &|images, view| images * (1. + 0.1 * view as f64),
         pictures: true,
+        views_there: None,
+        augment_there: None,
     };
     method.step(base, decoder, input)
 }
@@ -218,6 +220,8 @@ fn a_growing_mask_has_its_exact_size_at_the_start_the_middle_and_the_end() {
                 seed: 3,
                 augment: &|images, _| Ok(images.clone()),
                 pictures: true,
+                views_there: None,
+                augment_there: None,
             };
             mask = (method.step(base.as_mut(), &Untouchable, input).unwrap())
                 .pictures

@@ -93,6 +93,8 @@ fn run(kind: BaseKind, cfg: &SynthPairConfig, golden: &Golden) -> Run {
             seed: 3,
             augment: &|images, _| Ok(images.clone()),
             pictures: true,
+            views_there: None,
+            augment_there: None,
         },
     );
     Run {

@@ -1,6 +1,6 @@
 //! Networks, objective and optimisers of a run, and one step of them.
 
-use std::collections::HashMap;
+mod state;
 
 use candle_core::{DType, Device, Tensor, Var};
 use fgvr_data::Batch;
@@ -17,7 +17,6 @@ use fgvr_ssl::{
 };
 
 use crate::augment_there::augment_there;
-use crate::checkpoint::State;
 use crate::config::PretrainConfig;
 use crate::learning_rate::learning_rate;
 use crate::optimizer::TrunkOptimizer;
@@ -436,61 +435,6 @@ impl Trainer {
                 .map(|addon| -> &mut dyn Addon { addon.as_mut() }),
         );
         Ok(fgvr_ssl::step(self.base.as_mut(), &mut addons, input)?)
-    }
-
-    /// All that a resumed run needs to go on with the same bits.
-    ///
-    /// # Errors
-    /// None in practice.
-    pub fn state(&self) -> Result<State> {
-        let mut state = State::new();
-        let mut add = |prefix: &str, tensors: std::collections::BTreeMap<String, Tensor>| {
-            for (name, tensor) in tensors {
-                state.insert(format!("{prefix}.{name}"), tensor);
-            }
-        };
-        let values = |parameters: &Parameters| {
-            parameters.fetch()?;
-            let vars = parameters.all().into_iter();
-            let values = vars.map(|(name, var)| (name, var.as_tensor().clone()));
-            candle_core::Result::Ok(values.collect())
-        };
-        add("decoder", values(&self.decoder_parameters)?);
-        add("objective", self.base.state()?);
-        add("synthpair", self.synthpair.state()?);
-        for addon in &self.addons {
-            add(addon.kind().section(), addon.state()?);
-        }
-        for (file, tensors) in self.optimizer.state()? {
-            add(&file, tensors);
-        }
-        add("adam", self.adam.state()?);
-        Ok(state)
-    }
-
-    /// Takes up where `state` was saved, after `step` steps.
-    ///
-    /// # Errors
-    /// A tensor that is missing or has another shape: the state is of another architecture.
-    pub fn load_state(&mut self, step: u64, tensors: &HashMap<String, Tensor>) -> Result<()> {
-        let part = |prefix: &str| -> HashMap<String, Tensor> {
-            let prefix = format!("{prefix}.");
-            let of = |name: &String| name.strip_prefix(&prefix).map(str::to_owned);
-            tensors
-                .iter()
-                .filter_map(|(name, t)| Some((of(name)?, t.clone())))
-                .collect()
-        };
-        self.decoder_parameters.set_all(&part("decoder"))?;
-        self.base.load_state(&part("objective"))?;
-        self.synthpair.load_state(&part("synthpair"))?;
-        for addon in &mut self.addons {
-            addon.load_state(&part(addon.kind().section()))?;
-        }
-        self.adam.load_state(&part("adam"))?;
-        self.optimizer.load_state(part)?;
-        self.step = step;
-        Ok(())
     }
 }
 
