@@ -60,6 +60,25 @@ impl Array {
         machine.stage(bytes_of(values))
     }
 
+    /// A copy of `values` that waits for nothing that was started before, as a larger one of [`Array::from_f64`] may:
+    /// [`Machine::stage`] and [`Machine::receive`] at once.
+    ///
+    /// # Errors
+    /// As [`Machine::stage`].
+    pub fn send_f64(machine: &dyn Machine, values: &[f64]) -> Result<Self> {
+        let memory = machine.receive(machine.stage(bytes_of(values))?)?;
+        Self::over(memory, crate::DType::F64, values.len())
+    }
+
+    /// As [`Array::send_f64`].
+    ///
+    /// # Errors
+    /// As [`Machine::stage`].
+    pub fn send_u32(machine: &dyn Machine, values: &[u32]) -> Result<Self> {
+        let memory = machine.receive(machine.stage(bytes_of(values))?)?;
+        Self::over(memory, crate::DType::U32, values.len())
+    }
+
     /// What [`Array::stage_f32`] sent.
     ///
     /// # Errors
@@ -71,9 +90,15 @@ impl Array {
     }
 }
 
+/// Numbers without padding.
+pub(crate) trait Number: Copy {}
+impl Number for f32 {}
+impl Number for f64 {}
+impl Number for u32 {}
+
 /// The bytes of `values`, in the machine's order.
-pub(crate) fn bytes_of(values: &[f32]) -> &[u8] {
-    // SAFETY: f32 has no padding, and a byte may stand anywhere; the same memory for as long.
+pub(crate) fn bytes_of<T: Number>(values: &[T]) -> &[u8] {
+    // SAFETY: a number has no padding, and a byte may stand anywhere; the same memory for as long.
     unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }
 

@@ -53,6 +53,21 @@ fn what_is_received_is_what_another_thread_staged() {
 }
 
 #[test]
+fn what_is_sent_at_once_is_there() {
+    on_each_shared_machine(|machine, _| {
+        let numbers: Vec<f64> = (0..1000).map(|i| f64::from(i) / 7.).collect();
+        let counts: Vec<u32> = (0..1000).map(|i| u32::MAX - i).collect();
+        assert_eq!(
+            Array::send_f64(machine, &numbers)?.to_f64(machine)?,
+            numbers
+        );
+        assert_eq!(Array::send_u32(machine, &counts)?.to_u32(machine)?, counts);
+        assert!(Array::send_f64(machine, &[])?.is_empty());
+        Ok(())
+    });
+}
+
+#[test]
 fn several_threads_may_stage_at_a_time() {
     on_each_shared_machine(|machine, _| {
         thread::scope(|scope| {

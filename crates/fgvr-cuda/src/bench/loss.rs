@@ -5,11 +5,13 @@ use super::{Case, Scale, f32s};
 use crate::ops::cosine::{Compared, Loss, cosine};
 use crate::ops::info_nce::{Contrast, Into, Positive, info_nce};
 use crate::ops::queue::Queue;
+use crate::ops::unit_rows::unit_rows;
 use crate::ops::{Rows, l2_normalise};
 use crate::{Array, DType, Machine, Product, Real};
 
 const TEMPERATURE: f64 = 0.2;
 const EPS: f64 = 1e-12;
+const SHORTEST: f64 = 1e-6;
 
 pub(super) fn cases(scale: Scale) -> Vec<Case> {
     let (rows, keys, width) = (
@@ -37,6 +39,7 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
         channels: width,
     };
     let [normalise, normalise_grad] = normalised(queries);
+    let [unit, unit_grad] = of_length_one(queries);
     let product = |name, product| Case::product(name, product, Real::F32, DType::F32);
     vec![
         normalise,
@@ -44,6 +47,8 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
         contrast(rows, keys),
         product("loss: grad of queries", to_queries),
         normalise_grad,
+        unit,
+        unit_grad,
         enqueue(rows, keys, width),
         alike(rows, scale.size(2048, 16)),
     ]
@@ -101,6 +106,35 @@ fn normalised(rows: Rows) -> [Case; 2] {
                 let (x, dy) = (inputs.reals(Real::F32, len)?, inputs.reals(Real::F32, len)?);
                 Ok(move |machine: &dyn Machine| {
                     l2_normalise::backward(machine, &dy, &x, rows, EPS).map(drop)
+                })
+            },
+        ),
+    ]
+}
+
+fn of_length_one(rows: Rows) -> [Case; 2] {
+    let len = rows.rows * rows.channels;
+    [
+        Case::new(
+            "loss: rows of length one",
+            (f32s(2 * len), 3 * len),
+            move |inputs| {
+                let z = inputs.reals(Real::F32, len)?;
+                Ok(move |machine: &dyn Machine| unit_rows(machine, &z, rows, SHORTEST).map(drop))
+            },
+        ),
+        // Rows, their gradient and keys are read.
+        Case::new(
+            "loss: rows of length one, grad",
+            (f32s(4 * len), 7 * len),
+            move |inputs| {
+                let machine = inputs.machine();
+                let unit = unit_rows(machine, &inputs.reals(Real::F32, len)?, rows, SHORTEST)?;
+                let (dy, keys) = (inputs.reals(Real::F32, len)?, inputs.reals(Real::F32, len)?);
+                let shares = inputs.positive(rows.rows)?;
+                Ok(move |machine: &dyn Machine| {
+                    unit.gradient(machine, Some(&dy), [&shares, &keys])
+                        .map(drop)
                 })
             },
         ),

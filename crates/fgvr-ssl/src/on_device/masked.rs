@@ -199,7 +199,7 @@ impl MaskedThere {
     }
 }
 
-/// What the host draws for [`perturb`].
+/// What the host draws for [`perturb`]. It is drawn and sent while the device is still at the passes before.
 fn noise(
     device: &Device,
     cfg: &NoiseConfig,
@@ -210,7 +210,7 @@ fn noise(
     match cfg.kind {
         Noise::Gaussian => {
             let normals = draws::normals(key, images, channels);
-            device.run(|m| Array::from_f64(m, &normals))
+            device.run(|m| Array::send_f64(m, &normals))
         }
         Noise::Swap => {
             let rows = draws::partners(key, images)?;
@@ -237,7 +237,7 @@ impl Drawn {
         let order = match rule.control {
             Control::Random => {
                 let orders = draws::orders(key, images, channels);
-                Some(Array::from_u32(machine, &orders)?)
+                Some(Array::send_u32(machine, &orders)?)
             }
             Control::None | Control::Inverted => None,
         };
