@@ -5,8 +5,9 @@ use fgvr_encoder::{Architecture, EncoderConfig, Network};
 
 use crate::embed::Embed;
 use crate::micro::Micro;
-use crate::synthpair::SynthPairStep;
+use crate::place::Place;
 use crate::train::Train;
+use crate::{moco, synthpair};
 
 /// Something prepared, that can be repeated.
 pub(crate) trait Case {
@@ -63,15 +64,24 @@ impl Size {
     }
 }
 
-/// Prepares the case called `name`: `train/…`, `embed/…` or `micro/…`.
-pub(crate) fn prepare(name: &str) -> Result<Box<dyn Case>> {
+/// Prepares the case called `name`: `train/…`, `embed/…` or `micro/…`. A device has the steps of pretraining
+/// and embedding.
+pub(crate) fn prepare(name: &str, place: &Place) -> Result<Box<dyn Case>> {
     match name.split_once('/') {
-        Some(("train", size)) => Ok(match size.strip_prefix("synthpair-") {
-            Some(size) => Box::new(SynthPairStep::new(Size::parse(size)?)?),
-            None => Box::new(Train::new(Size::parse(size)?)?),
+        Some(("train", size)) => Ok(match size.split_once('-') {
+            Some(("moco", size)) => Box::new(moco::step(Size::parse(size)?, place)?),
+            Some(("synthpair", size)) => Box::new(synthpair::step(Size::parse(size)?, place)?),
+            _ => {
+                let size = Size::parse(size)?;
+                place.only_cpu(name)?;
+                Box::new(Train::new(size)?)
+            }
         }),
-        Some(("embed", size)) => Ok(Box::new(Embed::new(Size::parse(size)?)?)),
-        Some(("micro", convolution)) => Ok(Box::new(Micro::new(convolution)?)),
+        Some(("embed", size)) => Ok(Box::new(Embed::new(Size::parse(size)?, place)?)),
+        Some(("micro", convolution)) => {
+            place.only_cpu(name)?;
+            Ok(Box::new(Micro::new(convolution)?))
+        }
         _ => bail!("no case `{name}`; its name begins with train/, embed/ or micro/"),
     }
 }
@@ -107,7 +117,7 @@ mod tests {
             "train/x",
             "micro/x",
         ] {
-            assert!(prepare(wrong).is_err(), "{wrong}");
+            assert!(prepare(wrong, &Place::cpu()).is_err(), "{wrong}");
         }
     }
 
@@ -118,7 +128,7 @@ mod tests {
             "embed/resnet18-32-b2",
             "embed/vit_tiny_patch16_224-32-b2",
         ] {
-            let mut case = prepare(name).unwrap();
+            let mut case = prepare(name, &Place::cpu()).unwrap();
             assert_eq!(case.images(), 2);
             case.step().unwrap();
         }

@@ -8,9 +8,12 @@ mod case;
 mod embed;
 mod gradients;
 mod micro;
+mod moco;
 mod parity;
 mod peak;
+mod place;
 mod preprocess;
+mod pretraining;
 mod process;
 mod protocol;
 mod random;
@@ -21,6 +24,8 @@ mod train;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+
+use crate::place::{Arguments, Place};
 
 fn main() -> ExitCode {
     match start() {
@@ -35,7 +40,11 @@ fn main() -> ExitCode {
 fn start() -> Result<()> {
     // As the program `fgvr` does.
     fgvr_nn::kernels::heap::keep_freed_memory();
-    let threads = threads(std::env::args().skip(1))?;
+    let Arguments {
+        threads,
+        device,
+        precision,
+    } = Arguments::parse(std::env::args().skip(1))?;
     // candle asks the environment; the rest uses the pool it is called from.
     let asked = std::env::var("RAYON_NUM_THREADS").ok();
     if asked.as_deref() != Some(threads.to_string().as_str()) {
@@ -49,29 +58,8 @@ fn start() -> Result<()> {
         .build_global()
         .context("cannot start the threads")?;
     // On a thread of the pool, so that no more than `threads` ever compute.
-    rayon::scope(|_| protocol::serve(std::io::stdin().lines(), std::io::stdout(), threads))
-}
-
-fn threads(mut args: impl Iterator<Item = String>) -> Result<usize> {
-    let threads = match (args.next().as_deref(), args.next(), args.next()) {
-        (Some("--threads"), Some(count), None) => count.parse().ok(),
-        _ => None,
-    };
-    threads
-        .filter(|threads| *threads > 0)
-        .context("usage: fgvr-bench --threads N; `cargo xtask bench` calls it so")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_number_of_threads_is_asked_for() {
-        let of = |args: &[&str]| threads(args.iter().map(ToString::to_string));
-        assert_eq!(of(&["--threads", "2"]).unwrap(), 2);
-        for wrong in [&[][..], &["--threads"], &["--threads", "0"], &["2"]] {
-            assert!(of(wrong).unwrap_err().to_string().contains("usage"));
-        }
-    }
+    rayon::scope(|_| {
+        let place = Place::choose(&device, precision)?;
+        protocol::serve(std::io::stdin().lines(), std::io::stdout(), threads, &place)
+    })
 }

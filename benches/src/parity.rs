@@ -5,10 +5,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use fgvr_encoder::{Architecture, Backbone, EncoderConfig};
-use fgvr_nn::{Encoder, NormMode, Parameters};
+use fgvr_nn::{Encoder, NormMode, ParameterGradients, Parameters};
 use fgvr_testkit::formula;
 
 use crate::preprocess::save;
@@ -95,7 +94,7 @@ pub(crate) fn write(subject: &Subject, file: &Path) -> Result<Written> {
     let loss = (weighted("loss.map", &trained.map)? + weighted("loss.pooled", &trained.pooled)?)?;
     let leaves = loss.backward()?;
     let gradient = tape
-        .backward(&leaves, &mut GradStore::default())?
+        .backward(&leaves, &mut ParameterGradients::default())?
         .context("no gradient came back to the images")?;
 
     let count = checksums.len();

@@ -2,12 +2,13 @@
 //!
 //! | Request | Answer |
 //! |---|---|
-//! | (start) | `{"hello": "fgvr", "version", "simd", "threads", "processor", "resident"}` |
+//! | (start) | `{"hello": "fgvr", "version", "simd", "threads", "processor", "device", "resident"}` |
 //! | `list` | `{"cases": [...]}`, the cases of `micro` |
 //! | `peak` | `{"peak": {"1": GFLOP/s, "<threads>": GFLOP/s}}` |
 //! | `case NAME` | `{"ready": NAME, "images", "operations"}`, once it is prepared |
 //! | `run K` | `{"seconds": s}` for each of K repetitions, then `{"done": K, "faults": n}` |
-//! | `memory` | `{"resident", "peak"}`, bytes |
+//! | `memory` | `{"resident", "peak"}`, bytes; of a device also `"device_reserved"`, `"device_peak"` |
+//! | `reset` | `{"reset": true}`: a device counts its peak anew |
 //! | `gradients SIZE FILE` | `{"gradients": SIZE, "parameters", "loss"}`, once FILE is written |
 //! | `parity NETWORK IMAGES FILE` | `{"parity": NETWORK, "tensors", "seconds"}`, once FILE is written |
 //! | `preprocess SIZE CROP_PCT INTERPOLATION FILE PHOTO` | `{"photo": PHOTO}`, once FILE is written |
@@ -15,6 +16,9 @@
 //! What goes wrong is answered by `{"error": text}`, and the next request is read. The end of the input
 //! ends the program. The scripts in `torch/` speak the same; they answer `gradients`, `parity`
 //! and `preprocess` with the errors of what stands in FILE.
+//!
+//! A repetition ends when a device has done all of it. `device_peak` is what arrays held at most, `device_reserved`
+//! what the process has taken from the card for them, what it keeps for the next included.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -26,6 +30,7 @@ use serde_json::{Value, json};
 
 use crate::case::{Case, Size, prepare};
 use crate::parity::{self, Subject};
+use crate::place::Place;
 use crate::preprocess::Order;
 use crate::{gradients, micro, peak, process};
 
@@ -37,6 +42,7 @@ enum Request {
     Case(String),
     Run(usize),
     Memory,
+    Reset,
     Gradients(String, PathBuf),
     Parity(Subject, PathBuf),
     Preprocess(Order),
@@ -49,6 +55,7 @@ impl Request {
             ("list", "") => Ok(Self::List),
             ("peak", "") => Ok(Self::Peak),
             ("memory", "") => Ok(Self::Memory),
+            ("reset", "") => Ok(Self::Reset),
             ("case", name) if !name.is_empty() => Ok(Self::Case(name.to_owned())),
             ("gradients", rest) => match rest.split_once(' ') {
                 Some((size, file)) => Ok(Self::Gradients(size.to_owned(), file.trim().into())),
@@ -67,7 +74,7 @@ impl Request {
                 _ => bail!("run: expected a number of repetitions, found `{count}`"),
             },
             _ => bail!(
-                "`{line}`: expected list, peak, memory, case NAME, run K or gradients SIZE FILE"
+                "`{line}`: expected list, peak, memory, reset, case NAME, run K or gradients SIZE FILE"
             ),
         }
     }
@@ -78,12 +85,13 @@ pub(crate) fn serve(
     requests: impl Iterator<Item = std::io::Result<String>>,
     mut out: impl Write,
     threads: usize,
+    place: &Place,
 ) -> Result<()> {
-    say(&mut out, &hello(threads)?)?;
+    say(&mut out, &hello(threads, place)?)?;
     let mut case: Option<Box<dyn Case>> = None;
     for line in requests {
         let line = line.context("cannot read a request")?;
-        if let Err(error) = answer(&line, &mut case, &mut out, threads) {
+        if let Err(error) = answer(&line, &mut case, &mut out, threads, place) {
             say(&mut out, &json!({ "error": format!("{error:#}") }))?;
         }
     }
@@ -95,6 +103,7 @@ fn answer(
     case: &mut Option<Box<dyn Case>>,
     out: &mut impl Write,
     threads: usize,
+    place: &Place,
 ) -> Result<()> {
     match Request::parse(line)? {
         Request::List => {
@@ -115,7 +124,7 @@ fn answer(
         Request::Case(name) => {
             // The one before goes first, so that two never share the memory.
             *case = None;
-            let prepared = case.insert(prepare(&name)?);
+            let prepared = case.insert(prepare(&name, place)?);
             say(
                 out,
                 &json!({
@@ -131,6 +140,7 @@ fn answer(
             for _ in 0..count {
                 let start = Instant::now();
                 case.step()?;
+                place.wait()?;
                 let seconds = start.elapsed().as_secs_f64();
                 say(out, &json!({ "seconds": seconds }))?;
             }
@@ -140,8 +150,19 @@ fn answer(
         }
         Request::Memory => {
             let memory = process::memory()?;
-            let answer = json!({ "resident": memory.resident, "peak": memory.peak });
+            let mut answer = json!({ "resident": memory.resident, "peak": memory.peak });
+            if let Some(device) = place.compute.device() {
+                let held = device.memory()?;
+                answer["device_reserved"] = json!(held.reserved);
+                answer["device_peak"] = json!(held.peak);
+            }
             say(out, &answer)
+        }
+        Request::Reset => {
+            if let Some(device) = place.compute.device() {
+                device.reset_peak();
+            }
+            say(out, &json!({ "reset": true }))
         }
         Request::Gradients(size, file) => {
             // What was prepared goes first here too.
@@ -176,14 +197,15 @@ fn written(size: &str, file: &Path) -> Result<Value> {
     }))
 }
 
-fn hello(threads: usize) -> Result<Value> {
-    let here = fgvr_train::Environment::here("cpu");
+fn hello(threads: usize, place: &Place) -> Result<Value> {
+    let here = fgvr_train::Environment::here(place.compute.name());
     Ok(json!({
         "hello": "fgvr",
         "version": here.version,
         "simd": simd::level().name(),
         "threads": threads,
         "processor": here.processor,
+        "device": here.device,
         "resident": process::memory().ok().map(|memory| memory.resident),
     }))
 }
@@ -201,7 +223,7 @@ mod tests {
     fn answers(requests: &[&str]) -> Vec<Value> {
         let mut out = Vec::new();
         let lines = requests.iter().map(|line| Ok((*line).to_owned()));
-        serve(lines, &mut out, 1).unwrap();
+        serve(lines, &mut out, 1, &Place::cpu()).unwrap();
         let text = String::from_utf8(out).unwrap();
         text.lines()
             .map(|line| serde_json::from_str(line).unwrap())
@@ -245,8 +267,14 @@ mod tests {
 
     #[test]
     fn a_case_is_prepared_and_each_repetition_answered() {
-        let answers = answers(&["case micro/n1-h5-i3-o4-k3-s1-p1/forward", "run 2", "memory"]);
+        let answers = answers(&[
+            "case micro/n1-h5-i3-o4-k3-s1-p1/forward",
+            "run 2",
+            "memory",
+            "reset",
+        ]);
         assert_eq!(answers[0]["hello"], "fgvr");
+        assert_eq!(answers[0]["device"], "cpu");
         assert_eq!(answers[1]["images"], 1);
         assert_eq!(answers[1]["operations"], 5400.);
         for repetition in &answers[2..4] {
@@ -254,6 +282,8 @@ mod tests {
         }
         assert_eq!(answers[4]["done"], 2);
         assert!(answers[5]["peak"].as_u64() >= answers[5]["resident"].as_u64());
+        assert_eq!(answers[5].get("device_peak"), None);
+        assert_eq!(answers[6]["reset"], true);
     }
 
     #[test]

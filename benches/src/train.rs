@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{Linear, Module, linear};
 use fgvr_encoder::Backbone;
 use fgvr_nn::optim::{Sgd, SgdConfig};
-use fgvr_nn::{Encoder, NormMode, Parameters};
+use fgvr_nn::{Encoder, NormMode, ParameterGradients, Parameters};
 
 use crate::case::{Case, Size};
 use crate::random;
@@ -62,14 +61,14 @@ impl Train {
     }
 
     /// The loss, and its gradient in each parameter.
-    pub(crate) fn gradients(&self) -> Result<(Tensor, GradStore)> {
+    pub(crate) fn gradients(&self) -> Result<(Tensor, ParameterGradients)> {
         let (features, tape) = self.encoder.forward_train(&self.images, NormMode::Train)?;
         let logits = self.classifier.forward(&features.pooled)?;
         let loss = candle_nn::loss::cross_entropy(&logits, &self.labels)?;
-        let mut gradients = loss.backward()?;
-        let mut trunk = GradStore::default();
-        tape.backward(&gradients, &mut trunk)?;
-        gradients.extend(trunk)?;
+        let leaves = loss.backward()?;
+        let mut gradients = ParameterGradients::default();
+        tape.backward(&leaves, &mut gradients)?;
+        gradients.append(leaves.into())?;
         Ok((loss, gradients))
     }
 }

@@ -4,18 +4,18 @@ import torch
 import torchvision
 from torch.fx.experimental.optimization import fuse
 
+from mode import Feed
+
 
 class Embed:
-    """Modes: `channels_last`, `folded` (batch norm in the convolutions' weights), `compiled` (that, by
-    inductor, with the weights frozen into the program), `bf16` (folded, under autocast)."""
+    """On the CPU: `channels_last`, `folded` (batch norm in the convolutions' weights), `compiled` (that, by
+    inductor, with the weights frozen into the program), `bf16` (folded, under autocast). As on a GPU: `eager`
+    (folded, weights and images in the precision) and `compiled`; features come back to the host."""
 
     def __init__(self, network, side, batch, mode):
-        modes = ("channels_last", "folded", "compiled", "bf16")
-        if mode not in modes:
-            raise ValueError(f"no embedding mode `{mode}`; there are {', '.join(modes)}")
-        self.bf16 = mode == "bf16"
-        self.images = batch
-        self.x = torch.randn(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
+        mode.check("embedding", ("channels_last", "folded", "compiled", "bf16"))
+        self.mode, self.images = mode, batch
+        self.feed = Feed([torch.randn(batch, 3, side, side)], mode)
         if network.startswith("vit_"):
             import timm  # whose vision transformers have no batch norm to fold
 
@@ -24,15 +24,20 @@ class Embed:
             model = getattr(torchvision.models, network)()
             model.fc = torch.nn.Identity()
             model = model.eval().requires_grad_(False)
-            if mode != "channels_last":
+            if mode.name != "channels_last":
                 model = fuse(model)
-        self.model = model.to(memory_format=torch.channels_last)
-        if mode == "compiled":
+        # Autocast would round the weights anew at each step.
+        self.dtype = torch.bfloat16 if mode.precision and mode.bf16 else torch.float32
+        self.model = model.to(mode.device, self.dtype, memory_format=mode.format)
+        if mode.name == "compiled":
             torch._inductor.config.freezing = True
             self.model = torch.compile(self.model)
             self.step()  # compiles, or fails here and not among the repetitions
 
     @torch.inference_mode()
     def step(self):
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            return self.model(self.x)
+        (x,) = self.feed.next()
+        if self.mode.precision is None:
+            with self.mode.autocast():
+                return self.model(x)
+        return self.model(x.to(self.dtype)).float().cpu()

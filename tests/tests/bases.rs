@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use fgvr_decoder::{ConvDecoder, DecoderConfig};
 use fgvr_encoder::{ResNet, ResNetConfig, Stem};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::Parameters;
 use fgvr_nn::optim::{MissingGradient, Sgd, SgdConfig};
 use fgvr_ssl::{
@@ -145,6 +145,8 @@ fn every_base_trains_all_of_a_resnet_alone_with_synthpair_and_with_all_add_ons()
                     total_steps: 6,
                     seed: 1,
                     augment: &|images, _| Ok(images.clone()),
+                    views_there: None,
+                    augment_there: None,
                     pictures: false,
                 };
                 let mut pairs = method.with(&decoder);
@@ -189,7 +191,7 @@ fn check(
     kind: BaseKind,
     base: &dyn Base,
     trainable: &BTreeMap<String, Var>,
-    gradients: &GradStore,
+    gradients: &ParameterGradients,
     step: u64,
 ) {
     let withheld = base.withheld();

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use fgvr_decoder::{ConvDecoder, DecoderConfig, reconstruction_loss};
 use fgvr_encoder::{ResNet, ResNetConfig, Stem, Vit, VitConfig};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Decoder, Encoder, NormMode, Parameters};
 use fgvr_testkit::{normal, uniform};
 
@@ -25,7 +25,7 @@ struct Model {
     infer: Box<dyn Fn(NormMode) -> Tensor + Send + Sync>,
 }
 
-fn by_name(parameters: &Parameters, gradients: &GradStore) -> BTreeMap<String, Tensor> {
+fn by_name(parameters: &Parameters, gradients: &ParameterGradients) -> BTreeMap<String, Tensor> {
     let vars = parameters.trainable().into_iter();
     vars.filter_map(|(name, var)| Some((name, gradients.get(&var)?.clone())))
         .collect()
@@ -73,7 +73,7 @@ fn encoder<E: Encoder + Send + Sync + 'static>(
             let b = normal(6, features.pooled.shape());
             let loss = (&features.map * a).unwrap().sum_all().unwrap();
             let loss = (loss + (&features.pooled * b).unwrap().sum_all().unwrap()).unwrap();
-            let mut gradients = GradStore::default();
+            let mut gradients = ParameterGradients::default();
             tape.backward(&loss.backward().unwrap(), &mut gradients)
                 .unwrap();
             by_name(&handle, &gradients)
@@ -97,7 +97,7 @@ fn decoder(size: usize, stride: usize) -> Model {
             let (images, tape) = model.forward_train(&pooled, norm).unwrap();
             let target = normal(5, images.shape());
             let loss = reconstruction_loss(&images, &target).unwrap();
-            let mut gradients = GradStore::default();
+            let mut gradients = ParameterGradients::default();
             let at_pooled = tape
                 .backward(&loss.backward().unwrap(), &mut gradients)
                 .unwrap();

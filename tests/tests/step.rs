@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use fgvr_data::Normalisation;
 use fgvr_data::augment::{PairAugmentConfig, pair_augment};
 use fgvr_decoder::{ConvDecoder, DecoderConfig};
 use fgvr_encoder::{ResNet, ResNetConfig, Stem};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::Parameters;
 use fgvr_nn::optim::{Adam, AdamConfig, Sgd, SgdConfig, clip_gradient_norm};
 use fgvr_ssl::{
@@ -100,6 +100,8 @@ impl Run {
             total_steps: 10,
             seed: SEED,
             augment: &augment,
+            views_there: None,
+            augment_there: None,
             pictures: false,
         };
         self.method
@@ -143,7 +145,7 @@ fn bits(tensor: &Tensor) -> Vec<u32> {
     values(tensor).into_iter().map(f32::to_bits).collect()
 }
 
-fn gradient_bits(vars: &BTreeMap<String, Var>, gradients: &GradStore) -> Bits {
+fn gradient_bits(vars: &BTreeMap<String, Var>, gradients: &ParameterGradients) -> Bits {
     let of = |(name, var): (&String, &Var)| (name.clone(), bits(gradients.get(var).unwrap()));
     vars.iter().map(of).collect()
 }
@@ -207,7 +209,8 @@ fn with_both_weights_zero_the_gradients_are_the_bases_bit_for_bit() {
             .base
             .real([first, second].into(), &images(step))
             .unwrap();
-        let (leaves, mut gradients) = (pass.loss.backward().unwrap(), GradStore::default());
+        let (leaves, mut gradients) =
+            (pass.loss.backward().unwrap(), ParameterGradients::default());
         let vars = alone.base.trainable();
         pass.backward(leaves, &vars, &mut gradients).unwrap();
 
@@ -317,12 +320,12 @@ fn a_single_nan_shows_in_the_loss_and_in_the_gradient_norm() {
                 var.set(&poisoned(var)).unwrap();
             }
         }
-        let kept = run.method.bank().len();
+        let kept = run.method.bank().unwrap().len();
         let mut output = run.gradients_of(1, &views);
         assert!(output.losses.contrastive.is_nan(), "{place}");
         assert!(output.losses.total.is_nan(), "{place}");
         assert!(output.losses.pair.is_none(), "{place}");
-        assert_eq!(run.method.bank().len(), kept, "{place}");
+        assert_eq!(run.method.bank().unwrap().len(), kept, "{place}");
         let vars = run.base.trainable();
         let norm = clip_gradient_norm(&vars, &mut output.gradients, None).unwrap();
         assert!(norm.is_nan(), "{place}: {norm}");

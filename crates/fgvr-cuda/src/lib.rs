@@ -19,12 +19,14 @@ mod meter;
 pub mod nvrtc;
 pub mod ops;
 pub mod source;
+mod staged;
 
 pub use convolution::{Convolution, Pass, Product};
 pub use error::{CompileError, Error, Result};
 pub use machine::{Argument, Array, DType, Launch, Machine, Memory};
 pub use meter::MemoryUse;
 pub use source::{File, Kernel, Module, Real};
+pub use staged::Staged;
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

@@ -3,7 +3,8 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::{Convolution, Error, MemoryUse, Module, Pass, Product, Real, Result};
+use crate::staged::bytes_of;
+use crate::{Convolution, Error, MemoryUse, Module, Pass, Product, Real, Result, Staged};
 
 /// A GPU, or something that stands for one. Launches are asynchronous and in order; a download waits.
 pub trait Machine {
@@ -27,6 +28,24 @@ pub trait Machine {
     /// # Errors
     /// What the driver says.
     fn upload(&self, from: &[u8], to: &Memory) -> Result<()>;
+
+    /// Starts a copy of `from` to new memory, beside what is launched, and waits neither for it nor for what
+    /// was launched before: `from` is free again when this returns. Any thread may stage while another
+    /// launches; what it made is handed out by [`Machine::receive`].
+    ///
+    /// On a GPU `from` goes through page-locked memory, of which the machine keeps two buffers as large as the
+    /// largest that was staged; that memory is the host's, cannot be swapped out, and is taken at first use.
+    ///
+    /// # Errors
+    /// No memory left, on the machine or to page-lock; what the driver says.
+    fn stage(&self, from: &[u8]) -> Result<Staged>;
+
+    /// Memory that was staged: whatever is started from now on (a launch, a product, a download) finds it
+    /// complete. The host does not wait.
+    ///
+    /// # Errors
+    /// What was staged on another machine; what the driver says.
+    fn receive(&self, staged: Staged) -> Result<Memory>;
 
     /// Copies the start of `from` to `to`, once all before it is done.
     ///
@@ -145,12 +164,9 @@ impl Array {
     /// # Errors
     /// As [`Machine::allocate`] and [`Machine::upload`].
     pub fn from_f32(machine: &dyn Machine, values: &[f32]) -> Result<Self> {
-        Self::upload(
-            machine,
-            DType::F32,
-            values.len(),
-            values.iter().flat_map(|v| v.to_ne_bytes()),
-        )
+        let array = Self::new(machine, DType::F32, values.len())?;
+        machine.upload(bytes_of(values), &array.memory)?;
+        Ok(array)
     }
 
     /// A copy of `values`, rounded to bf16 where `real` says so.

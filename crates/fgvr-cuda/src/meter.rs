@@ -10,6 +10,8 @@ pub struct MemoryUse {
     pub held: usize,
     /// Held at most since the start or the last [`Machine::reset_peak`](crate::Machine::reset_peak).
     pub peak: usize,
+    /// Taken from the machine at most since the start, with what a pool keeps of what was freed.
+    pub reserved: usize,
     /// What the machine has.
     pub total: usize,
 }
@@ -22,6 +24,7 @@ pub(crate) struct Meter(Arc<Counts>);
 struct Counts {
     held: AtomicUsize,
     peak: AtomicUsize,
+    highest: AtomicUsize,
 }
 
 /// Bytes that count as held until this is dropped.
@@ -35,18 +38,26 @@ impl Meter {
     pub(crate) fn take(&self, bytes: usize) -> Share {
         let held = self.0.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.0.peak.fetch_max(held, Ordering::Relaxed);
+        self.0.highest.fetch_max(held, Ordering::Relaxed);
         Share {
             meter: self.clone(),
             bytes,
         }
     }
 
+    /// As if nothing were kept of what was freed.
     pub(crate) fn read(&self, total: usize) -> MemoryUse {
         MemoryUse {
             held: self.0.held.load(Ordering::Relaxed),
             peak: self.0.peak.load(Ordering::Relaxed),
+            reserved: self.0.highest.load(Ordering::Relaxed),
             total,
         }
+    }
+
+    /// Whether both count for one machine.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     pub(crate) fn reset_peak(&self) {
@@ -72,8 +83,9 @@ mod tests {
         drop(meter.take(50));
         let seen = meter.read(1000);
         assert_eq!((seen.held, seen.peak, seen.total), (100, 150, 1000));
+        assert_eq!(seen.reserved, 150);
         drop(first);
         meter.reset_peak();
-        assert_eq!(meter.read(1000).peak, 0);
+        assert_eq!((meter.read(1000).peak, meter.read(1000).reserved), (0, 150));
     }
 }

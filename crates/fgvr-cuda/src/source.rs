@@ -87,10 +87,14 @@ macro_rules! files {
 files! {
     ATTENTION = "attention.cu", Real::ALL;
     ATTENTION_MMA = "attention_mma.cu", &[Real::Bf16];
+    AUGMENT = "augment.cu", Real::ALL;
     AVERAGE = "average.cu", &[Real::F32];
     BANK = "bank.cu", &[Real::F32];
     BATCH_NORM = "batch_norm.cu", Real::ALL;
+    COSINE = "cosine.cu", &[Real::F32];
     ELEMENTWISE = "elementwise.cu", Real::ALL;
+    FINITE = "finite.cu", &[Real::F32];
+    GATHER = "gather.cu", Real::ALL;
     GELU = "gelu.cu", Real::ALL;
     GLOBAL_MEAN = "global_mean.cu", Real::ALL;
     IMPORTANCE = "importance.cu", &[Real::F32];
@@ -103,9 +107,12 @@ files! {
     PATCHES = "patches.cu", Real::ALL;
     PERTURB = "perturb.cu", &[Real::F32];
     POOL = "pool.cu", Real::ALL;
+    QUEUE = "queue.cu", &[Real::F32];
     RESIZE = "resize.cu", Real::ALL;
     SOFTMAX = "softmax.cu", Real::ALL;
+    SQUARED_ERROR = "squared_error.cu", Real::ALL;
     TOKENS = "tokens.cu", Real::ALL;
+    UNIT_ROWS = "unit_rows.cu", Real::ALL;
 }
 
 /// A file compiled for one type.

@@ -24,7 +24,9 @@ pub use decode::{decode, decode_bytes};
 pub use error::Error;
 pub use folder::{Folder, Labels};
 pub use load_batch::{Loaded, load_batch};
-pub use loader::{Batch, Loader, LoaderConfig, Position, Quarantined, Transform};
+pub use loader::{
+    Batch, Loader, LoaderConfig, Position, Quarantined, Stopper, Transform, write_quarantine,
+};
 pub use lookalikes::{Lookalikes, LookalikesConfig, Split};
 pub use normalisation::Normalisation;
 pub use open::{DataConfig, Splits, open};

@@ -1,6 +1,6 @@
 //! First layers, blocks that double the side, a convolution to three channels.
 
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Result, Tensor, Var, bail};
 use candle_nn::{Init, VarBuilder};
 use fgvr_nn::layers::{self, Conv2d, ConvConfig};
 use fgvr_nn::{Decoder, Device, Map, NormMode, Tape};
@@ -80,19 +80,21 @@ impl ConvDecoder {
         &self.config
     }
 
-    /// The one forward pass, of training and generation.
+    /// Features on the tape, whose backward returns their gradient, and their images.
     fn forward(&self, tape: &mut Tape, features: &Tensor, norm: NormMode) -> Result<Map> {
-        let size = self.config.size;
-        let mut x = self.input.apply(&self.config, tape, features)?;
-        for block in &self.blocks {
-            x = block.apply(tape, &x, norm)?;
+        if features.rank() != self.input.rank() {
+            bail!(
+                "decoder: features are {:?}, expected {}",
+                features.dims(),
+                match self.input.rank() {
+                    2 => "pooled ones (N, C)",
+                    _ => "a map (N, C, h, w)",
+                }
+            );
         }
-        let image = self.image.apply(tape, &x)?;
-        let [_, h, w, _] = image.shape();
-        if (h, w) == (size, size) {
-            return Ok(image);
-        }
-        layers::resize_bilinear(tape, &image, (size, size))
+        let wants_gradient = tape.is_recording();
+        let features = tape.input(features, wants_gradient)?;
+        self.apply(tape, &features, norm)
     }
 }
 
@@ -107,5 +109,23 @@ impl Decoder for ConvDecoder {
     fn generate(&self, features: &Tensor, norm: NormMode) -> Result<Tensor> {
         let mut tape = Tape::inference().on(self.device.as_ref());
         self.forward(&mut tape, features, norm)?.to_tensor()
+    }
+
+    fn apply(&self, tape: &mut Tape, features: &Map, norm: NormMode) -> Result<Map> {
+        let size = self.config.size;
+        let mut x = self.input.apply(&self.config, tape, features)?;
+        for block in &self.blocks {
+            x = block.apply(tape, &x, norm)?;
+        }
+        let image = self.image.apply(tape, &x)?;
+        let [_, h, w, _] = image.shape();
+        if (h, w) == (size, size) {
+            return Ok(image);
+        }
+        layers::resize_bilinear(tape, &image, (size, size))
+    }
+
+    fn device(&self) -> Option<&Device> {
+        self.device.as_ref()
     }
 }

@@ -1,6 +1,6 @@
 //! The decoder's first layers: from features to its first map.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, bail};
 use candle_nn::VarBuilder;
 use fgvr_nn::layers::{self, Conv2d, ConvConfig, Linear};
 use fgvr_nn::{Map, Tape};
@@ -49,35 +49,46 @@ impl Input {
         })
     }
 
-    /// Puts `features` on the tape, whose backward returns their gradient.
+    /// Dimensions of the features that it takes.
+    pub(crate) fn rank(&self) -> usize {
+        match self {
+            Self::Vector { .. } => 2,
+            Self::Map(_) => 4,
+        }
+    }
+
+    /// The first map of `features`, which is on the tape.
     pub(crate) fn apply(
         &self,
         config: &DecoderConfig,
         tape: &mut Tape,
-        features: &Tensor,
+        features: &Map,
     ) -> Result<Map> {
         let DecoderConfig { hidden, start, .. } = *config;
-        let (expected, found) = (config.features, features.dims());
-        match (self, found) {
-            (Self::Vector { .. }, &[n, c]) if n > 0 && c == expected => {}
-            (Self::Map(_), &[n, c, h, w]) if n > 0 && c == expected && [h, w] == [start; 2] => {}
-            (Self::Vector { .. }, _) => {
-                bail!("decoder: pooled is {found:?}, expected (N, {expected}) with N > 0")
+        let (expected, [n, h, w, c]) = (config.features, features.shape());
+        match self {
+            Self::Vector { .. } if n > 0 && c == expected && (h, w) == (1, 1) => {}
+            Self::Map(_) if n > 0 && c == expected && (h, w) == (start, start) => {}
+            Self::Vector { .. } if (h, w) == (1, 1) => {
+                bail!("decoder: pooled is [{n}, {c}], expected (N, {expected}) with N > 0")
             }
-            (Self::Map(_), _) => bail!(
-                "decoder: map is {found:?}, expected (N, {expected}, {start}, {start}) with N > 0"
+            Self::Vector { .. } => bail!(
+                "decoder: pooled is {:?}, expected (N, {expected}) with N > 0",
+                [n, c, h, w]
+            ),
+            Self::Map(_) => bail!(
+                "decoder: map is {:?}, expected (N, {expected}, {start}, {start}) with N > 0",
+                [n, c, h, w]
             ),
         }
-        let wants_gradient = tape.is_recording();
-        let x = tape.input(features, wants_gradient)?;
         match self {
             Self::Vector { fc1, fc2 } => {
-                let x = fc1.apply(tape, &x)?;
+                let x = fc1.apply(tape, features)?;
                 let x = fc2.apply(tape, &x)?;
                 // (N, hidden * start * start) -> (N, hidden, start, start)
                 layers::unflatten(tape, &x, (hidden, start, start))
             }
-            Self::Map(project) => project.apply(tape, &x),
+            Self::Map(project) => project.apply(tape, features),
         }
     }
 }

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device as Candle, Result, Tensor};
 use fgvr_decoder::{ConvDecoder, DecoderConfig, DecoderInput};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::cuda::Real;
 use fgvr_nn::cuda::emulator::Emulator;
 use fgvr_nn::{Decoder, Device, NormMode, Parameters};
@@ -52,7 +52,7 @@ fn step(config: &DecoderConfig, device: Option<Device>) -> Result<[BTreeMap<Stri
     let (images, tape) = decoder.forward_train(&features, NormMode::Train)?;
     let weights = normal(9, images.dims());
     let leaves = (images.as_tensor() * weights)?.sum_all()?.backward()?;
-    let mut gradients = GradStore::default();
+    let mut gradients = ParameterGradients::default();
     let at_features = tape.backward(&leaves, &mut gradients)?.unwrap();
     assert_eq!(at_features.dims(), features.dims());
     let mut of_loss = BTreeMap::from([("gradient at the features".to_owned(), at_features)]);

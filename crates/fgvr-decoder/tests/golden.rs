@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use fgvr_decoder::{ConvDecoder, DecoderConfig, DecoderInput, reconstruction_loss};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Decoder, NormMode, Parameters};
 use fgvr_testkit::{assert_close, golden};
 
@@ -50,7 +50,7 @@ fn with(case: &str, channels: Vec<usize>, size: usize, input: DecoderInput, resi
     }
     let loss = reconstruction_loss(&images, &expected("target")).unwrap();
     assert_close("loss", &loss, &expected("loss"), 1e-5);
-    let mut gradients = GradStore::default();
+    let mut gradients = ParameterGradients::default();
     let at_pooled = tape
         .backward(&loss.backward().unwrap(), &mut gradients)
         .unwrap()
@@ -102,7 +102,10 @@ fn the_gradient_at_a_map_is_that_of_finite_differences() {
     let (images, tape) = decoder.forward_train(&map, NormMode::Train).unwrap();
     let loss = reconstruction_loss(&images, &target).unwrap();
     let gradient = tape
-        .backward(&loss.backward().unwrap(), &mut GradStore::default())
+        .backward(
+            &loss.backward().unwrap(),
+            &mut ParameterGradients::default(),
+        )
         .unwrap()
         .unwrap();
     assert_eq!(gradient.dims(), map.dims());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Error as CandleError, Result, Tensor};
 use candle_nn::VarBuilder;
-use fgvr_nn::{Device, Encoder, Features, NormMode, Tape};
+use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Tape};
 
 use crate::{EncoderConfig, FrozenResNet, FrozenVit, Network, ResNet, Vit};
 
@@ -142,6 +142,20 @@ impl Encoder for Backbone {
         match self {
             Self::ResNet(network) => network.class_attention(images, norm),
             Self::Vit(network) => network.class_attention(images, norm),
+        }
+    }
+
+    fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps> {
+        match self {
+            Self::ResNet(network) => network.apply(tape, images, norm),
+            Self::Vit(network) => network.apply(tape, images, norm),
+        }
+    }
+
+    fn device(&self) -> Option<&Device> {
+        match self {
+            Self::ResNet(network) => Encoder::device(network),
+            Self::Vit(network) => Encoder::device(network),
         }
     }
 

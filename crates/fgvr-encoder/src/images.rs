@@ -9,6 +9,14 @@ pub(crate) fn input(tape: &mut Tape, images: &Tensor, wants_gradient: bool) -> R
     tape.input(images, wants_gradient)
 }
 
+/// That a map (N, H, W, C) is of a non-empty batch of images.
+pub(crate) fn check(shape: [usize; 4]) -> Result<()> {
+    if shape[3] != 3 || shape.contains(&0) {
+        bail!("encoder: images are {shape:?}, expected (N, H, W, 3), none of them 0");
+    }
+    Ok(())
+}
+
 /// (N, H, W, 3) of a non-empty batch of images (N, 3, H, W).
 pub(crate) fn shape(images: &Tensor) -> Result<[usize; 4]> {
     match *images.dims() {

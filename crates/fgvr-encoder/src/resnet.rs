@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{Error as CandleError, Result, Tensor};
 use candle_nn::VarBuilder;
 use fgvr_nn::layers::{self, BatchNormConfig, ConvNorm, PoolConfig};
-use fgvr_nn::{Device, Encoder, Features, Map, NormMode, Tape};
+use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Tape};
 
 use crate::block::{Block, conv_norm};
 use crate::frozen::{OnDevice, OnHost, Place};
@@ -216,6 +216,16 @@ impl Encoder for ResNet {
             map: map.to_tensor()?,
             pooled,
         })
+    }
+
+    fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps> {
+        images::check(images.shape())?;
+        let (map, pooled) = self.forward(tape, images, norm, &mut Intermediates::none())?;
+        Ok(FeatureMaps { map, pooled })
+    }
+
+    fn device(&self) -> Option<&Device> {
+        self.device.as_ref()
     }
 
     fn width(&self) -> usize {

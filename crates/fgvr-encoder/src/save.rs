@@ -39,6 +39,10 @@ pub fn save(
     if overwrite == Overwrite::Never && path.exists() {
         return Err(Error::Exists { file: path.into() });
     }
+    parameters.fetch().map_err(|source| Error::Tensor {
+        name: "the variables".to_owned(),
+        source,
+    })?;
     let vars = parameters.all();
     let mut header = BTreeMap::<&str, Value>::new();
     if !metadata.is_empty() {

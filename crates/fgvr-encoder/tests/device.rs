@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device as Candle, Result, Tensor};
 use fgvr_encoder::{Architecture, Backbone, EncoderConfig, FrozenBackbone, Stem, Vit, VitConfig};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::cuda::Real;
 use fgvr_nn::cuda::emulator::Emulator;
 use fgvr_nn::{Device, Encoder, Features, NormMode, Parameters};
@@ -60,7 +60,7 @@ fn step<E: Encoder>(
     let of_map = (&map * normal(8, map.dims()))?.sum_all()?;
     let of_pooled = (&pooled * normal(9, pooled.dims()))?.sum_all()?;
     let leaves = (of_map + of_pooled)?.backward()?;
-    let mut gradients = GradStore::default();
+    let mut gradients = ParameterGradients::default();
     let at_images = tape.backward(&leaves, &mut gradients)?;
     let mut found = BTreeMap::from([("map".to_owned(), map), ("features".to_owned(), pooled)]);
     found.insert("gradient at the images".to_owned(), at_images.unwrap());
@@ -368,7 +368,7 @@ fn gradients_of_a_vision_transformer_do_not_depend_on_whether_that_of_the_images
                 false => vit.forward_train(&images, NormMode::Train)?,
             };
             let leaves = features.pooled.sqr()?.sum_all()?.backward()?;
-            let mut gradients = GradStore::default();
+            let mut gradients = ParameterGradients::default();
             let at_images = tape.backward(&leaves, &mut gradients)?;
             assert_eq!(at_images.is_some(), to_images);
             let named = parameters.trainable().into_iter();

@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use fgvr_encoder::{Backbone, EncoderConfig};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Encoder, NormMode, Parameters};
 use fgvr_testkit::{Golden, formula, golden};
 
@@ -127,7 +127,9 @@ impl Case {
         };
         let loss = weighted("loss.map", &trained.map) + weighted("loss.pooled", &trained.pooled);
         let leaves = loss.unwrap().backward().unwrap();
-        let gradient = tape.backward(&leaves, &mut GradStore::default()).unwrap();
+        let gradient = tape
+            .backward(&leaves, &mut ParameterGradients::default())
+            .unwrap();
         self.expect("gradient", &gradient.unwrap());
     }
 }

@@ -5,9 +5,9 @@
 
 mod support;
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use fgvr_encoder::{Vit, VitConfig, vit};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Encoder, NormMode, Parameters};
 use fgvr_testkit::{assert_close, golden, normal};
 use support::{Stored, affine};
@@ -149,7 +149,7 @@ fn a_training_pass_is_timms() {
         let loss = (&features.map * a).unwrap().sum_all().unwrap();
         let loss = (loss + (&features.pooled * b).unwrap().sum_all().unwrap()).unwrap();
         let leaves = loss.backward().unwrap();
-        let mut gradients = GradStore::default();
+        let mut gradients = ParameterGradients::default();
         let images = tape.backward(&leaves, &mut gradients).unwrap().unwrap();
         stored.expect_gradient("grad.images", &images);
         for (name, var) in parameters.trainable() {

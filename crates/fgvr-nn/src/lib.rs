@@ -12,6 +12,7 @@
 mod buffer;
 mod device;
 mod model;
+mod parameter_gradients;
 mod parameters;
 mod tape;
 
@@ -23,9 +24,10 @@ pub use buffer::Buffer;
 pub use device::{Device, Exhausted, Precision};
 /// What a [`Device`] is made from: machines, their emulator, the type of maps.
 pub use fgvr_cuda as cuda;
-pub use model::{Decoder, Encoder, Features, NormMode};
+pub use model::{Decoder, Encoder, FeatureMaps, Features, NormMode};
+pub use parameter_gradients::ParameterGradients;
 pub use parameters::Parameters;
-pub use tape::{Gradients, Map, Tape};
+pub use tape::{Gradients, Map, Staged, Tape};
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, Var, bail};
 
-use crate::Tape;
+use crate::{Device, Map, Tape};
 
 /// How batch norm takes its statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,15 @@ pub struct Features {
     pub pooled: Tensor,
 }
 
+/// What an encoder says of a batch of images, on the tape that it ran on.
+#[derive(Clone, Debug)]
+pub struct FeatureMaps {
+    /// As [`Features::map`], (N, h, w, C).
+    pub map: Map,
+    /// As [`Features::pooled`], (N, 1, 1, C).
+    pub pooled: Map,
+}
+
 /// A trunk that turns images into features.
 pub trait Encoder {
     /// Features of `images` (N, 3, H, W) and the tape that leads back to the parameters.
@@ -63,6 +72,19 @@ pub trait Encoder {
     /// Shapes that do not fit the network.
     fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features>;
 
+    /// Features of `images`, a map of `tape`, on that tape: for losses that go on from there on a device.
+    ///
+    /// # Errors
+    /// Shapes that do not fit the network, and an encoder that cannot.
+    fn apply(&self, _tape: &mut Tape, _images: &Map, _norm: NormMode) -> Result<FeatureMaps> {
+        bail!("encoder: this one has no layers on a tape")
+    }
+
+    /// Where it runs, if not on the CPU.
+    fn device(&self) -> Option<&Device> {
+        None
+    }
+
     /// What the class token attends to, without a way back: for each layer, first to last, the share
     /// that it gives to each patch, mean over heads, (N, h, w) with h and w of [`Features::map`]. What
     /// it gives to itself and to registers is left out. `None` for an encoder without a class token.
@@ -91,4 +113,17 @@ pub trait Decoder {
     /// # Errors
     /// Shapes that do not fit the network.
     fn generate(&self, features: &Tensor, norm: NormMode) -> Result<Tensor>;
+
+    /// Images (N, H, W, 3) of `features`, a map of `tape`, on that tape.
+    ///
+    /// # Errors
+    /// Shapes that do not fit the network, and a decoder that cannot.
+    fn apply(&self, _tape: &mut Tape, _features: &Map, _norm: NormMode) -> Result<Map> {
+        bail!("decoder: this one has no layers on a tape")
+    }
+
+    /// Where it runs, if not on the CPU.
+    fn device(&self) -> Option<&Device> {
+        None
+    }
 }

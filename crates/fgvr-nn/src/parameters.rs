@@ -11,6 +11,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
+use crate::device::Residence;
+
 /// The variables of a model by name: trainable ones, and buffers (batch norm's running statistics).
 ///
 /// Initial values depend on the seed and on the variable's name alone, so that adding a layer
@@ -29,6 +31,8 @@ use rand_distr::{Distribution, StandardNormal};
 pub struct Parameters {
     seed: u64,
     vars: Arc<Mutex<BTreeMap<String, Var>>>,
+    /// Where they live, if not on the CPU.
+    residence: Arc<Mutex<Option<Residence>>>,
 }
 
 impl Parameters {
@@ -38,6 +42,7 @@ impl Parameters {
         Self {
             seed,
             vars: Arc::default(),
+            residence: Arc::default(),
         }
     }
 
@@ -47,7 +52,8 @@ impl Parameters {
         VarBuilder::from_backend(Box::new(self.clone()), dtype, device.clone())
     }
 
-    /// All variables by name, buffers included.
+    /// All variables by name, buffers included. Of variables that live on a device, the values here may be old:
+    /// see [`Parameters::fetch`].
     #[must_use]
     pub fn all(&self) -> BTreeMap<String, Var> {
         self.lock().clone()
@@ -89,7 +95,57 @@ impl Parameters {
         for (name, var) in vars.iter() {
             var.set(&tensors[name].to_dtype(var.dtype())?)?;
         }
+        if let Some(device) = self.device() {
+            vars.values().try_for_each(|var| device.take_in(var))?;
+        }
         Ok(())
+    }
+
+    /// From now on all variables that there are live on `device`, until the last handle to this store goes: layers
+    /// that run there use them where they are, and optimisers change them there. A second call takes the values on the
+    /// CPU again.
+    ///
+    /// # Errors
+    /// Variables that live on another device; what the device says.
+    pub fn live_on(&self, device: &crate::Device) -> Result<()> {
+        if let Some(before) = self.device()
+            && !before.is(device)
+        {
+            bail!("variables live on {before:?}, and were to live on {device:?}");
+        }
+        let vars = self.all();
+        vars.values().try_for_each(|var| device.take_in(var))?;
+        let variables = vars.values().map(|var| var.id()).collect();
+        match &mut *self.residence() {
+            Some(there) => there.variables = variables,
+            none => {
+                *none = Some(Residence {
+                    device: device.clone(),
+                    variables,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the variables live, if not on the CPU.
+    #[must_use]
+    pub fn device(&self) -> Option<crate::Device> {
+        let residence = self.residence();
+        residence.as_ref().map(|there| there.device.clone())
+    }
+
+    /// Brings the values of variables that live on a device back to those on the CPU: before they are saved, or
+    /// read in any other way. Nothing to do for others.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn fetch(&self) -> Result<()> {
+        let Some(device) = self.device() else {
+            return Ok(());
+        };
+        let vars = self.lock();
+        vars.values().try_for_each(|var| device.bring_back(var))
     }
 
     /// Sets every variable to a copy of the one of the same name in `other`.
@@ -97,12 +153,19 @@ impl Parameters {
     /// # Errors
     /// As [`Parameters::set_all`].
     pub fn copy_from(&self, other: &Self) -> Result<()> {
+        other.fetch()?;
         let tensors = other
             .all()
             .into_iter()
             .map(|(name, var)| Ok((name, var.as_tensor().copy()?)))
             .collect::<Result<HashMap<_, _>>>()?;
         self.set_all(&tensors)
+    }
+
+    fn residence(&self) -> MutexGuard<'_, Option<Residence>> {
+        self.residence
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Var>> {

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::optim::{
     Adam, AdamConfig, Lars, LarsConfig, MissingGradient, Sgd, SgdConfig, clip_gradient_norm,
 };
@@ -19,8 +19,8 @@ fn start(golden: &Golden) -> BTreeMap<String, Var> {
     NAMES.map(|name| (name.to_owned(), var(name))).into()
 }
 
-fn gradients(golden: &Golden, step: usize, vars: &BTreeMap<String, Var>) -> GradStore {
-    let mut gradients = GradStore::default();
+fn gradients(golden: &Golden, step: usize, vars: &BTreeMap<String, Var>) -> ParameterGradients {
+    let mut gradients = ParameterGradients::default();
     for (name, var) in vars {
         gradients.insert(var, golden.get(&format!("gradient.{step}.{name}")));
     }
@@ -35,7 +35,7 @@ fn lr(step: usize) -> f64 {
 fn check_steps(
     case: &str,
     vars: &BTreeMap<String, Var>,
-    mut step: impl FnMut(&GradStore, f64) -> Result<()>,
+    mut step: impl FnMut(&ParameterGradients, f64) -> Result<()>,
 ) {
     let golden = golden("nn_optim.safetensors");
     for i in 0..STEPS {
@@ -165,7 +165,7 @@ fn lars_step(value: &Tensor, gradient: &Tensor, weight_decay: f64) -> Tensor {
     };
     let var = Var::from_tensor(&value.copy().unwrap()).unwrap();
     let mut lars = Lars::new([("a".to_owned(), var.clone())].into(), &cfg).unwrap();
-    let mut gradients = GradStore::default();
+    let mut gradients = ParameterGradients::default();
     gradients.insert(&var, gradient.clone());
     lars.step(&gradients, 0.5).unwrap();
     var.as_detached_tensor()
@@ -229,7 +229,7 @@ fn every_optimiser_steps_with_the_same_bits_for_any_number_of_threads_and_in_pla
                         (name.to_owned(), var)
                     })
                     .into();
-                let mut gradients = GradStore::default();
+                let mut gradients = ParameterGradients::default();
                 for (i, var) in vars.values().enumerate() {
                     gradients.insert(var, normal(i as u64, var.dims()));
                 }
@@ -288,7 +288,7 @@ fn a_variable_larger_than_a_piece_steps_whole() {
         ..SgdConfig::default()
     };
     let mut sgd = Sgd::new([("a".to_owned(), var.clone())].into(), &cfg).unwrap();
-    let mut gradients = GradStore::default();
+    let mut gradients = ParameterGradients::default();
     gradients.insert(&var, gradient);
     sgd.step(&gradients, 0.5).unwrap();
     assert_close("a", &var, &expected, 0.);
@@ -305,7 +305,7 @@ fn bits(vars: &BTreeMap<String, Var>) -> Vec<Vec<u32>> {
 /// Two more steps from a state that went through a file equal two more steps without a stop.
 fn check_resume<O>(
     new: impl Fn(BTreeMap<String, Var>) -> O,
-    step: impl Fn(&mut O, &GradStore, f64) -> Result<()>,
+    step: impl Fn(&mut O, &ParameterGradients, f64) -> Result<()>,
     state: impl Fn(&O) -> BTreeMap<String, Tensor>,
     load: impl Fn(&mut O, &HashMap<String, Tensor>) -> Result<()>,
 ) {
@@ -446,7 +446,7 @@ fn constants_that_make_no_sense_are_errors() {
     }
     let mut sgd = Sgd::new(vars(), &SgdConfig::default()).unwrap();
     let error = sgd
-        .step(&GradStore::default(), f64::NAN)
+        .step(&ParameterGradients::default(), f64::NAN)
         .unwrap_err()
         .to_string();
     assert!(error.contains("found NaN"), "{error}");
@@ -493,7 +493,7 @@ fn clipping_is_pytorchs() {
 fn clipping_leaves_gradients_that_are_not_finite_to_the_caller() {
     let var = Var::from_tensor(&normal(0, 2)).unwrap();
     let vars: BTreeMap<_, _> = [("a".to_owned(), var.clone())].into();
-    let mut given = GradStore::default();
+    let mut given = ParameterGradients::default();
     given.insert(
         &var,
         Tensor::new(&[f32::INFINITY, 1.], &Device::Cpu).unwrap(),

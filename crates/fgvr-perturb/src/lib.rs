@@ -12,6 +12,7 @@
 //! number of threads changes anything.
 
 mod bank;
+pub mod draws;
 mod key;
 mod mask;
 mod moments;

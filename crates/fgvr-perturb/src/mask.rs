@@ -1,10 +1,8 @@
 //! Which dimensions of which image do not discriminate.
 
 use candle_core::{Result, Tensor, bail};
-use rand::RngExt;
 
 use crate::RandomKey;
-use crate::key::Purpose;
 use crate::values::{expect_dims, expect_images, finite, rows_and_channels};
 
 /// How the two criteria, low variance and low importance, make one mask.
@@ -265,14 +263,7 @@ fn controlled(places: &[Place], cfg: &MaskConfig, key: RandomKey, image: u32) ->
     match cfg.control {
         Control::None => return mask,
         Control::Random => {
-            // The first steps of a Fisher-Yates shuffle.
-            let mut rng = key.rng(image, Purpose::RandomMask);
-            for at in 0..size {
-                order.swap(
-                    at,
-                    rng.random_range(at as u64..places.len() as u64) as usize,
-                );
-            }
+            order = crate::draws::order(key, image, places.len(), size);
         }
         Control::Inverted => {
             let tie = |channel: usize| (key.tie(Some(image), channel), channel);

@@ -1,11 +1,9 @@
 //! Moves the masked dimensions of features.
 
 use candle_core::{Device, Result, Tensor, bail};
-use rand::RngExt;
-use rand_distr::{Distribution, StandardNormal};
 
 use crate::RandomKey;
-use crate::key::Purpose;
+use crate::draws::{normals, partners};
 use crate::values::{expect_dims, expect_images, finite, rows_channels_and_places};
 
 /// What takes the place of masked entries.
@@ -129,18 +127,21 @@ pub fn perturb(
     } else {
         f64::NEG_INFINITY
     };
+    // Drawn for unmasked channels too, so that the mask does not shift the stream.
+    let (noise, partners) = match cfg.kind {
+        Noise::Gaussian => (normals(key, images, c), Vec::new()),
+        Noise::Swap => (Vec::new(), partners(key, images)?),
+    };
     let mut out = values.clone();
     for (at, row) in out.chunks_exact_mut(c * places).enumerate() {
         let mask = &mask[at * c..][..c];
         let channels = row.chunks_exact_mut(places).zip(mask);
         match cfg.kind {
             Noise::Gaussian => {
-                let mut rng = key.rng(images[at], Purpose::Gaussian);
-                for ((channel, masked), step) in channels.zip(&step) {
-                    // Drawn for unmasked channels too, so that the mask does not shift the stream.
-                    let eps: f64 = StandardNormal.sample(&mut rng);
+                let noise = &noise[at * c..][..c];
+                for (((channel, masked), step), eps) in channels.zip(&step).zip(noise) {
                     if *masked == 1. {
-                        let change = step * at_least(cfg.min_change, eps, *step, channel, lowest);
+                        let change = step * at_least(cfg.min_change, *eps, *step, channel, lowest);
                         for value in channel {
                             *value = (*value + change).max(lowest);
                         }
@@ -148,8 +149,7 @@ pub fn perturb(
                 }
             }
             Noise::Swap => {
-                let other = partner(at, images, key)?;
-                let other = values[other * c * places..].chunks_exact(places);
+                let other = values[partners[at] * c * places..].chunks_exact(places);
                 for ((channel, masked), other) in channels.zip(other) {
                     if *masked == 1. {
                         for (value, other) in channel.iter_mut().zip(other) {
@@ -206,21 +206,4 @@ fn median(values: &[f64]) -> f64 {
         0 => (values[half - 1] + values[half]) / 2.,
         _ => values[half],
     }
-}
-
-/// The row whose entries replace those of row `at`: drawn among the rows of other images in the order
-/// of their indices, so that the batch's order does not matter.
-fn partner(at: usize, images: &[u32], key: RandomKey) -> Result<usize> {
-    let mut others: Vec<usize> = (0..images.len())
-        .filter(|i| images[*i] != images[at])
-        .collect();
-    others.sort_by_key(|i| images[*i]);
-    if others.is_empty() {
-        bail!(
-            "perturb: swap needs a second image in the batch, found {} of one image",
-            images.len()
-        );
-    }
-    let mut rng = key.rng(images[at], Purpose::Swap);
-    Ok(others[rng.random_range(0..others.len() as u64) as usize])
 }

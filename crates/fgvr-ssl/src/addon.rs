@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
-use fgvr_nn::Parameters;
+use fgvr_nn::{ParameterGradients, Parameters};
 
 use crate::info_nce::scalar;
+use crate::on_device::AddonOnDevice;
 use crate::state::{check, of_stores, trainable, under};
 use crate::step::{Report, StepInput, Term};
 use crate::{AddonKind, Base, Pass, Screening};
@@ -23,6 +24,11 @@ pub trait Addon {
     /// Whether it has anything to add: one whose weights are all zero stands on any base.
     fn is_active(&self) -> bool {
         true
+    }
+
+    /// This add-on where a step stays on a device: one that has such a form.
+    fn on_device(&mut self) -> Option<&mut dyn AddonOnDevice> {
+        None
     }
 
     /// Its part while the trunk's tapes are still to run: losses of the real pass's features, by
@@ -158,7 +164,7 @@ pub struct Further<'a> {
     /// All that is trained: the base's variables and the add-ons' own.
     pub trainable: &'a BTreeMap<String, Var>,
     /// The step's gradients so far.
-    pub gradients: &'a mut GradStore,
+    pub gradients: &'a mut ParameterGradients,
     /// What the step says of itself.
     pub report: &'a mut Report,
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
-use fgvr_nn::{Encoder, Features, Parameters, Tape};
+use fgvr_nn::{Encoder, Features, ParameterGradients, Parameters, Tape};
 
+use crate::on_device::BaseOnDevice;
 use crate::{BaseKind, InfoNce, Views};
 
 /// An encoder and the variables it was built over.
@@ -69,6 +70,11 @@ pub struct Between {
 pub trait Base: Send {
     /// Which base this is.
     fn kind(&self) -> BaseKind;
+
+    /// This base where its step stays on a device: one that has such a form, whose networks live there.
+    fn on_device(&mut self) -> Option<&mut dyn BaseOnDevice> {
+        None
+    }
 
     /// L_C of augmented views of the same images. Running statistics are updated.
     ///
@@ -270,7 +276,7 @@ impl Pass {
         self,
         mut leaves: GradStore,
         trainable: &BTreeMap<String, Var>,
-        gradients: &mut GradStore,
+        gradients: &mut ParameterGradients,
     ) -> Result<()> {
         for branch in self.branches {
             branch.tape.backward(&leaves, gradients)?;

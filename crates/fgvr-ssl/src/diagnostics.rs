@@ -152,7 +152,24 @@ impl PairDiagnostics {
     pub(crate) fn of(mask: MaskStats, found: Compared<'_>) -> Result<Self> {
         let distance = |a: &Tensor, b: &Tensor| scalar(&(a - b)?.abs()?.mean_all()?);
         let [x, original] = found.originals;
-        let [query, key] = found.features;
+        let difference =
+            distance(original, found.changed)? / distance(x, original)?.max(f64::MIN_POSITIVE);
+        Self::new(
+            mask,
+            difference,
+            found.features,
+            (found.top1, found.negative),
+        )
+    }
+
+    /// By the difference of the images, the pooled features (N, C) of query and key, and top-1 and mean negative of
+    /// the contrast.
+    pub(crate) fn new(
+        mask: MaskStats,
+        difference: f64,
+        [query, key]: [&Tensor; 2],
+        (top1, negative): (f64, Option<f64>),
+    ) -> Result<Self> {
         let (query, key) = (l2_normalise(&query.detach())?, l2_normalise(key)?);
         let same = (&query * &key)?.sum(1)?;
         let n = same.dim(0)?;
@@ -160,10 +177,9 @@ impl PairDiagnostics {
         let sum = scalar(&same.sum_all()?)?;
         Ok(Self {
             mask,
-            top1: found.top1,
-            negative: found.negative,
-            difference: distance(original, found.changed)?
-                / distance(x, original)?.max(f64::MIN_POSITIVE),
+            top1,
+            negative,
+            difference,
             same_cosine: sum / n as f64,
             other_cosine: (n > 1).then(|| (all - sum) / (n * (n - 1)) as f64),
         })

@@ -2,9 +2,10 @@
 
 use candle_core::{Result, Tensor};
 use candle_nn::{Linear, Module, VarBuilder, linear};
+use fgvr_nn::{Map, Tape, layers};
 
 /// Rows shorter than this count as zero.
-const SHORTEST: f64 = 1e-6;
+pub(crate) const SHORTEST: f64 = 1e-6;
 
 /// Linear-ReLU-Linear, then L2 normalisation (MoCo v2, arXiv:2003.04297). Its variables are `0.weight`, `0.bias`,
 /// `2.weight` and `2.bias` under the builder's prefix, as PyTorch's `Sequential` names them.
@@ -12,6 +13,8 @@ const SHORTEST: f64 = 1e-6;
 pub struct ProjectionHead {
     first: Linear,
     last: Linear,
+    /// The same variables, for a tape.
+    on_tape: [layers::Linear; 2],
 }
 
 impl ProjectionHead {
@@ -20,10 +23,26 @@ impl ProjectionHead {
     /// # Errors
     /// Variables of other shapes in the builder.
     pub fn new(width: usize, hidden: usize, dim: usize, vb: VarBuilder<'_>) -> Result<Self> {
+        // A variable is created at its first use, so the layers for a tape find these.
         Ok(Self {
             first: linear(width, hidden, vb.pp("0"))?,
             last: linear(hidden, dim, vb.pp("2"))?,
+            on_tape: [
+                layers::Linear::new(width, hidden, true, vb.pp("0"))?,
+                layers::Linear::new(hidden, dim, true, vb.pp("2"))?,
+            ],
         })
+    }
+
+    /// (N, 1, 1, C) -> (N, 1, 1, D) on a tape, not normalised yet: a contrast on a device does that.
+    ///
+    /// # Errors
+    /// A width that is not the head's.
+    pub(crate) fn apply(&self, tape: &mut Tape, pooled: &Map) -> Result<Map> {
+        let [first, last] = &self.on_tape;
+        let x = first.apply(tape, pooled)?;
+        let x = layers::relu(tape, &x)?;
+        last.apply(tape, &x)
     }
 
     /// (N, C) -> (N, D), each row of length 1.

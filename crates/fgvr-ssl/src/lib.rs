@@ -25,6 +25,7 @@ mod mlp;
 mod moco_v2;
 mod moco_v3;
 mod momentum;
+mod on_device;
 mod patch_match;
 mod pivotal;
 mod pretext;
@@ -63,6 +64,9 @@ pub use mlp::{Activation, Mlp, MlpConfig};
 pub use moco_v2::{MoCoConfig, MoCoV2};
 pub use moco_v3::{MoCoV3, MoCoV3Config, MoCoV3Objective};
 pub use momentum::{MomentumSchedule, RunningStatistics, momentum_update};
+pub use on_device::{
+    AddonOnDevice, AtFeaturesOnDevice, BaseOnDevice, FurtherOnDevice, PassOnDevice,
+};
 pub use patch_match::{PatchMatch, PatchMatchConfig};
 pub use pivotal::{attention_product, masked, pivotal_count, pivotal_mask, random_mask};
 pub use pretext::{Pretext, PretextConfig, PretextTask};
@@ -75,7 +79,10 @@ pub use screening::{MapRange, Screening};
 pub use shuffle::Shuffle;
 pub use siamese::{Average, Objective, Siamese};
 pub use simsiam::{SimSiam, SimSiamConfig, SimSiamObjective};
-pub use step::{Losses, PairAugment, Pictures, Report, StepInput, StepOutput, Term, step};
+pub use step::{
+    Losses, PairAugment, PairAugmentThere, Pictures, Report, StepInput, StepOutput, Term,
+    stays_on_device, step,
+};
 pub use synth_pair::{SynthPair, SynthPairStep};
 pub use views::Views;
 

@@ -1,12 +1,17 @@
 //! MoCo v2 on one device: a query encoder, its moving average as key encoder, a queue of keys.
 
+mod on_device;
+
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use fgvr_nn::{Encoder, Features, NormMode, Parameters};
 
+use fgvr_nn::cuda::Array;
+
 use crate::base::gradient_at;
 use crate::momentum::{check_momentum, check_temperature};
+use crate::on_device::BaseOnDevice;
 use crate::queue::negatives;
 use crate::recipe::{LearningRate, MOCO_V2_VIEWS, Optimizer, Recipe, Trunk};
 use crate::registry::{BaseConfig, Parts, sizes};
@@ -60,6 +65,9 @@ impl Default for MoCoConfig {
 /// Keys of this step and their images, a pair for each pass; they enter the queue only after it.
 type Pending = Vec<(Tensor, Vec<u32>)>;
 
+/// The same on a device.
+type PendingThere = Vec<(Array, Vec<u32>)>;
+
 /// MoCo v2 (arXiv:2003.04297) as a [`Base`].
 ///
 /// # Differs
@@ -81,6 +89,8 @@ pub struct MoCoV2<E> {
     step: u64,
     pending: Pending,
     pending_pair: Pending,
+    pending_there: PendingThere,
+    pending_pair_there: PendingThere,
 }
 
 /// Which shuffle of a step.
@@ -133,6 +143,8 @@ impl<E: Encoder> MoCoV2<E> {
             step: 0,
             pending: Pending::new(),
             pending_pair: Pending::new(),
+            pending_there: PendingThere::new(),
+            pending_pair_there: PendingThere::new(),
             cfg: cfg.clone(),
         })
     }
@@ -198,6 +210,7 @@ impl<E: Encoder> MoCoV2<E> {
             Keys::Generated => (NormMode::NoUpdate, &self.pair_queue),
             Keys::Other => (NormMode::NoUpdate, &self.queue),
         };
+        self.fetch_heads()?;
         let (features, tape) = self.online.encoder.forward_train(first, norm)?;
         let query = self.head.forward(&features.pooled)?;
         let (key_features, keys) = self.keys(second, which)?;
@@ -227,6 +240,12 @@ impl<E: Encoder> MoCoV2<E> {
         })
     }
 
+    /// Brings heads that live on a device back, for losses on the CPU.
+    fn fetch_heads(&self) -> Result<()> {
+        self.head_parameters.fetch()?;
+        self.key_head_parameters.fetch()
+    }
+
     /// The four stores of variables and their prefixes.
     fn stores(&self) -> [(&'static str, &Parameters); 4] {
         [
@@ -241,6 +260,11 @@ impl<E: Encoder> MoCoV2<E> {
 impl<E: Encoder + Send> Base for MoCoV2<E> {
     fn kind(&self) -> BaseKind {
         BaseKind::MoCoV2
+    }
+
+    fn on_device(&mut self) -> Option<&mut dyn BaseOnDevice> {
+        self.place()?;
+        Some(self)
     }
 
     fn real(&mut self, views: Views<'_>, images: &[u32]) -> Result<Pass> {
@@ -259,6 +283,7 @@ impl<E: Encoder + Send> Base for MoCoV2<E> {
 
     fn between(&self, query: &Tensor, key: &Tensor, images: &[u32]) -> Result<Between> {
         self.enough("pair_queue", &self.pair_queue, images)?;
+        self.fetch_heads()?;
         let query = self.head.forward(query)?;
         let keys = self.key_head.forward(&key.detach())?.detach();
         let held = self.pair_queue.keys()?;
@@ -273,6 +298,7 @@ impl<E: Encoder + Send> Base for MoCoV2<E> {
     }
 
     fn against(&self, pass: &Pass, [_, second]: [&Tensor; 2], images: &[u32]) -> Result<Tensor> {
+        self.fetch_heads()?;
         let (_, keys) = self.keys(second, Keys::Other)?;
         let held = self.queue.keys()?;
         let temperature = self.cfg.temperature;
@@ -283,7 +309,9 @@ impl<E: Encoder + Send> Base for MoCoV2<E> {
     fn after_step(&mut self) -> Result<()> {
         let real = std::mem::take(&mut self.pending);
         let generated = std::mem::take(&mut self.pending_pair);
-        if real.is_empty() {
+        let real_there = std::mem::take(&mut self.pending_there);
+        let generated_there = std::mem::take(&mut self.pending_pair_there);
+        if real.is_empty() && real_there.is_empty() {
             bail!("after_step: no pass on real views since the last one");
         }
         // The queues first: they refuse keys that are not finite, and then nothing is averaged.
@@ -292,6 +320,12 @@ impl<E: Encoder + Send> Base for MoCoV2<E> {
         }
         for (keys, images) in generated {
             self.pair_queue.enqueue(&keys, &images)?;
+        }
+        for (keys, images) in real_there {
+            self.queue.enqueue_there(&keys, &images)?;
+        }
+        for (keys, images) in generated_there {
+            self.pair_queue.enqueue_there(&keys, &images)?;
         }
         let (m, statistics) = (self.cfg.momentum, self.cfg.running_statistics);
         momentum_update(&self.online.parameters, &self.key.parameters, m, statistics)?;
@@ -308,6 +342,8 @@ impl<E: Encoder + Send> Base for MoCoV2<E> {
     fn forget_step(&mut self) {
         self.pending.clear();
         self.pending_pair.clear();
+        self.pending_there.clear();
+        self.pending_pair_there.clear();
     }
 
     fn gradient_at_pooled(
@@ -316,6 +352,7 @@ impl<E: Encoder + Send> Base for MoCoV2<E> {
         others: &Tensor,
         indices: &[u32],
     ) -> Result<(Features, Tensor)> {
+        self.fetch_heads()?;
         let features = self.online.encoder.features(images, NormMode::Eval)?;
         let other = self.key.encoder.features(others, NormMode::Eval)?;
         let keys = self.key_head.forward(&other.pooled)?.detach();
@@ -355,7 +392,8 @@ impl<E: Encoder + Send> Base for MoCoV2<E> {
 
     fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
         check(&self.state()?, state)?;
-        let (mut queue, mut pair_queue) = (self.queue.clone(), self.pair_queue.clone());
+        let new = |queue: &KeyQueue| KeyQueue::new(queue.capacity(), self.cfg.dim);
+        let (mut queue, mut pair_queue) = (new(&self.queue)?, new(&self.pair_queue)?);
         queue.load_state(&under(state, "queue"))?;
         pair_queue.load_state(&under(state, "pair_queue"))?;
         let step = counters(take(state, "step", &[1])?)?[0];

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Result, Var, bail};
 use fgvr_nn::Parameters;
+use fgvr_nn::optim::{Following, follow};
 
 /// What becomes of a key encoder's running statistics of batch norm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +79,32 @@ pub fn momentum_update(
     }
     let parameters = pairs(online.trainable(), target.trainable())?;
     let buffers = pairs(online.buffers(), target.buffers())?;
+    let device = match (online.device(), target.device()) {
+        (None, None) => None,
+        (Some(here), Some(there)) if here.is(&there) => Some(here),
+        (here, there) => {
+            bail!(
+                "momentum update: the networks live on {here:?} and {there:?}, expected one place"
+            )
+        }
+    };
+    if let Some(device) = device {
+        let kept = if statistics == RunningStatistics::Copied {
+            buffers
+        } else {
+            Vec::new()
+        };
+        let following = |copied| {
+            move |(online, target): (Var, Var)| Following {
+                online,
+                target,
+                copied,
+            }
+        };
+        let all = parameters.into_iter().map(following(false));
+        let all: Vec<_> = all.chain(kept.into_iter().map(following(true))).collect();
+        return follow(&device, &all, momentum);
+    }
     for (from, to) in parameters {
         let kept = (to.as_tensor() * momentum)?;
         to.set(&(kept + (from.as_tensor() * (1. - momentum))?)?)?;

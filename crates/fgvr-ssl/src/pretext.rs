@@ -1,11 +1,10 @@
 //! Auxiliary tasks: by how much an image was turned, or in which order its patches stand.
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, bail};
 use candle_nn::ModuleT;
 use candle_nn::ops::log_softmax;
 use fgvr_nn::layers::Linear;
-use fgvr_nn::{NormMode, Parameters};
+use fgvr_nn::{NormMode, ParameterGradients, Parameters};
 use rand::Rng;
 
 use crate::addons::{AddonConfig, AddonParts};
@@ -249,13 +248,13 @@ impl Addon for Pretext {
         let found = scalar(&found.to_dtype(DType::F32)?.mean_all()?)?;
         let mut leaves = (&loss * self.cfg.weight)?.backward()?;
         tape.backward(&leaves, step.gradients)?;
-        let mut own = GradStore::default();
+        let mut own = ParameterGradients::default();
         for var in self.trainable().values() {
             if let Some(gradient) = leaves.remove(var) {
                 own.insert(var, gradient);
             }
         }
-        step.gradients.extend(own)?;
+        step.gradients.append(own)?;
         let loss = scalar(&loss)?;
         step.report
             .add(Term::new("loss_pretext", self.cfg.weight, loss));

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Result, Tensor, bail};
+use fgvr_nn::cuda::Array;
+use fgvr_nn::cuda::ops::queue::Queue;
 
 use crate::Negatives;
 use crate::state::{counters, take, words};
@@ -11,8 +13,8 @@ use crate::state::{counters, take, words};
 ///
 /// The capacity need not be a multiple of the batch. A queue longer than half the set holds more than
 /// one stale key for many images: the caller caps it.
-#[derive(Clone, Debug)]
 pub struct KeyQueue {
+    /// Old, of a queue that is on a device.
     keys: Vec<f32>,
     images: Vec<u32>,
     width: usize,
@@ -20,6 +22,13 @@ pub struct KeyQueue {
     next: usize,
     /// Slots filled so far; they are always the first ones.
     filled: usize,
+    there: Option<There>,
+}
+
+/// The keys, on a device.
+struct There {
+    device: fgvr_nn::Device,
+    queue: Queue,
 }
 
 impl KeyQueue {
@@ -37,6 +46,7 @@ impl KeyQueue {
             width,
             next: 0,
             filled: 0,
+            there: None,
         })
     }
 
@@ -66,9 +76,73 @@ impl KeyQueue {
         if self.is_empty() {
             return Ok(None);
         }
-        let keys = &self.keys[..self.filled * self.width];
-        let keys = Tensor::from_slice(keys, (self.filled, self.width), &Device::Cpu)?;
+        let keys = Tensor::from_vec(self.held()?, (self.filled, self.width), &Device::Cpu)?;
         Ok(Some((keys, &self.images[..self.filled])))
+    }
+
+    /// The keys held (filled, D).
+    fn held(&self) -> Result<Vec<f32>> {
+        match &self.there {
+            None => Ok(self.keys[..self.filled * self.width].to_vec()),
+            Some(There { device, queue }) => {
+                let keys = queue.keys().map_err(candle_core::Error::wrap)?;
+                device.values(&keys)
+            }
+        }
+    }
+
+    /// From now on its keys are on `device`.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub(crate) fn live_on(&mut self, device: &fgvr_nn::Device) -> Result<()> {
+        if self.there.is_some() {
+            return Ok(());
+        }
+        let mut queue = device.run(|m| Queue::new(m, self.capacity(), self.width))?;
+        let (keys, images) = (self.held()?, &self.images[..self.filled]);
+        device.run(|m| {
+            let (keys, images) = (Array::from_f32(m, &keys)?, Array::from_u32(m, images)?);
+            queue.restore(m, &keys, &images, self.next)
+        })?;
+        self.there = Some(There {
+            device: device.clone(),
+            queue,
+        });
+        Ok(())
+    }
+
+    /// The keys on a device.
+    ///
+    /// # Errors
+    /// A queue that is on the CPU.
+    pub(crate) fn there(&self) -> Result<&Queue> {
+        match &self.there {
+            Some(there) => Ok(&there.queue),
+            None => bail!("key queue: it is on the CPU, expected it on a device"),
+        }
+    }
+
+    /// [`KeyQueue::enqueue`] of keys (N, D) on the device. They are not looked at: whether they are finite is the
+    /// caller's to know.
+    ///
+    /// # Errors
+    /// A queue that is on the CPU; what the device says.
+    pub(crate) fn enqueue_there(&mut self, keys: &Array, images: &[u32]) -> Result<()> {
+        let Some(There { device, queue }) = &mut self.there else {
+            bail!("key queue: it is on the CPU, expected it on a device");
+        };
+        device.run(|m| queue.push(m, keys, &Array::from_u32(m, images)?))?;
+        for image in images {
+            self.images[self.next] = *image;
+            self.step();
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) {
+        self.next = (self.next + 1) % self.capacity();
+        self.filled = (self.filled + 1).min(self.capacity());
     }
 
     /// Puts `keys` (N, D) of `images` in, over the oldest ones once it is full. Of a batch larger
@@ -94,11 +168,14 @@ impl KeyQueue {
                 images[at / d]
             );
         }
+        if let Some(there) = &self.there {
+            let keys = there.device.run(|m| Array::from_f32(m, &keys))?;
+            return self.enqueue_there(&keys, images);
+        }
         for (key, image) in keys.chunks_exact(d).zip(images) {
             self.keys[self.next * d..][..d].copy_from_slice(key);
             self.images[self.next] = *image;
-            self.next = (self.next + 1) % self.capacity();
-            self.filled = (self.filled + 1).min(self.capacity());
+            self.step();
         }
         Ok(())
     }
@@ -108,7 +185,10 @@ impl KeyQueue {
     /// # Errors
     /// None in practice.
     pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        let keys = Tensor::from_slice(&self.keys, (self.capacity(), self.width), &Device::Cpu)?;
+        // Slots that hold nothing are zero.
+        let mut keys = self.held()?;
+        keys.resize(self.capacity() * self.width, 0.);
+        let keys = Tensor::from_vec(keys, (self.capacity(), self.width), &Device::Cpu)?;
         let images = Tensor::from_slice(&self.images, self.capacity(), &Device::Cpu)?;
         let position = words(&[self.next as u64, self.filled as u64])?;
         Ok(BTreeMap::from([
@@ -136,7 +216,26 @@ impl KeyQueue {
         self.keys = keys.flatten_all()?.to_vec1()?;
         self.images = images.to_vec1()?;
         (self.next, self.filled) = (next, filled);
-        Ok(())
+        match self.there.take() {
+            Some(there) => self.live_on(&there.device),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for KeyQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = match &self.there {
+            Some(there) => format!("{:?}", there.device),
+            None => "the CPU".to_owned(),
+        };
+        write!(
+            f,
+            "KeyQueue({} of {} keys of {} on {place})",
+            self.filled,
+            self.capacity(),
+            self.width
+        )
     }
 }
 

@@ -51,11 +51,16 @@ impl Shuffle {
     /// # Errors
     /// A batch of another size.
     pub fn undo(&self, x: &Tensor) -> Result<Tensor> {
+        self.select(x, self.inverse())
+    }
+
+    /// Which row each place gets when it is undone.
+    pub(crate) fn inverse(&self) -> Vec<u32> {
         let mut inverse = vec![0; self.order.len()];
         for (to, from) in (0u32..).zip(&self.order) {
             inverse[*from as usize] = to;
         }
-        self.select(x, inverse)
+        inverse
     }
 
     fn select(&self, x: &Tensor, rows: Vec<u32>) -> Result<Tensor> {

@@ -1,15 +1,20 @@
 //! One training step of a base and whatever stands on it, up to the gradients.
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Result, Tensor, bail};
+
+use fgvr_nn::{Device, Map, ParameterGradients};
 
 use crate::diagnostics::{Diagnostics, FeatureStatistics, PairDiagnostics};
 use crate::info_nce::scalar;
+use crate::on_device;
 use crate::{Addon, AtFeatures, Base, Further, Pass, Views, supports};
 
 /// The pair's own augmentation: images (N, 3, H, W), and 0 for x̂ or 1 for x̃ of the first view, 2 or 3
 /// of the second.
 pub type PairAugment<'a> = dyn Fn(&Tensor, u64) -> Result<Tensor> + 'a;
+
+/// The same of images (N, H, W, 3) on a device.
+pub type PairAugmentThere<'a> = dyn Fn(&Device, &Map, u64) -> Result<Map> + 'a;
 
 /// One batch, and where in the run it stands.
 #[derive(Clone, Copy)]
@@ -26,6 +31,11 @@ pub struct StepInput<'a> {
     pub seed: u64,
     /// The pair's own augmentation, used if the configuration asks for it.
     pub augment: &'a PairAugment<'a>,
+    /// The global views where they are on a device already, (N, H, W, 3) each: what a step that stays there takes, in
+    /// place of sending them itself.
+    pub views_there: Option<&'a [Map; 2]>,
+    /// The pair's own augmentation of images on a device, in place of `augment`.
+    pub augment_there: Option<&'a PairAugmentThere<'a>>,
     /// Whether to return [`Pictures`].
     pub pictures: bool,
 }
@@ -97,7 +107,7 @@ pub struct Report {
     /// Only when asked for.
     pub pictures: Option<Pictures>,
     /// Of the decoder's variables, for L_R; `None` in arms without a decoder.
-    pub decoder_gradients: Option<GradStore>,
+    pub decoder_gradients: Option<ParameterGradients>,
 }
 
 impl Report {
@@ -162,9 +172,9 @@ impl Report {
 /// What a step computed; the caller's optimisers do the rest.
 pub struct StepOutput {
     /// Of the variables of the base (encoder and head) and of the add-ons, for all terms.
-    pub gradients: GradStore,
+    pub gradients: ParameterGradients,
     /// Of the decoder's variables, for L_R; `None` in arms without a decoder.
-    pub decoder_gradients: Option<GradStore>,
+    pub decoder_gradients: Option<ParameterGradients>,
     /// The losses.
     pub losses: Losses,
     /// Projections of the first view (N, D), as [`crate::Pass::query`].
@@ -179,6 +189,9 @@ pub struct StepOutput {
 
 /// One step of `base` with `addons`, in their order, up to the gradients. The caller then steps the
 /// optimisers, and calls `after_step` of base and add-ons.
+///
+/// Where networks live on a device, and the base and all active add-ons have a form for it ([`Base::on_device`]), the
+/// step stays there, and its numbers come back at its end.
 ///
 /// 1. The views through the trunk, L_C back through the head as far as the trunk's outputs.
 /// 2. Each add-on adds losses of the features there ([`Addon::at_features`]).
@@ -199,7 +212,12 @@ pub fn step(
         }
         trainable.extend(addon.trainable());
     }
-    let mut gradients = GradStore::default();
+    if stays_on_device(base, addons)
+        && let Some(there) = base.on_device()
+    {
+        return on_device::step(there, addons, input);
+    }
+    let mut gradients = ParameterGradients::default();
 
     let real = base.real(input.views, input.images)?;
     let contrastive = scalar(&real.loss)?;
@@ -246,6 +264,12 @@ pub fn step(
         figures: report.figures,
         pictures: report.pictures,
     })
+}
+
+/// Whether [`step`] stays on the device where the networks live: the base and all active add-ons have a form for it.
+pub fn stays_on_device(base: &mut dyn Base, addons: &mut [&mut dyn Addon]) -> bool {
+    let stays = |addon: &mut &mut dyn Addon| !addon.is_active() || addon.on_device().is_some();
+    addons.iter_mut().all(stays) && base.on_device().is_some()
 }
 
 /// Whether every value is finite; squares in f64 cannot overflow where f32 values do not.

@@ -15,10 +15,12 @@ use fgvr_perturb::FeatureBank;
 
 use self::decoded::{Decoded, reconstruct};
 use self::image_pair::ImagePair;
+pub(crate) use self::image_pair::swapped;
 use self::masked::{Masked, mask};
 use self::perceptual::perceptual;
 use self::twin::twin;
 use crate::info_nce::scalar;
+use crate::on_device::{AddonOnDevice, BankThere, PairOnDevice, has_form};
 use crate::state::{prefixed, under};
 use crate::step::{StepInput, StepOutput};
 use crate::{
@@ -34,10 +36,12 @@ use crate::{
 /// features of both are masked and perturbed, and L_Cp is the mean of the base's loss on the pair made
 /// of each view. Each pair is a batch of its own. The bank holds what the targets are made of, of the
 /// second view.
-#[derive(Debug)]
 pub struct SynthPair {
-    cfg: SynthPairConfig,
-    bank: FeatureBank,
+    pub(crate) cfg: SynthPairConfig,
+    /// Old, of a bank that is on a device.
+    pub(crate) bank: FeatureBank,
+    /// The bank where steps stay on a device.
+    pub(crate) there: Option<BankThere>,
 }
 
 impl SynthPair {
@@ -50,6 +54,7 @@ impl SynthPair {
         Ok(Self {
             cfg: cfg.clone(),
             bank: FeatureBank::new(cfg.bank_size, width, true)?,
+            there: None,
         })
     }
 
@@ -79,6 +84,7 @@ impl SynthPair {
             decoded: None,
             masked: Vec::new(),
             keys: Vec::new(),
+            there: PairOnDevice::default(),
         }
     }
 
@@ -88,10 +94,17 @@ impl SynthPair {
         &self.cfg
     }
 
-    /// The bank of past features.
-    #[must_use]
-    pub fn bank(&self) -> &FeatureBank {
-        &self.bank
+    /// A copy of the bank of past features.
+    ///
+    /// # Errors
+    /// What a device says that it is on.
+    pub fn bank(&self) -> Result<FeatureBank> {
+        if let Some(there) = &self.there {
+            return there.fetch();
+        }
+        let mut copy = FeatureBank::new(self.bank.capacity(), self.bank.width(), true)?;
+        copy.load_state(&self.bank.state()?.into_iter().collect())?;
+        Ok(copy)
     }
 
     /// What a resumed run needs, by name.
@@ -99,7 +112,11 @@ impl SynthPair {
     /// # Errors
     /// None in practice.
     pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        Ok(prefixed([("bank", self.bank.state()?)]))
+        let state = match &self.there {
+            Some(there) => there.fetch()?.state()?,
+            None => self.bank.state()?,
+        };
+        Ok(prefixed([("bank", state)]))
     }
 
     /// Takes over what [`SynthPair::state`] gave.
@@ -107,7 +124,10 @@ impl SynthPair {
     /// # Errors
     /// As [`FeatureBank::load_state`].
     pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
-        self.bank.load_state(&under(state, "bank"))
+        self.bank.load_state(&under(state, "bank"))?;
+        // A step on a device takes it there again.
+        self.there = None;
+        Ok(())
     }
 
     /// The key encoder's features of real images into the bank, un-normalised.
@@ -121,8 +141,9 @@ impl SynthPair {
 
 /// A [`SynthPair`] and its decoder during one step.
 pub struct SynthPairStep<'a> {
-    method: &'a mut SynthPair,
-    decoder: &'a dyn Decoder,
+    pub(crate) method: &'a mut SynthPair,
+    pub(crate) decoder: &'a dyn Decoder,
+    pub(crate) there: PairOnDevice,
     decoded: Option<Decoded>,
     masked: Vec<Masked>,
     /// Keys that the base is to keep, of twins.
@@ -138,7 +159,19 @@ impl Addon for SynthPairStep<'_> {
         self.method.cfg.alpha > 0. || self.method.cfg.nu > 0.
     }
 
+    fn on_device(&mut self) -> Option<&mut dyn AddonOnDevice> {
+        let (cfg, width) = (&self.method.cfg, self.method.bank.width());
+        let decodes_there = !cfg.uses_decoder() || self.decoder.device().is_some();
+        match has_form(cfg, width) && decodes_there {
+            true => Some(self),
+            false => None,
+        }
+    }
+
     fn at_features(&mut self, step: &mut AtFeatures<'_>) -> Result<()> {
+        if let Some(there) = self.method.there.take() {
+            self.method.bank = there.fetch()?;
+        }
         let (method, input) = (&mut *self.method, step.input);
         let cfg = &method.cfg;
         let nu = pair_weight(cfg, input.step, input.total_steps);

@@ -3,8 +3,8 @@
 
 mod toy;
 
-use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Encoder, NormMode};
 use fgvr_ssl::{Branch, Pass};
 use fgvr_testkit::{assert_close, normal};
@@ -60,7 +60,7 @@ fn two_branches_stack_and_their_gradients_add_up_in_the_trunk() {
     let summed = pass.pooled_gradient(&leaves).unwrap();
 
     let vars = network.parameters.trainable();
-    let mut gradients = GradStore::default();
+    let mut gradients = ParameterGradients::default();
     pass.backward(leaves, &vars, &mut gradients).unwrap();
     let graph = |view: &Tensor, from: usize| {
         let (map, _) = network.encoder.graph(view, NormMode::NoUpdate).unwrap();

@@ -6,10 +6,10 @@ mod toy;
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::Init;
 use fgvr_nn::NormMode;
+use fgvr_nn::ParameterGradients;
 use fgvr_ssl::{
     Base, BaseConfig, BaseKind, BaseSettings, Dino, MoCoV3, MoCoV3Config, Network, Parts,
     RunLength, RunningStatistics, SimSiamConfig, Views,
@@ -24,7 +24,7 @@ const RUN: RunLength = RunLength {
 };
 
 /// Loss and gradients of one batch; nothing is stepped.
-fn gradients(base: &mut dyn Base, settings: &BaseSettings, seed: u64) -> (f32, GradStore) {
+fn gradients(base: &mut dyn Base, settings: &BaseSettings, seed: u64) -> (f32, ParameterGradients) {
     let ([first, second], images) = batch(seed, N);
     let local = crops(base.kind(), settings, seed, N);
     let views = Views {
@@ -33,7 +33,7 @@ fn gradients(base: &mut dyn Base, settings: &BaseSettings, seed: u64) -> (f32, G
     };
     let pass = base.real(views, &images).unwrap();
     let loss = pass.loss.to_scalar::<f32>().unwrap();
-    let (leaves, mut gradients) = (pass.loss.backward().unwrap(), GradStore::default());
+    let (leaves, mut gradients) = (pass.loss.backward().unwrap(), ParameterGradients::default());
     pass.backward(leaves, &base.trainable(), &mut gradients)
         .unwrap();
     (loss, gradients)

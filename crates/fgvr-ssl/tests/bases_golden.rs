@@ -5,8 +5,8 @@ mod toy;
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::optim::{Adam, AdamConfig, Lars, LarsConfig, MissingGradient, Sgd, SgdConfig};
 use fgvr_ssl::{
     Base, BaseKind, ByolConfig, ByolObjective, MoCoV3Config, MoCoV3Objective, Objective, Recipe,
@@ -83,7 +83,7 @@ impl Optimiser {
         }
     }
 
-    fn step(&mut self, gradients: &GradStore, step: u64, recipe: &Recipe) {
+    fn step(&mut self, gradients: &ParameterGradients, step: u64, recipe: &Recipe) {
         match self {
             Self::Sgd(sgd, lr) => sgd.step(gradients, *lr).unwrap(),
             Self::Lars(lars, lr) => lars.step(gradients, *lr).unwrap(),
@@ -183,7 +183,7 @@ fn twenty_steps(kind: BaseKind) {
                 assert_close(&name, found, &golden.get(&name), 1e-4);
             }
         }
-        let (trainable, mut gradients) = (base.trainable(), GradStore::default());
+        let (trainable, mut gradients) = (base.trainable(), ParameterGradients::default());
         pass.backward(leaves, &trainable, &mut gradients).unwrap();
         if step == 0 && kind != BaseKind::MoCoV2 {
             let of = |(name, var): (String, Var)| Some((name, gradients.get(&var)?.clone()));

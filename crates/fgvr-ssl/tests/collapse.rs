@@ -3,7 +3,7 @@
 
 mod toy;
 
-use candle_core::backprop::GradStore;
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::optim::{Sgd, SgdConfig};
 use fgvr_ssl::{BaseKind, FeatureStatistics};
 use toy::{base, batch, settings};
@@ -28,7 +28,8 @@ fn train(stop_gradient: bool) -> Vec<f64> {
             let pass = base.real([&first, &second].into(), &images).unwrap();
             let dim = pass.query.dim(1).unwrap() as f64;
             let std = FeatureStatistics::of(&pass.query).unwrap().std * dim.sqrt();
-            let (leaves, mut gradients) = (pass.loss.backward().unwrap(), GradStore::default());
+            let (leaves, mut gradients) =
+                (pass.loss.backward().unwrap(), ParameterGradients::default());
             pass.backward(leaves, &base.trainable(), &mut gradients)
                 .unwrap();
             sgd.step(&gradients, 0.5).unwrap();

@@ -5,10 +5,10 @@ mod toy;
 
 use std::collections::HashMap;
 
-use candle_core::backprop::GradStore;
 use candle_core::{D, Device, Result, Tensor, Var};
 use candle_nn::ops::softmax;
 use fgvr_gradcam::Sign;
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Encoder, Features, NormMode, Tape};
 use fgvr_ssl::{
     Addon, AddonConfig, AddonParts, Base, BaseKind, LODISC_RECIPE, LoDisc, LoDiscConfig, MoCoV3,
@@ -203,7 +203,7 @@ fn losses_added_one_after_the_other_are_one_joint_backward() {
         .unwrap()
         .backward()
         .unwrap();
-    let (trainable, mut gradients) = (again.trainable(), GradStore::default());
+    let (trainable, mut gradients) = (again.trainable(), ParameterGradients::default());
     pass.backward(leaves, &trainable, &mut gradients).unwrap();
     let of_base = base.trainable();
     assert!(

@@ -5,8 +5,8 @@ mod toy;
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Encoder, NormMode, Parameters};
 use fgvr_ssl::{Base, BaseConfig, ProjectionHead, RunningStatistics, Shuffle, momentum_update};
 use fgvr_testkit::{assert_close, golden};
@@ -17,7 +17,7 @@ fn step(base: &mut dyn Base, seed: u64) -> f32 {
     let ([first, second], images) = batch(seed, 8);
     let pass = base.real([&first, &second].into(), &images).unwrap();
     let loss = pass.loss.to_scalar::<f32>().unwrap();
-    let (leaves, mut gradients) = (pass.loss.backward().unwrap(), GradStore::default());
+    let (leaves, mut gradients) = (pass.loss.backward().unwrap(), ParameterGradients::default());
     pass.backward(leaves, &base.trainable(), &mut gradients)
         .unwrap();
     descend(&base.trainable(), &gradients, 0.1);
@@ -163,7 +163,7 @@ fn gradients_reach_every_trainable_variable_and_no_key_variable() {
     step(&mut base, 1);
     let ([first, second], images) = batch(2, 8);
     let pass = base.real([&first, &second].into(), &images).unwrap();
-    let (leaves, mut gradients) = (pass.loss.backward().unwrap(), GradStore::default());
+    let (leaves, mut gradients) = (pass.loss.backward().unwrap(), ParameterGradients::default());
     let trainable = base.trainable();
     pass.backward(leaves, &trainable, &mut gradients).unwrap();
     assert_eq!(gradients.get_ids().count(), trainable.len());

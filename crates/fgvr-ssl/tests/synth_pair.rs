@@ -6,10 +6,10 @@ mod toy;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use candle_nn::VarBuilder;
 use fgvr_gradcam::{Importance, importance};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Decoder, NormMode, Tape};
 use fgvr_ssl::{
     Arm, Base, MoCoV2, Negatives, ProjectionHead, StepInput, StepOutput, SynthPair,
@@ -60,6 +60,8 @@ impl Run {
             total_steps: STEPS,
             seed: 3,
             augment: &augment,
+            views_there: None,
+            augment_there: None,
             pictures: true,
         };
         self.method
@@ -82,7 +84,10 @@ impl Run {
     }
 }
 
-fn named(vars: &BTreeMap<String, Var>, gradients: &GradStore) -> BTreeMap<String, Vec<f32>> {
+fn named(
+    vars: &BTreeMap<String, Var>,
+    gradients: &ParameterGradients,
+) -> BTreeMap<String, Vec<f32>> {
     let flat = |var: &Var| {
         gradients
             .get(var)
@@ -135,7 +140,8 @@ fn without_reconstruction_and_pairs_the_base_is_reproduced_bit_for_bit() {
         let ([first, second], images) = batch(step, N);
         let pass = alone.real([&first, &second].into(), &images).unwrap();
         let loss = pass.loss.to_scalar::<f32>().unwrap();
-        let (leaves, mut gradients) = (pass.loss.backward().unwrap(), GradStore::default());
+        let (leaves, mut gradients) =
+            (pass.loss.backward().unwrap(), ParameterGradients::default());
         pass.backward(leaves, &alone.trainable(), &mut gradients)
             .unwrap();
         descend(&alone.trainable(), &gradients, 0.1);
@@ -546,7 +552,7 @@ fn a_resumed_run_goes_on_bit_for_bit() {
 fn a_step_that_is_not_finite_leaves_the_bank_alone_and_says_so() {
     let mut run = run(&config(Arm::Full));
     run.steps(0..5);
-    let held = run.method.bank().len();
+    let held = run.method.bank().unwrap().len();
     let ([first, second], images) = batch(5, N);
     let bias = &run.base.trainable()["head.2.bias"];
     bias.set(&(bias.as_tensor() * f64::NAN).unwrap()).unwrap();
@@ -557,11 +563,16 @@ fn a_step_that_is_not_finite_leaves_the_bank_alone_and_says_so() {
         total_steps: STEPS,
         seed: 3,
         augment: &augment,
+        views_there: None,
+        augment_there: None,
         pictures: false,
     };
     let output = run.method.step(&mut run.base, &run.decoder, input).unwrap();
     assert!(output.losses.contrastive.is_nan() && output.losses.total.is_nan());
-    assert_eq!((output.losses.pair, run.method.bank().len()), (None, held));
+    assert_eq!(
+        (output.losses.pair, run.method.bank().unwrap().len()),
+        (None, held)
+    );
 }
 
 #[test]
@@ -591,6 +602,8 @@ fn a_decoder_that_does_not_fit_is_an_error() {
             total_steps: STEPS,
             seed: 3,
             augment: &augment,
+            views_there: None,
+            augment_there: None,
             pictures: false,
         };
         let outcome = run.method.step(&mut run.base, &Misfit(side), input);

@@ -3,8 +3,8 @@
 
 mod toy;
 
-use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Decoder, NormMode, Tape};
 use fgvr_perturb::MaskRule;
 use fgvr_ssl::{
@@ -174,7 +174,7 @@ fn the_twins_gradient_reaches_the_query_and_no_target() {
         let (query, key) = (leaf(1), leaf(2));
         let images: Vec<u32> = (0..N as u32).collect();
         let found = base.between(&query, &key.detach(), &images).unwrap().found;
-        let gradients: GradStore = found.loss.backward().unwrap();
+        let gradients: ParameterGradients = found.loss.backward().unwrap().into();
         let at_query = gradients.get(&query).unwrap();
         let size = at_query.sqr().unwrap().sum_all().unwrap();
         assert!(size.to_scalar::<f32>().unwrap() > 0., "{kind}");
@@ -255,9 +255,9 @@ fn in_the_space_of_maps_the_reconstructions_gradient_reaches_the_trunk_through_t
             let loss = (decoder.graph(&leaf).unwrap() - seen).unwrap().sqr();
             let loss = loss.unwrap().mean_all().unwrap();
             let at_map = loss.backward().unwrap().remove(&leaf).unwrap();
-            let mut leaves = GradStore::default();
+            let mut leaves = ParameterGradients::default();
             pass.add_map_gradient(&mut leaves, &at_map).unwrap();
-            let mut own = GradStore::default();
+            let mut own = ParameterGradients::default();
             for branch in pass.branches {
                 branch.tape.backward(&leaves, &mut own).unwrap();
             }

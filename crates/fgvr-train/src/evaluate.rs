@@ -198,7 +198,7 @@ pub(crate) fn evaluate(
 ) -> Result<(Evaluation, Vec<String>)> {
     let (train, test) = (&splits.train, splits.test.as_ref().unwrap_or(&splits.val));
     observer.on_phase("evaluating the trained encoder");
-    let (sight, encoder) = (Sight::of(config), trainer.encoder().freeze()?);
+    let (sight, encoder) = (Sight::of(config), trainer.freeze()?);
     let train_features = embed(&encoder, train, &all(train), &sight)?;
     let test_features = embed(&encoder, test, &all(test), &sight)?;
     let (trained, single_image_queries) =

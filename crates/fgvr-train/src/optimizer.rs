@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::backprop::GradStore;
 use candle_core::{Result as CandleResult, Tensor, Var};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::optim::{Adam, AdamConfig, Lars, LarsConfig, MissingGradient, Sgd, SgdConfig};
 use serde::{Deserialize, Serialize};
 
@@ -90,7 +90,7 @@ impl TrunkOptimizer {
     /// A variable without gradient, or a gradient of another shape.
     pub(crate) fn step(
         &mut self,
-        gradients: &GradStore,
+        gradients: &ParameterGradients,
         lr: f64,
         step: u64,
         total: u64,
@@ -182,7 +182,7 @@ impl Stepper {
         })
     }
 
-    fn step(&mut self, gradients: &GradStore, lr: f64) -> CandleResult<()> {
+    fn step(&mut self, gradients: &ParameterGradients, lr: f64) -> CandleResult<()> {
         match self {
             Self::Sgd(sgd) => sgd.step(gradients, lr),
             Self::Lars(lars) => lars.step(gradients, lr),

@@ -74,7 +74,7 @@ pub(crate) fn part_hits(
 ) -> Result<Option<PartHits>> {
     // A transformer pools its class token: the gradient there says nothing of places.
     let pools_places = !config.encoder.architecture.is_vit();
-    let bank = trainer.synthpair().bank();
+    let bank = &trainer.synthpair().bank()?;
     let has_mask = pools_places && bank.len() >= config.synthpair.bank_minimum;
     let addons = trainer.addons();
     if !has_mask && addons.is_empty() || test.is_empty() || test.part_mask(0)?.is_none() {

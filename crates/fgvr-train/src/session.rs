@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
-use fgvr_data::{Loader, Splits};
+use fgvr_data::{Batch, Splits, write_quarantine};
 use fgvr_ssl::{BaseKind, Pictures};
 
 use crate::checkpoint::{self, Manifest};
@@ -21,7 +21,7 @@ use crate::pretrain::loader;
 use crate::record::Recorder;
 use crate::run_report::write_report;
 use crate::{
-    Compute, Environment, Error, Observer, Result, RunFolder, StepRow, Summary, Trainer,
+    Compute, Environment, Error, Feed, Observer, Result, RunFolder, StepRow, Summary, Trainer,
     evaluation_tables,
 };
 
@@ -65,15 +65,25 @@ impl<'a> Session<'a> {
         self.run.log(line)
     }
 
-    /// Trains to the last step or a signal, then evaluates and reports.
+    /// Trains to the last step or a signal, then evaluates and reports. An error says what to do about it, where that
+    /// is known.
     pub(crate) fn run(mut self, observer: &mut dyn Observer) -> Result<Summary> {
+        match self.train(observer) {
+            Ok(summary) => Ok(summary),
+            Err(error) => Err(self.explained(error)),
+        }
+    }
+
+    fn train(&mut self, observer: &mut dyn Observer) -> Result<Summary> {
         let started = Instant::now();
         let (first, total) = (self.trainer.step_count(), self.trainer.total_steps());
         observer.on_start(Some(self.run.path()), first, total);
         self.log_start(observer)?;
         let mut recorder = Recorder::resume(self.run.path(), first)?;
         let mut monitor = Monitor::new(&self.config.monitor);
-        let mut loader = loader(&self.config, &self.splits, first)?;
+        // A step that does not stay on the device takes its views from the CPU.
+        let ahead = (self.compute.device()).filter(|_| self.trainer.stays_on_device());
+        let mut feed = Feed::new(loader(&self.config, &self.splits, first)?, ahead)?;
         let mut means = EpochMeans::default();
         let mut last = None;
         let mut interrupted = false;
@@ -82,7 +92,7 @@ impl<'a> Session<'a> {
                 interrupted = true;
                 break;
             }
-            let (row, ended) = self.step(&mut loader, &mut recorder, observer)?;
+            let (row, ended) = self.step(&mut feed, &mut recorder, observer)?;
             observer.on_step(&row);
             recorder.row(&row.to_map()?)?;
             means.push(&row);
@@ -102,7 +112,7 @@ impl<'a> Session<'a> {
             }
             last = Some(row);
         }
-        drop(loader);
+        drop(feed);
         let mut summary = Summary {
             run: self.run.path().to_owned(),
             steps: [self.trainer.step_count(), total],
@@ -126,19 +136,26 @@ impl<'a> Session<'a> {
         Ok(summary)
     }
 
-    /// What a reader of the log needs to know of what follows.
-    /// What to do about an error of a step, where that is known.
-    fn explained(&self, error: Error) -> Error {
-        let device = self.compute.device();
+    fn explained(self, error: Error) -> Error {
+        let Self {
+            config,
+            splits,
+            trainer,
+            compute,
+            ..
+        } = self;
+        // What it holds of a device's memory would be missed when smaller batches are tried.
+        drop(trainer);
+        let device = compute.device();
         match device.and_then(|device| Some((device, device.take_exhausted()?))) {
-            Some((device, short)) => {
-                fitting::explain(&self.config, &self.splits, &self.compute, device, short)
-            }
+            Some((device, short)) => fitting::explain(&config, &splits, &compute, device, short),
             None => error,
         }
     }
 
-    fn log_start(&self, observer: &mut dyn Observer) -> Result<()> {
+    /// What a reader of the log needs to know of what follows.
+    fn log_start(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let stays = self.trainer.stays_on_device();
         let (config, images) = (&self.config, self.splits.train.len());
         let name = if config.name.is_empty() {
             "-"
@@ -158,7 +175,12 @@ impl<'a> Session<'a> {
             self.compute.line()
         ))?;
         if self.compute.device().is_some() {
-            observer.on_message(&format!("the trunk runs on {}", self.compute.name()));
+            let (what, rest) = match stays {
+                true => ("each step runs", ""),
+                false => ("trunks run", "; heads and losses on the CPU"),
+            };
+            let line = format!("{what} on {}{rest}", self.compute.name());
+            self.say(observer, &line)?;
         }
         if config.base != BaseKind::MoCoV2 {
             return Ok(());
@@ -180,32 +202,32 @@ impl<'a> Session<'a> {
     /// ended.
     fn step(
         &mut self,
-        loader: &mut Loader,
+        feed: &mut Feed,
         recorder: &mut Recorder,
         observer: &mut dyn Observer,
     ) -> Result<(StepRow, bool)> {
         let started = Instant::now();
-        let known = loader.quarantined().len();
-        let batches = (0..self.config.optimizer.accumulate)
-            .map(|_| loader.next())
-            .collect::<std::result::Result<Vec<_>, _>>();
+        let known = feed.quarantined().len();
+        let fed = (0..self.config.optimizer.accumulate)
+            .map(|_| feed.next())
+            .collect::<Result<Vec<_>>>();
         // Also where the loader gives up: then the table says why.
-        if loader.quarantined().len() > known {
-            for bad in &loader.quarantined()[known..] {
+        if feed.quarantined().len() > known {
+            for bad in &feed.quarantined()[known..] {
                 let line = format!("set aside: {} ({})", bad.path, bad.reason);
                 self.say(observer, &line)?;
             }
-            loader.write_quarantine(self.run.join("quarantine.csv"))?;
+            write_quarantine(feed.quarantined(), self.run.join("quarantine.csv"))?;
         }
-        let batches = batches?;
+        let fed = fed?.into_iter().map(|fed| (fed.batch, fed.staged));
+        let (batches, staged): (Vec<Batch>, Vec<_>) = fed.unzip();
         let wait: Duration = batches.iter().map(|b| b.wait).sum();
         let epoch = batches.last().map_or(0, |b| b.epoch);
         let ended = batches.iter().any(|b| b.last_of_epoch);
         let is_last = self.trainer.step_count() + 1 == self.trainer.total_steps();
         let due = |every: u64| every > 0 && (is_last || ended && (epoch + 1).is_multiple_of(every));
         let with_pictures = due(self.config.monitor.pictures_every);
-        let stepped = self.trainer.step(&batches, with_pictures);
-        let (mut row, pictures) = stepped.map_err(|error| self.explained(error))?;
+        let (mut row, pictures) = self.trainer.step_staged(&batches, staged, with_pictures)?;
         row.epoch = epoch;
         row.data_wait = wait.as_secs_f64();
         let images: usize = batches.iter().map(|b| b.indices.len()).sum();
@@ -304,7 +326,7 @@ impl<'a> Session<'a> {
         // Evenly spread over the split, so that no class is left out.
         let wanted = self.config.monitor.knn_images.clamp(1, train.len());
         let among: Vec<usize> = (0..wanted).map(|i| i * train.len() / wanted).collect();
-        let encoder = self.trainer.encoder().freeze()?;
+        let encoder = self.trainer.freeze()?;
         let train = embed(&encoder, train, &among, &sight)?;
         let val = embed(&encoder, val, &all(val), &sight)?;
         let (Some(train), Some(val)) = (train, val) else {

@@ -5,14 +5,13 @@
 
 use std::sync::Arc;
 
-use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::Module;
 use fgvr_data::augment::{AugmentConfig, ViewKey, augment};
 use fgvr_data::{Dataset, Image, Loader, LoaderConfig, Position, load_batch};
 use fgvr_encoder::Backbone;
 use fgvr_nn::optim::{Sgd, SgdConfig};
-use fgvr_nn::{Encoder, NormMode, Parameters};
+use fgvr_nn::{Encoder, NormMode, ParameterGradients, Parameters};
 use serde::Serialize;
 
 use crate::config::{OptimizerSettings, PretrainConfig};
@@ -41,7 +40,7 @@ pub struct Calibration {
 /// and raw pixels. Views are lightly cropped and flipped; SGD with a cosine.
 ///
 /// # Errors
-/// A set without labels or without a test split; a precision that `compute` does not have.
+/// A set without labels or without a test split.
 pub fn calibrate(
     config: &PretrainConfig,
     epochs: u64,
@@ -79,8 +78,13 @@ pub fn calibrate(
     let untrained = encoder_figures(config, &untrained, &splits.train, &test)?;
     let pixels = pixel_figures(config, &splits.train, &test)?;
     observer.on_phase("training with labels");
-    let sets = [&splits.train, &test];
-    let supervised_top1 = train(config, epochs, compute, sets, classes, observer)?;
+    let supervised = Supervised {
+        config,
+        epochs,
+        compute,
+        classes,
+    };
+    let supervised_top1 = supervised.top1(&splits.train, &test, observer)?;
     Ok(Calibration {
         supervised_top1,
         untrained,
@@ -90,79 +94,103 @@ pub fn calibrate(
     })
 }
 
-/// The share of `test` that the network tells right once it is trained on `dataset`.
-fn train(
-    config: &PretrainConfig,
+/// A training with labels.
+struct Supervised<'a> {
+    config: &'a PretrainConfig,
     epochs: u64,
-    compute: &Compute,
-    [dataset, test]: [&Arc<dyn Dataset>; 2],
+    compute: &'a Compute,
     classes: usize,
-    observer: &mut dyn Observer,
-) -> Result<f64> {
-    let parameters = Parameters::new(config.seed);
-    let vb = parameters.builder(DType::F32, &Device::Cpu);
-    let encoder = Backbone::new(&config.encoder, vb.clone())?.on(compute.device().cloned());
-    let classifier = candle_nn::linear(encoder.width(), classes, vb.pp("fc"))?;
-    let optimizer = OptimizerSettings {
-        lr: 0.1 * config.loader.batch as f64 / 128.,
-        warm_up: 0.1,
-        ..config.optimizer.clone()
-    };
-    let sgd = SgdConfig {
-        momentum: optimizer.momentum,
-        weight_decay: 5e-4,
-        exclude_norm_and_bias: true,
-        ..SgdConfig::default()
-    };
-    let mut sgd = Sgd::new(parameters.trainable(), &sgd)?;
-    let mut loader = loader(config, dataset)?;
-    let total = epochs * (dataset.len() / config.loader.batch).max(1) as u64;
-    observer.on_start(None, 0, total);
-    for step in 0..total {
-        let started = std::time::Instant::now();
-        let batch = loader.next()?;
-        let labels: Option<Vec<u32>> = batch.labels.iter().copied().collect();
-        let labels = labels.ok_or_else(|| Error::config("source", "an image has no label"))?;
-        let labels = Tensor::new(labels, &Device::Cpu)?;
-        let (features, tape) = encoder.forward_train(&batch.views[0], NormMode::Train)?;
-        let logits = classifier.forward(&features.pooled)?;
-        let loss = candle_nn::loss::cross_entropy(&logits, &labels)?;
-        let mut gradients = loss.backward()?;
-        let mut trunk = GradStore::default();
-        tape.backward(&gradients, &mut trunk)?;
-        gradients.extend(trunk)?;
-        let lr = learning_rate(&optimizer, step, total);
-        sgd.step(&gradients, lr)?;
-        observer.on_step(&StepRow {
-            step: step + 1,
-            epoch: batch.epoch,
-            loss: f64::from(loss.to_scalar::<f32>()?),
-            lr,
-            images_per_second: config.loader.batch as f64 / started.elapsed().as_secs_f64(),
-            ..StepRow::default()
-        });
-    }
-    let encoder = encoder.freeze()?;
-    let mut right = 0;
-    let mut seen = 0;
-    for indices in all(test).chunks(config.evaluate.batch) {
-        let (view, norm) = (config.evaluation_view(), &config.normalisation);
-        let loaded = load_batch(test.as_ref(), indices, &view, norm)?;
-        let Some(images) = loaded.images else {
-            continue;
+}
+
+impl Supervised<'_> {
+    /// The share of `test` that the network tells right, trained on `dataset`.
+    fn top1(
+        &self,
+        dataset: &Arc<dyn Dataset>,
+        test: &Arc<dyn Dataset>,
+        observer: &mut dyn Observer,
+    ) -> Result<f64> {
+        let Self {
+            config,
+            epochs,
+            compute,
+            classes,
+        } = *self;
+        let parameters = Parameters::new(config.seed);
+        let vb = parameters.builder(DType::F32, &Device::Cpu);
+        let encoder = Backbone::new(&config.encoder, vb)?.on(compute.device().cloned());
+        if let Some(device) = compute.device() {
+            parameters.live_on(device)?;
+        }
+        // It stays on the CPU.
+        let of_classifier = Parameters::new(config.seed);
+        let vb = of_classifier.builder(DType::F32, &Device::Cpu);
+        let classifier = candle_nn::linear(encoder.width(), classes, vb.pp("fc"))?;
+        let optimizer = OptimizerSettings {
+            lr: 0.1 * config.loader.batch as f64 / 128.,
+            warm_up: 0.1,
+            ..config.optimizer.clone()
         };
-        let features = explained(&encoder, &images, encoder.embed(&images))?;
-        let logits = classifier.forward(&features)?;
-        let guesses: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
-        seen += guesses.len();
-        right += loaded
-            .indices
-            .iter()
-            .zip(guesses)
-            .filter(|(index, guess)| test.label(**index) == Some(*guess))
-            .count();
+        let sgd = SgdConfig {
+            momentum: optimizer.momentum,
+            weight_decay: 5e-4,
+            exclude_norm_and_bias: true,
+            ..SgdConfig::default()
+        };
+        let mut trained = parameters.trainable();
+        let of_classifier = of_classifier.trainable().into_iter();
+        trained.extend(of_classifier.map(|(name, var)| (format!("classifier {name}"), var)));
+        let mut sgd = Sgd::new(trained, &sgd)?;
+        let mut loader = loader(config, dataset)?;
+        let total = epochs * (dataset.len() / config.loader.batch).max(1) as u64;
+        observer.on_start(None, 0, total);
+        for step in 0..total {
+            let started = std::time::Instant::now();
+            let batch = loader.next()?;
+            let labels: Option<Vec<u32>> = batch.labels.iter().copied().collect();
+            let labels = labels.ok_or_else(|| Error::config("source", "an image has no label"))?;
+            let labels = Tensor::new(labels, &Device::Cpu)?;
+            let (features, tape) = encoder.forward_train(&batch.views[0], NormMode::Train)?;
+            let logits = classifier.forward(&features.pooled)?;
+            let loss = candle_nn::loss::cross_entropy(&logits, &labels)?;
+            let leaves = loss.backward()?;
+            let mut gradients = ParameterGradients::default();
+            tape.backward(&leaves, &mut gradients)?;
+            gradients.append(leaves.into())?;
+            let lr = learning_rate(&optimizer, step, total);
+            sgd.step(&gradients, lr)?;
+            observer.on_step(&StepRow {
+                step: step + 1,
+                epoch: batch.epoch,
+                loss: f64::from(loss.to_scalar::<f32>()?),
+                lr,
+                images_per_second: config.loader.batch as f64 / started.elapsed().as_secs_f64(),
+                ..StepRow::default()
+            });
+        }
+        parameters.fetch()?;
+        let encoder = encoder.freeze()?;
+        let mut right = 0;
+        let mut seen = 0;
+        for indices in all(test).chunks(config.evaluate.batch) {
+            let (view, norm) = (config.evaluation_view(), &config.normalisation);
+            let loaded = load_batch(test.as_ref(), indices, &view, norm)?;
+            let Some(images) = loaded.images else {
+                continue;
+            };
+            let logits =
+                classifier.forward(&explained(&encoder, &images, encoder.embed(&images))?)?;
+            let guesses: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
+            seen += guesses.len();
+            right += loaded
+                .indices
+                .iter()
+                .zip(guesses)
+                .filter(|(index, guess)| test.label(**index) == Some(*guess))
+                .count();
+        }
+        Ok(right as f64 / seen.max(1) as f64)
     }
-    Ok(right as f64 / seen.max(1) as f64)
 }
 
 fn loader(config: &PretrainConfig, dataset: &Arc<dyn Dataset>) -> Result<Loader> {

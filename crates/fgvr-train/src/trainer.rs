@@ -2,27 +2,27 @@
 
 use std::collections::HashMap;
 
-use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use fgvr_data::Batch;
-use fgvr_data::augment::pair_augment;
+use fgvr_data::augment::{pair_augment, pair_draws};
 use fgvr_decoder::{ConvDecoder, DecoderConfig, DecoderInput};
-use fgvr_encoder::Backbone;
 use fgvr_encoder::weights::{LoadReport, Weights};
+use fgvr_encoder::{Backbone, FrozenBackbone};
 use fgvr_eval::{effective_rank, embedding_std};
-use fgvr_nn::Parameters;
 use fgvr_nn::optim::{Adam, AdamConfig, clip_gradient_norm};
+use fgvr_nn::{Encoder, Map, ParameterGradients, Parameters};
 use fgvr_ssl::{
     Addon, AddonParts, Base, Network, Parts, Pictures, RunLength, Space, StepInput, SynthPair,
     Views,
 };
 
+use crate::augment_there::augment_there;
 use crate::checkpoint::State;
 use crate::config::PretrainConfig;
 use crate::learning_rate::learning_rate;
 use crate::optimizer::TrunkOptimizer;
 use crate::start::load_start;
-use crate::{Compute, Error, Result, StepRow};
+use crate::{Compute, Error, Result, StagedViews, StepRow};
 
 /// Steps between two effective ranks: an eigenvalue problem each.
 const RANK_EVERY: u64 = 20;
@@ -83,6 +83,9 @@ impl Trainer {
         let build = |parameters: &Parameters| {
             let vb = parameters.builder(DType::F32, &Device::Cpu);
             let encoder = Backbone::new(&config.encoder, vb)?;
+            if let Some(device) = compute.device() {
+                parameters.live_on(device)?;
+            }
             candle_core::Result::Ok(encoder.on(compute.device().cloned()))
         };
         let encoder_parameters = Parameters::new(config.seed);
@@ -133,6 +136,9 @@ impl Trainer {
             decoder_parameters.builder(DType::F32, &Device::Cpu),
         )?
         .on(compute.device().cloned());
+        if let Some(device) = compute.device() {
+            decoder_parameters.live_on(device)?;
+        }
         let trainer = Self {
             images,
             step: 0,
@@ -175,6 +181,15 @@ impl Trainer {
         &self.encoder
     }
 
+    /// A snapshot of the online encoder, to embed images with.
+    ///
+    /// # Errors
+    /// What a device says.
+    pub fn freeze(&self) -> Result<FrozenBackbone> {
+        self.encoder_parameters.fetch()?;
+        Ok(self.encoder.freeze()?)
+    }
+
     /// The online encoder's variables, with timm's names.
     #[must_use]
     pub fn encoder_parameters(&self) -> &Parameters {
@@ -206,7 +221,7 @@ impl Trainer {
     }
 
     /// All that the optimiser of encoder and head steps.
-    fn trainable(&self) -> std::collections::BTreeMap<String, candle_core::Var> {
+    fn trainable(&self) -> std::collections::BTreeMap<String, Var> {
         let mut trainable = self.base.trainable();
         trainable.extend(self.addons.iter().flat_map(|addon| addon.trainable()));
         trainable
@@ -227,7 +242,7 @@ impl Trainer {
     /// Variables of encoder, head and decoder that are trained, in values.
     #[must_use]
     pub fn parameter_counts(&self) -> [(&'static str, usize); 3] {
-        let count = |vars: std::collections::BTreeMap<String, candle_core::Var>| {
+        let count = |vars: std::collections::BTreeMap<String, Var>| {
             vars.values().map(|v| v.elem_count()).sum::<usize>()
         };
         let encoder = count(self.encoder_parameters.trainable());
@@ -251,17 +266,32 @@ impl Trainer {
         batches: &[Batch],
         pictures: bool,
     ) -> Result<(StepRow, Option<Pictures>)> {
+        let staged = batches.iter().map(|_| None).collect();
+        self.step_staged(batches, staged, pictures)
+    }
+
+    /// As [`Trainer::step`], of batches of which `staged` holds what was sent ahead to the device, if anything was.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn step_staged(
+        &mut self,
+        batches: &[Batch],
+        staged: Vec<Option<StagedViews>>,
+        pictures: bool,
+    ) -> Result<(StepRow, Option<Pictures>)> {
         let lr = learning_rate(&self.config.optimizer, self.step, self.total);
-        let mut gradients = GradStore::default();
-        let mut decoder_gradients: Option<GradStore> = None;
+        let mut gradients = ParameterGradients::default();
+        let mut decoder_gradients: Option<ParameterGradients> = None;
         let mut row = StepRow::default();
         let mut last = None;
         let share = 1. / batches.len() as f64;
-        for (i, batch) in batches.iter().enumerate() {
-            let output = self.pass(batch, pictures && i + 1 == batches.len())?;
-            gradients.extend(output.gradients)?;
+        let staged = staged.into_iter().chain(std::iter::repeat_with(|| None));
+        for (i, (batch, staged)) in batches.iter().zip(staged).enumerate() {
+            let output = self.pass(batch, staged, pictures && i + 1 == batches.len())?;
+            gradients.append(output.gradients)?;
             match (&mut decoder_gradients, output.decoder_gradients) {
-                (Some(sum), Some(new)) => sum.extend(new)?,
+                (Some(sum), Some(new)) => sum.append(new)?,
                 (sum @ None, new) => *sum = new,
                 (Some(_), None) => {}
             }
@@ -303,13 +333,10 @@ impl Trainer {
         }
         let trainable = self.trainable();
         if batches.len() > 1 {
-            scale(trainable.values(), &mut gradients, share)?;
+            gradients.scale(trainable.values().map(Var::as_tensor), share)?;
             if let Some(gradients) = &mut decoder_gradients {
-                scale(
-                    self.decoder_parameters.trainable().values(),
-                    gradients,
-                    share,
-                )?;
+                let vars = self.decoder_parameters.trainable();
+                gradients.scale(vars.values().map(Var::as_tensor), share)?;
             }
         }
         let clip = Some(self.config.optimizer.clip).filter(|c| *c > 0.);
@@ -347,8 +374,35 @@ impl Trainer {
         Ok((row, pictures))
     }
 
-    fn pass(&mut self, batch: &Batch, pictures: bool) -> Result<fgvr_ssl::StepOutput> {
+    /// Whether a step stays on the device that the networks live on, up to its numbers; otherwise heads and losses run
+    /// on the CPU.
+    pub fn stays_on_device(&mut self) -> bool {
+        let mut pairs = self.synthpair.with(&self.decoder);
+        let mut addons: Vec<&mut dyn Addon> = vec![&mut pairs];
+        addons.extend(
+            self.addons
+                .iter_mut()
+                .map(|addon| -> &mut dyn Addon { addon.as_mut() }),
+        );
+        fgvr_ssl::stays_on_device(self.base.as_mut(), &mut addons)
+    }
+
+    fn pass(
+        &mut self,
+        batch: &Batch,
+        staged: Option<StagedViews>,
+        pictures: bool,
+    ) -> Result<fgvr_ssl::StepOutput> {
         let (seed, step) = (self.config.seed, self.step);
+        let views_there = match (staged, Encoder::device(&self.encoder)) {
+            (Some(staged), Some(device)) => staged.receive(device)?,
+            _ => None,
+        };
+        let augment_there = |device: &fgvr_nn::Device, images: &Map, view: u64| {
+            let cfg = &self.config.pair_augment;
+            let draws = pair_draws(cfg, seed, step, view, &batch.indices);
+            augment_there(device, images, &draws, &self.config.normalisation)
+        };
         let augment = |images: &Tensor, view: u64| {
             pair_augment(
                 images,
@@ -370,6 +424,8 @@ impl Trainer {
             total_steps: self.total,
             seed,
             augment: &augment,
+            views_there: views_there.as_ref(),
+            augment_there: Some(&augment_there),
             pictures,
         };
         let mut pairs = self.synthpair.with(&self.decoder);
@@ -394,11 +450,12 @@ impl Trainer {
             }
         };
         let values = |parameters: &Parameters| {
+            parameters.fetch()?;
             let vars = parameters.all().into_iter();
-            vars.map(|(name, var)| (name, var.as_tensor().clone()))
-                .collect()
+            let values = vars.map(|(name, var)| (name, var.as_tensor().clone()));
+            candle_core::Result::Ok(values.collect())
         };
-        add("decoder", values(&self.decoder_parameters));
+        add("decoder", values(&self.decoder_parameters)?);
         add("objective", self.base.state()?);
         add("synthpair", self.synthpair.state()?);
         for addon in &self.addons {
@@ -467,17 +524,4 @@ pub(crate) fn decoder_config(config: &PretrainConfig) -> Result<DecoderConfig> {
             config.decoder.channels,
         )
     })
-}
-
-fn scale<'a>(
-    vars: impl Iterator<Item = &'a candle_core::Var>,
-    gradients: &mut GradStore,
-    factor: f64,
-) -> Result<()> {
-    for var in vars {
-        if let Some(gradient) = gradients.remove(var) {
-            gradients.insert(var, (gradient * factor)?);
-        }
-    }
-    Ok(())
 }

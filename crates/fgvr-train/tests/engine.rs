@@ -7,11 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use common::{Place as Folder, last_checkpoint, photos};
 use fgvr_data::Batch;
 use fgvr_encoder::Backbone;
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::Parameters;
 use fgvr_nn::optim::{Sgd, SgdConfig};
 use fgvr_ssl::{Base, MoCoConfig, MoCoV2, Network};
@@ -276,7 +276,7 @@ fn the_base_arm_is_moco_alone_bit_for_bit() {
             .unwrap();
         assert_eq!(row.loss, f64::from(pass.loss.to_scalar::<f32>().unwrap()));
         let leaves = pass.loss.backward().unwrap();
-        let mut gradients = GradStore::default();
+        let mut gradients = ParameterGradients::default();
         pass.backward(leaves, &moco.trainable(), &mut gradients)
             .unwrap();
         sgd.step(&gradients, learning_rate(&config.optimizer, step, 3))

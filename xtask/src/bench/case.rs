@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 
+use super::target::{Device, Target};
 use crate::nearest::nearest;
 
 /// A kind of measurement.
@@ -33,9 +34,10 @@ impl Group {
         }
     }
 
-    /// PyTorch's modes that it is compared with; the best of them counts.
-    pub(super) fn modes(self) -> &'static [Mode] {
+    /// PyTorch's modes that it is compared with. On the CPU the best of them counts, on a device each.
+    pub(super) fn modes(self, target: Target) -> &'static [Mode] {
         match self {
+            _ if target.is_device() => ON_DEVICE,
             Self::Train | Self::Memory => TRAINING,
             Self::Embed => EMBEDDING,
             Self::Micro => CONVOLUTION,
@@ -86,6 +88,38 @@ const EMBEDDING: &[Mode] = &[
 ];
 const CONVOLUTION: &[Mode] = &[Mode::tuned("channels_last")];
 const GRADIENTS: &[Mode] = &[Mode::tuned("f64")];
+/// Channels-last both; what else they are is said in benches/torch/mode.py.
+const ON_DEVICE: &[Mode] = &[Mode::tuned(EAGER), Mode::tuned(COMPILED)];
+
+const EAGER: &str = "eager";
+const COMPILED: &str = "compiled";
+
+/// The ratios (PyTorch's figure over ours) that are aimed at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Goals {
+    /// With PyTorch's best mode.
+    Best(Option<f64>),
+    /// With modes by name.
+    Each(&'static [(&'static str, f64)]),
+}
+
+impl Goals {
+    /// What is aimed at against the best mode.
+    pub(super) fn best(self) -> Option<f64> {
+        match self {
+            Self::Best(goal) => goal,
+            Self::Each(_) => None,
+        }
+    }
+
+    /// What is aimed at against one mode.
+    pub(super) fn against(self, mode: &str) -> Option<f64> {
+        match self {
+            Self::Best(_) => None,
+            Self::Each(goals) => goals.iter().find(|(name, _)| *name == mode).map(|g| g.1),
+        }
+    }
+}
 
 /// Something to measure.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,8 +127,7 @@ pub(super) struct Case {
     pub(super) group: Group,
     /// `resnet50-224-b16`; with the group before it, its name.
     pub(super) size: String,
-    /// The ratio (PyTorch's best over ours) that is aimed at.
-    pub(super) goal: Option<f64>,
+    pub(super) goals: Goals,
 }
 
 impl Case {
@@ -104,7 +137,7 @@ impl Case {
     }
 }
 
-/// What is timed, but for `micro`, whose cases the program lists itself.
+/// What is timed on the CPU, but for `micro`, whose cases the program lists itself.
 const CASES: [(Group, &str, f64); 7] = [
     (Group::Train, "resnet18-64-b64", 1.5),
     (Group::Train, "resnet18-112-b32", 1.5),
@@ -117,6 +150,45 @@ const CASES: [(Group, &str, f64); 7] = [
     (Group::Memory, "resnet50-224-b16", 1.25),
 ];
 
+/// What is measured on a GPU, with the goals against PyTorch's modes. Of memory the goal is no more than
+/// PyTorch takes.
+const GPU_CASES: [(Group, &str, &[(&str, f64)]); 5] = [
+    (
+        Group::Train,
+        "moco-resnet50-224-b256",
+        &[(EAGER, 1.2), (COMPILED, 1.)],
+    ),
+    (
+        Group::Train,
+        "synthpair-resnet50-224-b256",
+        &[(COMPILED, 1.)],
+    ),
+    (
+        Group::Embed,
+        "resnet50-224-b256",
+        &[(EAGER, 1.2), (COMPILED, 1.2)],
+    ),
+    (
+        Group::Memory,
+        "moco-resnet50-224-b256",
+        &[(EAGER, 1.), (COMPILED, 1.)],
+    ),
+    (
+        Group::Memory,
+        "synthpair-resnet50-224-b256",
+        &[(EAGER, 1.), (COMPILED, 1.)],
+    ),
+];
+
+/// What an emulator can do in seconds: the same, small.
+const EMULATED: [(Group, &str); 5] = [
+    (Group::Train, "moco-resnet18-32-b4"),
+    (Group::Train, "synthpair-resnet18-32-b4"),
+    (Group::Embed, "resnet18-32-b4"),
+    (Group::Memory, "moco-resnet18-32-b4"),
+    (Group::Memory, "synthpair-resnet18-32-b4"),
+];
+
 /// The networks whose gradients are compared.
 const STEPS: [&str; 4] = [
     "resnet18-64-b16",
@@ -125,18 +197,51 @@ const STEPS: [&str; 4] = [
     "resnet50-96-b8",
 ];
 
-/// The cases of `groups`, without those of `micro`.
-pub(super) fn catalogue(groups: &[Group]) -> Vec<Case> {
-    let timed = CASES.map(|(group, size, goal)| (group, size, Some(goal)));
-    let steps = STEPS.map(|size| (Group::Gradients, size, None));
-    let all = timed.into_iter().chain(steps);
-    all.filter(|(group, ..)| groups.contains(group))
-        .map(|(group, size, goal)| Case {
+/// The cases of `groups` on `target`, without those of `micro`.
+pub(super) fn catalogue(groups: &[Group], target: Target) -> Vec<Case> {
+    let all: Vec<(Group, &str, Goals)> = match target.device {
+        Device::Cpu => {
+            let timed = CASES.map(|(group, size, goal)| (group, size, Goals::Best(Some(goal))));
+            let steps = STEPS.map(|size| (Group::Gradients, size, Goals::Best(None)));
+            timed.into_iter().chain(steps).collect()
+        }
+        Device::Cuda(_) => GPU_CASES
+            .map(|(group, size, goals)| (group, size, Goals::Each(goals)))
+            .into(),
+        Device::Emulator => EMULATED
+            .map(|(group, size)| (group, size, Goals::Each(&[])))
+            .into(),
+    };
+    all.into_iter()
+        .filter(|(group, ..)| groups.contains(group))
+        .map(|(group, size, goals)| Case {
             group,
             size: size.to_string(),
-            goal,
+            goals,
         })
         .collect()
+}
+
+/// The case of `groups` that has this whole name, `train/moco-resnet18-32-b4`, though it is in no list; it has
+/// no goal.
+fn unlisted(name: &str, groups: &[Group], target: Target) -> Option<Case> {
+    let (group, size) = name.split_once('/')?;
+    let timed = [Group::Train, Group::Embed, Group::Memory];
+    let group = *groups
+        .iter()
+        .find(|known| known.name() == group && timed.contains(known))?;
+    let mut parts = size.rsplit('-');
+    let number = |digits: &str| digits.parse::<usize>().is_ok_and(|number| number > 0);
+    let batch = parts.next()?.strip_prefix('b')?;
+    let side = parts.next()?;
+    (number(batch) && number(side) && parts.next().is_some()).then(|| Case {
+        group,
+        size: size.to_string(),
+        goals: match target.is_device() {
+            true => Goals::Each(&[]),
+            false => Goals::Best(None),
+        },
+    })
 }
 
 /// The cases of `micro` by the names that the program gave.
@@ -146,18 +251,28 @@ pub(super) fn micro(names: &[String]) -> Vec<Case> {
         .map(|size| Case {
             group: Group::Micro,
             size: size.to_string(),
-            goal: None,
+            goals: Goals::Best(None),
         })
         .collect()
 }
 
-/// Those cases whose name, or its part after the group, is or begins with one of `names`; all where
-/// there are no names.
-pub(super) fn choose(cases: Vec<Case>, names: &[String]) -> Result<Vec<Case>> {
+/// Those cases whose name, or its part after the group, is or begins with one of `names`, and those of `groups`
+/// that a name describes in full; all where there are no names.
+pub(super) fn choose(
+    mut cases: Vec<Case>,
+    names: &[String],
+    groups: &[Group],
+    target: Target,
+) -> Result<Vec<Case>> {
     let fits =
         |case: &Case, name: &str| case.name().starts_with(name) || case.size.starts_with(name);
     for name in names {
-        if !cases.iter().any(|case| fits(case, name)) {
+        if cases.iter().any(|case| fits(case, name)) {
+            continue;
+        }
+        if let Some(case) = unlisted(name, groups, target) {
+            cases.push(case);
+        } else {
             let known: Vec<String> = cases
                 .iter()
                 .flat_map(|c| [c.name(), c.size.clone()])
@@ -178,8 +293,63 @@ mod tests {
 
     fn chosen(names: &[&str]) -> Result<Vec<String>> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let cases = choose(catalogue(&Group::ALL), &names)?;
+        chosen_on(Target::CPU, &names)
+    }
+
+    fn chosen_on(target: Target, names: &[String]) -> Result<Vec<String>> {
+        let groups = target.groups();
+        let cases = choose(catalogue(groups, target), names, groups, target)?;
         Ok(cases.iter().map(Case::name).collect())
+    }
+
+    fn gpu() -> Target {
+        Target::parse(Some("cuda"), None).unwrap()
+    }
+
+    #[test]
+    fn a_gpu_has_the_cases_of_its_goals() {
+        let names = chosen_on(gpu(), &[]).unwrap();
+        assert_eq!(
+            names,
+            [
+                "train/moco-resnet50-224-b256",
+                "train/synthpair-resnet50-224-b256",
+                "embed/resnet50-224-b256",
+                "memory/moco-resnet50-224-b256",
+                "memory/synthpair-resnet50-224-b256",
+            ]
+        );
+        let cases = catalogue(&[Group::Train], gpu());
+        assert_eq!(cases[0].goals.against("eager"), Some(1.2));
+        assert_eq!(cases[0].goals.against("compiled"), Some(1.));
+        assert_eq!(cases[1].goals.against("eager"), None);
+        assert_eq!(cases[0].goals.best(), None);
+        for case in catalogue(gpu().groups(), gpu()) {
+            let Goals::Each(goals) = case.goals else {
+                panic!("{case:?}");
+            };
+            let modes = case.group.modes(gpu());
+            for (name, _) in goals {
+                assert!(modes.iter().any(|mode| mode.name == *name), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_name_is_a_case_though_no_list_has_it() {
+        let name = "memory/moco-resnet18-32-b4".to_string();
+        let names = chosen_on(gpu(), std::slice::from_ref(&name)).unwrap();
+        assert_eq!(names, [name]);
+        assert_eq!(chosen(&["train/resnet18-46-b64"]).unwrap().len(), 1);
+        for wrong in [
+            "train/resnet18-46",
+            "train/46-b64",
+            "train/x-46-b0",
+            "fly/x-46-b1",
+            "micro/x-46-b1",
+        ] {
+            assert!(chosen(&[wrong]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -110,7 +110,11 @@ pub(super) fn compare(
     let written = programs.start_ours()?.ask(&request)?;
     progress.step(unit(case.group));
     progress.now(&name, "torch");
-    let mode = case.group.modes().first().context("no mode")?;
+    let mode = case
+        .group
+        .modes(programs.target)
+        .first()
+        .context("no mode")?;
     let answer = programs.start_torch(case.group, mode)?.ask(&request)?;
     progress.step(unit(case.group));
     let comparison = Comparison::read(case, &answer)?;
@@ -211,7 +215,7 @@ pub(super) fn json(comparisons: &[Comparison]) -> Map<String, Value> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::case::Group;
+    use super::super::case::{Goals, Group};
     use super::*;
 
     fn answer(worst: f64) -> Value {
@@ -236,7 +240,7 @@ mod tests {
         let case = Case {
             group: Group::Gradients,
             size: "resnet50-224-b4".into(),
-            goal: None,
+            goals: Goals::Best(None),
         };
         Comparison::read(&case, &answer(worst)).unwrap()
     }

@@ -11,6 +11,9 @@ pub(super) struct Machine {
     threads: usize,
     fgvr: String,
     torch: Option<String>,
+    /// Where it was measured, if not on the CPU.
+    device: Option<String>,
+    driver: Option<String>,
     /// GFLOP/s by number of threads, where they were measured.
     peak: Vec<(String, f64)>,
 }
@@ -26,6 +29,8 @@ impl Machine {
             threads: hello["threads"].as_u64().unwrap_or(0) as usize,
             fgvr: text("version").unwrap_or_default(),
             torch: None,
+            device: text("device").filter(|device| device != "cpu"),
+            driver: None,
             peak: Vec::new(),
         }
     }
@@ -43,6 +48,15 @@ impl Machine {
             version("version"),
             version("torchvision")
         ));
+        if let (Some(cuda), Some(cudnn)) = (hello["cuda"].as_str(), hello["cudnn"].as_str()) {
+            let own = format!(" (with CUDA {cuda}, cuDNN {cudnn})");
+            self.torch = self.torch.take().map(|torch| torch + &own);
+        }
+    }
+
+    /// Adds the version of the GPU's driver.
+    pub(super) fn driver(&mut self, version: Option<String>) {
+        self.driver = version;
     }
 
     /// Adds the answer to `peak`.
@@ -55,14 +69,22 @@ impl Machine {
 
     /// In a few lines, a sentence each.
     pub(super) fn text(&self) -> String {
-        let mut text = format!(
+        let mut text = String::new();
+        if let Some(device) = &self.device {
+            text.push_str(device);
+            if let Some(driver) = &self.driver {
+                text.push_str(&format!(", driver {driver}"));
+            }
+            text.push_str(".\n");
+        }
+        text.push_str(&format!(
             "{}, {} cores, {} of them used, kernels at {}.\nfgvr {}",
             self.processor.as_deref().unwrap_or("Unknown processor"),
             self.cores,
             self.threads,
             self.simd,
             self.fgvr,
-        );
+        ));
         if let Some(torch) = &self.torch {
             text.push_str(&format!("; {torch}"));
         }
@@ -90,6 +112,23 @@ impl Machine {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_gpu_comes_first_with_its_driver() {
+        let mut machine = Machine::new(&json!({
+            "processor": "Chip", "simd": "avx512", "threads": 2, "version": "0.1.0",
+            "device": "NVIDIA H200 (sm_90a), bf16"
+        }));
+        machine.torch(&json!({
+            "version": "2.15.0", "torchvision": "0.29.2", "cuda": "13.2", "cudnn": "92600"
+        }));
+        machine.driver(Some("580.1".into()));
+        let text = machine.text();
+        let start = "NVIDIA H200 (sm_90a), bf16, driver 580.1.\nChip, ";
+        assert!(text.starts_with(start), "{text}");
+        let torch = "torchvision 0.29.2 (with CUDA 13.2, cuDNN 92600);";
+        assert!(text.contains(torch), "{text}");
+    }
 
     #[test]
     fn the_machine_is_described_by_what_both_sides_said() {

@@ -23,7 +23,7 @@ pub(super) struct TorchSide {
 /// meanwhile; none if it was not asked for.
 pub(super) fn torch_sides(programs: &Programs, group: Group) -> Vec<TorchSide> {
     let modes = if programs.python.is_some() {
-        group.modes()
+        group.modes(programs.target)
     } else {
         &[]
     };
@@ -47,7 +47,7 @@ pub(super) fn torch_sides(programs: &Programs, group: Group) -> Vec<TorchSide> {
 /// Repetitions that do not count; the seconds of the last.
 fn warm(server: &mut Server, effort: Effort) -> Result<f64> {
     let mut last = server.run(1)?;
-    if effort.warms_up_more(last.seconds[0]) {
+    for _ in 0..effort.warms_up_more(last.seconds[0]) {
         last = server.run(1)?;
     }
     Ok(last.seconds[0])
@@ -83,6 +83,7 @@ impl Record {
         Some(Figures {
             summary: Summary::of(&self.seconds)?,
             faults: self.faults.map(|faults| faults as f64 / count),
+            allocated: None,
         })
     }
 }
@@ -156,15 +157,19 @@ pub(super) fn timed(
     })
 }
 
-/// Peak memory of a training run of three steps, net of the process just started, and page faults
-/// of a step. Each side has the machine to itself.
+/// Peak memory of a training run of three steps, and page faults of a step: on the CPU net of the process just
+/// started, on a device what was taken from it. Each side has the machine to itself.
 pub(super) fn memory(case: &Case, programs: &Programs, progress: &mut Progress) -> Result<Outcome> {
     let name = case.name();
     progress.now(&name, "preparing");
+    let peak = match programs.target.is_device() {
+        true => device_peak,
+        false => peak,
+    };
     let (ours, images) = peak(programs.start_ours()?, case)?;
     progress.step(unit(case.group));
     let modes = if programs.python.is_some() {
-        case.group.modes()
+        case.group.modes(programs.target)
     } else {
         &[]
     };
@@ -203,6 +208,29 @@ fn peak(mut server: Server, case: &Case) -> Result<(Figures, u64)> {
     let figures = Figures {
         summary: Summary::exactly(net as f64),
         faults: rest.faults.map(|faults| faults as f64 / (STEPS - 1) as f64),
+        allocated: None,
+    };
+    Ok((
+        figures,
+        ready["images"].as_u64().context("no number of images")?,
+    ))
+}
+
+/// Without the first step, in which libraries try algorithms.
+fn device_peak(mut server: Server, case: &Case) -> Result<(Figures, u64)> {
+    let ready = server.prepare(&format!("{}/{}", Group::Train.name(), case.size))?;
+    server.run(1)?;
+    server.ask("reset")?;
+    server.run(STEPS - 1)?;
+    let memory = server.ask("memory")?;
+    let bytes = |field: &str| {
+        let value = memory[field].as_u64();
+        value.context("it counts no memory of a device")
+    };
+    let figures = Figures {
+        summary: Summary::exactly(bytes("device_reserved")? as f64),
+        faults: None,
+        allocated: Some(bytes("device_peak")? as f64),
     };
     Ok((
         figures,
@@ -212,6 +240,7 @@ fn peak(mut server: Server, case: &Case) -> Result<(Figures, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::case::Goals;
     use super::*;
 
     #[test]
@@ -227,6 +256,35 @@ mod tests {
         let figures = record.figures().unwrap();
         assert_eq!((figures.faults, figures.summary.median), (None, 2.));
         assert!(Record::new().figures().is_none());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn memory_of_a_device_is_what_was_taken_from_it_and_one_must_be_counted() {
+        let figures = |memory: &str| {
+            let turn = "read l; echo '{\"seconds\": 1}';";
+            let script = format!(
+                "echo '{{\"hello\": 1}}'; read l; echo '{{\"ready\": \"train/x\", \"images\": 2}}'; \
+                 {turn} echo '{{\"done\": 1}}'; read l; echo '{{\"reset\": true}}'; \
+                 {turn} echo '{{\"seconds\": 1}}'; echo '{{\"done\": 2}}'; read l; echo '{memory}'"
+            );
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", &script]);
+            let log = format!("fgvr-bench-test-device-{}.log", memory.len());
+            let server = Server::start(command, &std::env::temp_dir().join(log)).unwrap();
+            let case = Case {
+                group: Group::Memory,
+                size: "x".into(),
+                goals: Goals::Each(&[]),
+            };
+            device_peak(server, &case)
+        };
+        let found = figures(r#"{"device_reserved": 300, "device_peak": 200, "peak": 9}"#);
+        let (found, images) = found.unwrap();
+        assert_eq!((found.summary.median, found.allocated), (300., Some(200.)));
+        assert_eq!(images, 2);
+        let error = figures(r#"{"peak": 9}"#).unwrap_err().to_string();
+        assert!(error.contains("no memory of a device"), "{error}");
     }
 
     #[cfg(unix)]
@@ -264,11 +322,12 @@ mod tests {
         let case = Case {
             group: Group::Train,
             size: "x".into(),
-            goal: None,
+            goals: Goals::Best(None),
         };
         let effort = Effort {
             rounds: 2,
             quick: true,
+            device: false,
         };
         let mut ours = server(&good("1.0"));
         let outcome = timed(&case, &mut ours, &mut torch, effort, &mut Progress::new(9)).unwrap();

@@ -2,8 +2,8 @@
 //!
 //! Both sides are programs that prepare a case and then repeat it when told to. They take turns, so
 //! that a machine that slows down slows both; only one of them computes at any moment. PyTorch runs in
-//! several modes, and the best of them is what we are compared with. `gradients` is the one group that
-//! is not timed.
+//! several modes; on the CPU the best of them is what we are compared with, on a GPU each. `gradients` is the one
+//! group that is not timed.
 
 mod case;
 mod effort;
@@ -15,6 +15,7 @@ mod outcome;
 mod programs;
 mod report;
 mod statistics;
+mod target;
 
 use std::process::ExitCode;
 
@@ -29,8 +30,9 @@ use self::options::{Options, USAGE};
 use self::outcome::Outcome;
 pub(crate) use self::programs::{Programs, build};
 use self::report::Part;
+pub(crate) use self::target::Target;
 use crate::progress::Progress;
-use crate::{page, python, workspace};
+use crate::{gpu, page, python, workspace};
 
 /// The page that `--write` fills.
 const PAGE: &str = "docs/benchmarks.md";
@@ -42,16 +44,23 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let options = Options::parse(args)?;
+    if options.target.is_gpu() && !gpu::driver() {
+        bail!(
+            "--device {}: nvidia-smi finds no GPU on this machine; --device emulator shows that all works",
+            options.target.device
+        );
+    }
     let root = workspace::root()?;
     let python = match options.torch {
         true => Some(python::interpreter(&root)?),
         false => None,
     };
     let programs = Programs {
-        ours: build(&root)?,
+        ours: build(&root, options.target)?,
         root,
         python,
         threads: options.threads,
+        target: options.target,
     };
     let (machine, cases) = prepare(&programs, &options)?;
     let found = measure(&programs, &options, &cases)?;
@@ -63,11 +72,18 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         print!("{}", text(&machine, &options, &found));
     }
     if options.write {
-        let sections: Vec<(&str, String)> = options
+        let sections: Vec<(String, String)> = options
             .groups
             .iter()
             .filter(|group| cases.iter().any(|case| case.group == **group))
-            .map(|group| (group.name(), section(&machine, &options, *group, &found)))
+            .map(|group| {
+                let name = options.target.section(*group);
+                (name, section(&machine, &options, *group, &found))
+            })
+            .collect();
+        let sections: Vec<(&str, String)> = sections
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.clone()))
             .collect();
         page::write(&programs.root, PAGE, &sections)?;
         eprintln!("bench: wrote {PAGE}");
@@ -109,7 +125,7 @@ impl Found {
 fn prepare(programs: &Programs, options: &Options) -> Result<(Machine, Vec<Case>)> {
     let mut ours = programs.start_ours()?;
     let mut machine = Machine::new(&ours.hello);
-    let mut cases = case::catalogue(&options.groups);
+    let mut cases = case::catalogue(&options.groups, options.target);
     if options.groups.contains(&Group::Micro) {
         let list = ours.ask("list")?;
         let names = list["cases"]
@@ -122,14 +138,23 @@ fn prepare(programs: &Programs, options: &Options) -> Result<(Machine, Vec<Case>
         cases.extend(case::micro(&names));
         machine.peak(&ours.ask("peak")?);
     }
+    let ours_device = ours.hello["device"]
+        .as_str()
+        .unwrap_or_default()
+        .to_string();
     drop(ours);
-    let cases = case::choose(cases, &options.cases)?;
+    if options.target.is_gpu() {
+        machine.driver(gpu::driver_version());
+    }
+    let cases = case::choose(cases, &options.cases, &options.groups, options.target)?;
     if programs.python.is_some() {
-        let first = Group::Micro.modes().first().context("no mode")?;
+        let first = Group::Micro.modes(options.target).first();
+        let first = first.context("no mode")?;
         let torch = programs
             .start_torch(Group::Micro, first)
             .context("PyTorch does not start; FGVR_PYTHON can name another interpreter")?;
         machine.torch(&torch.hello);
+        same_gpu(&ours_device, &torch.hello)?;
         python::warn_of_other_versions(
             &programs.root,
             &[
@@ -141,14 +166,31 @@ fn prepare(programs: &Programs, options: &Options) -> Result<(Machine, Vec<Case>
     Ok((machine, cases))
 }
 
+/// That PyTorch runs on the GPU that our program calls `ours`.
+fn same_gpu(ours: &str, torch: &Value) -> Result<()> {
+    match torch["device"].as_str() {
+        Some(theirs) if theirs != "cpu" && !ours.starts_with(theirs) => {
+            bail!(
+                "fgvr runs on {ours} and PyTorch on {theirs}; CUDA_VISIBLE_DEVICES can leave one GPU to both"
+            )
+        }
+        _ => Ok(()),
+    }
+}
+
 fn measure(programs: &Programs, options: &Options, cases: &[Case]) -> Result<Found> {
     let effort = Effort {
         rounds: options.rounds,
         quick: options.quick,
+        device: options.target.is_device(),
+    };
+    let modes = |group: Group| match options.torch {
+        true => group.modes(options.target).len(),
+        false => 0,
     };
     let units = cases
         .iter()
-        .map(|case| effort.units(case.group, options.torch));
+        .map(|case| effort.units(case.group, modes(case.group)));
     let mut progress = Progress::new(units.sum());
     let (mut timed, mut compared) = (Vec::new(), Vec::new());
     let failed = |case: &Case| format!("{} failed", case.name());
@@ -223,8 +265,21 @@ mod tests {
     fn the_page_has_markers_for_every_group() {
         let page = workspace::root().unwrap().join(PAGE);
         let page = std::fs::read_to_string(page).unwrap();
-        for group in Group::ALL {
-            page::replaced(&page, group.name(), "x").unwrap();
+        let gpu = Target::parse(Some("cuda"), None).unwrap();
+        for target in [Target::CPU, gpu] {
+            for group in target.groups() {
+                page::replaced(&page, &target.section(*group), "x").unwrap();
+            }
         }
+    }
+
+    #[test]
+    fn both_programs_must_run_on_the_same_gpu() {
+        let torch = |device: &str| serde_json::json!({ "device": device });
+        let ours = "NVIDIA H200 (sm_90a), bf16";
+        assert!(same_gpu(ours, &torch("NVIDIA H200")).is_ok());
+        assert!(same_gpu("cpu", &torch("cpu")).is_ok());
+        let error = same_gpu(ours, &torch("NVIDIA L4")).unwrap_err().to_string();
+        assert!(error.contains("PyTorch on NVIDIA L4"), "{error}");
     }
 }

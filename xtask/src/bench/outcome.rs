@@ -2,16 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
-use super::case::{BF16, Case};
+use super::case::{BF16, Case, Goals};
 use super::statistics::Summary;
 
 /// Figures of one side.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Figures {
-    /// Seconds of a repetition; of `memory`, bytes.
+    /// Seconds of a repetition; of `memory`, bytes, on a device those taken from it.
     pub(super) summary: Summary,
     /// Page faults of a repetition.
     pub(super) faults: Option<f64>,
+    /// Of a device's memory, the bytes that were in use.
+    pub(super) allocated: Option<f64>,
 }
 
 /// One of PyTorch's modes: its name, and its figures or why there are none.
@@ -35,9 +37,12 @@ impl Outcome {
         self.best_of(|_| true)
     }
 
-    /// The same among the modes that compute in f32 throughout, as we do.
+    /// The same among the modes that compute in f32 throughout, as we do on the CPU.
     pub(super) fn best_f32(&self) -> Option<(&'static str, Figures)> {
-        self.best_of(|name| name != BF16)
+        match self.case.goals {
+            Goals::Best(_) => self.best_of(|name| name != BF16),
+            Goals::Each(_) => None,
+        }
     }
 
     fn best_of(&self, fits: impl Fn(&str) -> bool) -> Option<(&'static str, Figures)> {
@@ -56,6 +61,11 @@ impl Outcome {
     /// [`Outcome::ratio`] with the best of the modes in f32.
     pub(super) fn ratio_f32(&self) -> Option<f64> {
         self.over_ours(self.best_f32())
+    }
+
+    /// The figures of a mode over ours, if it did not fail.
+    pub(super) fn ratio_with(&self, figures: &Result<Figures, String>) -> Option<f64> {
+        self.over_ours(figures.as_ref().ok().map(|figures| ("", *figures)))
     }
 
     fn over_ours(&self, side: Option<(&str, Figures)>) -> Option<f64> {
@@ -80,7 +90,14 @@ fn of(outcome: &Outcome) -> Value {
         .iter()
         .map(|(name, figures)| {
             let value = match figures {
-                Ok(figures) => side(outcome, figures),
+                Ok(found) => {
+                    let mut value = side(outcome, found);
+                    if let Goals::Each(_) = outcome.case.goals {
+                        value["ratio"] = json!(outcome.ratio_with(figures));
+                        value["goal"] = json!(outcome.case.goals.against(name));
+                    }
+                    value
+                }
                 Err(reason) => json!({ "failed": reason }),
             };
             ((*name).to_string(), value)
@@ -99,7 +116,7 @@ fn of(outcome: &Outcome) -> Value {
         "ratio": outcome.ratio(),
         "torch_mode_f32": outcome.best_f32().map(|(name, _)| name),
         "ratio_f32": outcome.ratio_f32(),
-        "goal": outcome.case.goal,
+        "goal": outcome.case.goals.best(),
         "torch_modes": modes,
     })
 }
@@ -111,6 +128,7 @@ fn side(outcome: &Outcome, figures: &Figures) -> Value {
         "repetitions": figures.summary.count,
         "faults_per_step": figures.faults,
         "gflops": outcome.gigaflops(figures),
+        "allocated": figures.allocated,
     })
 }
 
@@ -127,6 +145,7 @@ pub(super) mod tests {
                 count: 5,
             },
             faults: Some(12.),
+            allocated: None,
         }
     }
 
@@ -135,7 +154,7 @@ pub(super) mod tests {
             case: Case {
                 group,
                 size: size.to_string(),
-                goal: Some(1.),
+                goals: Goals::Best(Some(1.)),
             },
             images: 16,
             operations: None,
@@ -164,6 +183,22 @@ pub(super) mod tests {
         assert_eq!(case["ratio_f32"], 4.);
         assert_eq!(case["torch_modes"]["compiled"]["failed"], "no compiler");
         assert_eq!(case["torch_modes"]["eager"]["iqr"], 0.2);
+    }
+
+    #[test]
+    fn on_a_device_each_mode_has_its_ratio_and_goal() {
+        let modes = vec![("eager", Ok(figures(1.))), ("compiled", Ok(figures(0.25)))];
+        let mut outcome = outcome(Group::Train, "x", modes);
+        outcome.case.goals = Goals::Each(&[("eager", 1.2)]);
+        let case = &json(&[outcome])["train/x"];
+        let modes = &case["torch_modes"];
+        assert_eq!(
+            (&modes["eager"]["ratio"], &modes["eager"]["goal"]),
+            (&json!(2.), &json!(1.2))
+        );
+        assert_eq!(modes["compiled"]["ratio"], 0.5);
+        assert_eq!(modes["compiled"]["goal"], Value::Null);
+        assert_eq!(case["ratio_f32"], Value::Null);
     }
 
     #[test]

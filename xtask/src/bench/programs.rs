@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::case::{Group, Mode};
+use super::target::Target;
 use crate::command::executable;
 use crate::server::Server;
 
@@ -22,6 +23,7 @@ pub(crate) struct Programs {
     /// The interpreter with PyTorch, where that is measured too.
     pub(crate) python: Option<PathBuf>,
     pub(crate) threads: usize,
+    pub(crate) target: Target,
 }
 
 impl Programs {
@@ -31,6 +33,7 @@ impl Programs {
         let threads = self.threads.to_string();
         command
             .args(["--threads", &threads])
+            .args(self.target.ours())
             .env("RAYON_NUM_THREADS", &threads);
         for (name, _) in TUNED {
             command.env_remove(name);
@@ -46,10 +49,13 @@ impl Programs {
         command
             .arg(self.root.join("benches/torch/server.py"))
             .args(["--mode", mode.script, "--threads", &threads])
+            .args(self.target.torch())
             .env("OMP_NUM_THREADS", &threads)
             .env("MKL_NUM_THREADS", &threads)
-            .env("CUDA_VISIBLE_DEVICES", "")
             .env("PYTHONDONTWRITEBYTECODE", "1");
+        if !self.target.is_gpu() {
+            command.env("CUDA_VISIBLE_DEVICES", "");
+        }
         for (name, value) in TUNED {
             if mode.tuned {
                 command.env(name, value);
@@ -67,7 +73,12 @@ impl Programs {
     }
 }
 
-/// Builds our program for release and says where it lies.
-pub(crate) fn build(root: &Path) -> Result<PathBuf> {
-    executable(root, &["--release", "-p", "fgvr-bench"], "fgvr-bench")
+/// Builds our program for release, with CUDA for a GPU, and says where it lies.
+pub(crate) fn build(root: &Path, target: Target) -> Result<PathBuf> {
+    let features: &[&str] = match target.is_gpu() {
+        true => &["--features", "cuda"],
+        false => &[],
+    };
+    let which = ["--release", "-p", "fgvr-bench"];
+    executable(root, &[&which[..], features].concat(), "fgvr-bench")
 }

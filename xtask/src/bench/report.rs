@@ -1,6 +1,6 @@
 //! What was measured, in tables.
 
-use super::case::Group;
+use super::case::{Goals, Group};
 use super::outcome::{Figures, Outcome};
 use crate::table::Table;
 
@@ -16,7 +16,11 @@ pub(super) fn parts(group: Group, outcomes: &[Outcome]) -> Vec<Part> {
     if outcomes.is_empty() {
         return Vec::new();
     }
+    let each = matches!(outcomes[0].case.goals, Goals::Each(_));
     let (title, table) = match group {
+        Group::Memory if each => ("Peak memory of training steps", memory_each(&outcomes)),
+        Group::Train if each => ("Training steps", timed_each(&outcomes)),
+        Group::Embed if each => ("Embedding", timed_each(&outcomes)),
         Group::Train => ("Training steps", timed(&outcomes)),
         Group::Embed => ("Embedding", timed(&outcomes)),
         Group::Memory => ("Peak memory of three training steps", memory(&outcomes)),
@@ -25,7 +29,7 @@ pub(super) fn parts(group: Group, outcomes: &[Outcome]) -> Vec<Part> {
         Group::Gradients => return Vec::new(),
     };
     let mut parts = vec![Part { title, table }];
-    if group != Group::Micro && outcomes.iter().any(|o| !o.modes.is_empty()) {
+    if group != Group::Micro && !each && outcomes.iter().any(|o| !o.modes.is_empty()) {
         parts.push(Part {
             title: "All modes",
             table: modes(&outcomes),
@@ -77,6 +81,54 @@ fn timed(outcomes: &[&Outcome]) -> Table {
         table.row(row);
     }
     table
+}
+
+/// Our side with each of PyTorch's modes beside it, a row each.
+fn each(
+    outcomes: &[&Outcome],
+    head: &[&str],
+    cells: impl Fn(&Outcome, &Figures) -> Vec<String>,
+) -> Table {
+    let mut table = Table::new(head);
+    for outcome in outcomes {
+        let mut row = vec![outcome.case.size.clone()];
+        row.extend(cells(outcome, &outcome.ours));
+        let width = row.len();
+        if outcome.modes.is_empty() {
+            table.row(row.clone());
+        }
+        for (mode, figures) in &outcome.modes {
+            row.push((*mode).to_string());
+            match figures {
+                Ok(figures) => row.extend(cells(outcome, figures)),
+                Err(_) => row.push("failed".to_string()),
+            }
+            row.resize(2 * width, String::new());
+            let goal = outcome.case.goals.against(mode);
+            row.extend([outcome.ratio_with(figures), goal].map(shown));
+            table.row(std::mem::replace(&mut row, vec![String::new(); width]));
+        }
+    }
+    table
+}
+
+fn timed_each(outcomes: &[&Outcome]) -> Table {
+    let head = [
+        "case", "ms", "±", "img/s", "PyTorch", "ms", "±", "img/s", "ratio", "goal",
+    ];
+    each(outcomes, &head, |outcome, figures| {
+        times(outcome, figures).to_vec()
+    })
+}
+
+fn memory_each(outcomes: &[&Outcome]) -> Table {
+    let head = [
+        "case", "MiB", "in use", "PyTorch", "MiB", "in use", "ratio", "goal",
+    ];
+    each(outcomes, &head, |_, figures| {
+        let used = figures.allocated.map_or(String::new(), in_mebibytes);
+        vec![mebibytes(figures), used]
+    })
 }
 
 fn memory(outcomes: &[&Outcome]) -> Table {
@@ -186,7 +238,11 @@ fn times(outcome: &Outcome, figures: &Figures) -> [String; 3] {
 }
 
 fn mebibytes(figures: &Figures) -> String {
-    format!("{:.0}", figures.summary.median / f64::from(1 << 20))
+    in_mebibytes(figures.summary.median)
+}
+
+fn in_mebibytes(bytes: f64) -> String {
+    format!("{:.0}", bytes / f64::from(1 << 20))
 }
 
 fn faults(figures: &Figures) -> String {
@@ -197,12 +253,15 @@ fn faults(figures: &Figures) -> String {
 
 /// The ratio, that with PyTorch's modes in f32, and the goal.
 fn judged(outcome: &Outcome) -> [String; 3] {
-    let shown = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.2}"));
     [
         shown(outcome.ratio()),
         shown(outcome.ratio_f32()),
-        shown(outcome.case.goal),
+        shown(outcome.case.goals.best()),
     ]
+}
+
+fn shown(ratio: Option<f64>) -> String {
+    ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"))
 }
 
 #[cfg(test)]
@@ -269,6 +328,53 @@ mod tests {
             .collect();
         assert_eq!(rows[1], ["n1", "200", "100", "200"]);
         assert_eq!(rows[2], ["n2", "200"]);
+    }
+
+    #[test]
+    fn on_a_device_each_mode_has_a_row_with_its_goal() {
+        let modes = vec![
+            ("eager", Ok(figures(12.3456))),
+            ("compiled", Err("no compiler".to_string())),
+        ];
+        let mut outcomes = [outcome(Group::Train, "synthpair-resnet50-224-b256", modes)];
+        outcomes[0].case.goals = Goals::Each(&[("eager", 1.2)]);
+        outcomes[0].ours = figures(6.1728);
+        let parts = parts(Group::Train, &outcomes);
+        assert_eq!(parts.len(), 1);
+        let text = parts[0].table.text();
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 100),
+            "{text}"
+        );
+        let rows: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(
+            rows[1][4..],
+            ["eager", "12345.6", "1234.6", "1.3", "2.00", "1.20"]
+        );
+        assert_eq!(rows[2], ["compiled", "failed"]);
+        outcomes[0].modes.clear();
+        assert_eq!(parts_text(Group::Train, &outcomes).lines().count(), 2);
+    }
+
+    fn parts_text(group: Group, outcomes: &[Outcome]) -> String {
+        parts(group, outcomes)[0].table.text()
+    }
+
+    #[test]
+    fn a_devices_memory_has_what_was_taken_and_what_was_in_use() {
+        let of = |reserved: f64, used: f64| Figures {
+            allocated: Some(used * f64::from(1 << 20)),
+            ..figures(reserved * f64::from(1 << 20))
+        };
+        let mut outcomes = [outcome(Group::Memory, "x", vec![("eager", Ok(of(6., 5.)))])];
+        outcomes[0].case.goals = Goals::Each(&[("eager", 1.)]);
+        outcomes[0].ours = of(4., 3.);
+        let text = parts_text(Group::Memory, &outcomes);
+        let row: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(row, ["x", "4", "3", "eager", "6", "5", "1.50", "1.00"]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use self::options::{Options, USAGE};
 use self::outcome::Outcome;
 use self::photos::View;
-use crate::bench::{Programs, build};
+use crate::bench::{Programs, Target, build};
 use crate::progress::Progress;
 use crate::scratch::Folder;
 use crate::server::Server;
@@ -38,9 +38,10 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     let root = workspace::root()?;
     let programs = Programs {
         python: Some(python::interpreter(&root)?),
-        ours: build(&root)?,
+        ours: build(&root, Target::CPU)?,
         root,
         threads: options.threads,
+        target: Target::CPU,
     };
     let mut theirs = start_python(&programs)?;
     warn_of_versions(&programs, &theirs)?;

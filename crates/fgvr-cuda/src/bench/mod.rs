@@ -8,6 +8,7 @@ mod convolution;
 mod inputs;
 mod loss;
 mod norm;
+mod pair;
 mod perturb;
 mod places;
 mod update;
@@ -133,6 +134,7 @@ pub fn cases(scale: Scale) -> Vec<Case> {
         loss::cases,
         update::cases,
         perturb::cases,
+        pair::cases,
     ];
     groups.iter().flat_map(|group| group(scale)).collect()
 }

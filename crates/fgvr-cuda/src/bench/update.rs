@@ -2,6 +2,7 @@
 
 use super::{Case, Inputs, Scale, f32s};
 use crate::ops::average::{Averages, Pair};
+use crate::ops::finite::all_finite;
 use crate::ops::optimizer::{Adam, Lars, Parameter, Parameters, Sgd};
 use crate::{Machine, Real, Result};
 
@@ -65,6 +66,11 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
                 Ok(move |machine: &dyn Machine| averages.update(machine, 0.999))
             },
         ),
+        // One array of as many values: more of them take more launches.
+        Case::new("update: all finite", (f32s(len), 0), move |inputs| {
+            let values = inputs.reals(Real::F32, len)?;
+            Ok(move |machine: &dyn Machine| all_finite(machine, &[&values]).map(drop))
+        }),
     ]
 }
 

@@ -50,9 +50,12 @@ impl Block {
 
     /// What was overwritten beside the block, if anything was.
     pub(super) fn overrun(&self) -> Option<String> {
-        // SAFETY: the whole allocation is initialised, and nothing writes to it now.
-        let all = unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.layout.size()) };
-        let before = all[..GUARD].iter().rposition(|byte| *byte != POISON);
+        // SAFETY: inside the allocation, initialised, and nothing writes to a guard now; another thread may be
+        // copying to the block between them.
+        let guard = |from: usize| unsafe {
+            std::slice::from_raw_parts(self.start.as_ptr().add(from), GUARD)
+        };
+        let before = guard(0).iter().rposition(|byte| *byte != POISON);
         if let Some(at) = before {
             return Some(format!(
                 "a write {} bytes before an array of {}",
@@ -60,7 +63,7 @@ impl Block {
                 self.bytes
             ));
         }
-        let after = all[GUARD + self.bytes..]
+        let after = guard(GUARD + self.bytes)
             .iter()
             .position(|byte| *byte != POISON);
         after.map(|at| format!("a write {at} bytes beyond an array of {}", self.bytes))

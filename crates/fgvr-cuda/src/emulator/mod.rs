@@ -21,6 +21,7 @@ use self::memory::Block;
 use crate::meter::Meter;
 use crate::{
     Array, Convolution, Error, Launch, Machine, Memory, MemoryUse, Module, Pass, Product, Result,
+    Staged, staged,
 };
 
 /// In which order the threads of a block run between two barriers. No result may depend on it.
@@ -153,6 +154,25 @@ impl Machine for Emulator {
             std::ptr::copy_nonoverlapping(from.as_ptr(), to.address() as *mut u8, from.len())
         };
         Ok(())
+    }
+
+    fn stage(&self, from: &[u8]) -> Result<Staged> {
+        let memory = self.allocate(from.len())?;
+        // SAFETY: a new block of so many bytes, initialised, that nobody else has the address of.
+        let to = unsafe { std::slice::from_raw_parts_mut(memory.address() as *mut u8, from.len()) };
+        staged::copy(from, to);
+        Ok(Staged::new(
+            from.len(),
+            Box::new((memory, self.meter.clone())),
+        ))
+    }
+
+    fn receive(&self, staged: Staged) -> Result<Memory> {
+        let (memory, meter): (Memory, Meter) = staged.into_held()?;
+        match meter.is(&self.meter) {
+            true => Ok(memory),
+            false => Err(staged::elsewhere()),
+        }
     }
 
     fn download(&self, from: &Memory, to: &mut [u8]) -> Result<()> {

@@ -5,6 +5,7 @@
 
 mod cublas;
 mod cudnn;
+mod staging;
 mod timing;
 
 use std::collections::HashMap;
@@ -16,11 +17,13 @@ use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 
 use self::cublas::Cublas;
 use self::cudnn::Cudnn;
+use self::staging::{OnItsWay, Staging};
 use crate::cache::Cache;
 use crate::meter::{Meter, Share};
 use crate::nvrtc::Nvrtc;
 use crate::{
     Array, Convolution, Error, Launch, Machine, Memory, MemoryUse, Module, Pass, Product, Result,
+    Staged, staged,
 };
 
 /// How f32 products are computed: bf16 ones always have f32 sums.
@@ -33,9 +36,10 @@ pub enum Precision {
     Tf32,
 }
 
-/// One GPU and a stream of work on it.
+/// One GPU, a stream of work on it, and one of copies to it.
 pub struct Gpu {
     stream: Arc<CudaStream>,
+    staging: Staging,
     target: String,
     name: String,
     precision: Precision,
@@ -85,6 +89,7 @@ impl Gpu {
         Ok(Self {
             name: context.name().map_err(no)?,
             stream: context.new_stream().map_err(no)?,
+            staging: Staging::new(&context).map_err(no)?,
             target: format!("sm_{major}{minor}{exact}"),
             precision,
             cache: Cache::of_user(),
@@ -114,6 +119,28 @@ impl Gpu {
     /// What went wrong in it.
     pub fn synchronise(&self) -> Result<()> {
         self.stream.synchronize().map_err(driver("synchronise"))
+    }
+
+    /// Memory for what is started on `stream` from now on. The context is bound to this thread.
+    fn allocate_on(&self, stream: &Arc<CudaStream>, bytes: usize) -> Result<Allocation> {
+        // SAFETY: the address is kept in an `Allocation`, which frees it.
+        let address = unsafe { result::malloc_async(stream.cu_stream(), bytes.max(1)) };
+        let address = address.map_err(|error| {
+            let out = error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
+            match stream.context().mem_get_info() {
+                Ok((free, total)) if out => Error::OutOfMemory {
+                    wanted: bytes,
+                    free,
+                    total,
+                },
+                _ => driver("allocate")(error),
+            }
+        })?;
+        Ok(Allocation {
+            address,
+            stream: Arc::clone(stream),
+            _share: self.meter.take(bytes),
+        })
     }
 
     fn bind(&self) -> Result<()> {
@@ -168,9 +195,10 @@ impl Gpu {
     }
 }
 
-/// Memory that goes back to the stream's pool once all that was started before is done.
+/// Memory that goes back to the pool once all that was started on the stream before is done.
 struct Allocation {
     address: sys::CUdeviceptr,
+    /// The stream of its last use: where it was allocated, or where it was received.
     stream: Arc<CudaStream>,
     _share: Share,
 }
@@ -178,8 +206,8 @@ struct Allocation {
 impl Drop for Allocation {
     fn drop(&mut self) {
         if self.stream.context().bind_to_thread().is_ok() {
-            // SAFETY: allocated on this stream, and freed once. An error here has nobody to go to; the next
-            // call on the stream returns it again.
+            // SAFETY: allocated on this stream or received by it, and freed once. An error here has nobody to go
+            // to; the next call on the stream returns it again.
             let _ = unsafe { result::free_async(self.address, self.stream.cu_stream()) };
         }
     }
@@ -188,31 +216,17 @@ impl Drop for Allocation {
 impl Machine for Gpu {
     fn allocate(&self, bytes: usize) -> Result<Memory> {
         self.bind()?;
-        // SAFETY: the address is kept in an `Allocation`, which frees it.
-        let address = unsafe { result::malloc_async(self.stream.cu_stream(), bytes.max(1)) };
-        let address = address.map_err(|error| {
-            let out = error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
-            match self.stream.context().mem_get_info() {
-                Ok((free, total)) if out => Error::OutOfMemory {
-                    wanted: bytes,
-                    free,
-                    total,
-                },
-                _ => driver("allocate")(error),
-            }
-        })?;
-        let allocation = Allocation {
-            address,
-            stream: Arc::clone(&self.stream),
-            _share: self.meter.take(bytes),
-        };
-        Ok(Memory::new(address, bytes, Arc::new(allocation)))
+        let allocation = self.allocate_on(&self.stream, bytes)?;
+        Ok(Memory::new(allocation.address, bytes, Arc::new(allocation)))
     }
 
     fn memory(&self) -> Result<MemoryUse> {
         let info = self.stream.context().mem_get_info();
         let (_, total) = info.map_err(driver("ask for the memory"))?;
-        Ok(self.meter.read(total))
+        Ok(MemoryUse {
+            reserved: reserved(self.stream.context()).map_err(driver("ask for the memory"))?,
+            ..self.meter.read(total)
+        })
     }
 
     fn reset_peak(&self) {
@@ -226,6 +240,33 @@ impl Machine for Gpu {
         // it has copied `from` to a buffer of its own.
         unsafe { result::memcpy_htod_async(to.address(), from, self.stream.cu_stream()) }
             .map_err(driver("upload"))
+    }
+
+    fn stage(&self, from: &[u8]) -> Result<Staged> {
+        self.bind()?;
+        let allocation = self.allocate_on(self.staging.stream(), from.len())?;
+        let arrived = self.staging.copy(from, allocation.address)?;
+        let held = OnItsWay {
+            allocation,
+            arrived,
+        };
+        Ok(Staged::new(from.len(), Box::new(held)))
+    }
+
+    fn receive(&self, staged: Staged) -> Result<Memory> {
+        let bytes = staged.bytes();
+        let OnItsWay {
+            mut allocation,
+            arrived,
+        } = staged.into_held()?;
+        if !Arc::ptr_eq(&allocation.stream, self.staging.stream()) {
+            return Err(staged::elsewhere());
+        }
+        let waits = self.stream.wait(&arrived);
+        waits.map_err(driver("wait for a copy on the GPU"))?;
+        // From here on all uses are behind that wait, and so may be the free.
+        allocation.stream = Arc::clone(&self.stream);
+        Ok(Memory::new(allocation.address, bytes, Arc::new(allocation)))
     }
 
     fn download(&self, from: &Memory, to: &mut [u8]) -> Result<()> {
@@ -307,6 +348,18 @@ fn keep_freed_memory(context: &CudaContext) -> std::result::Result<(), DriverErr
         let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
         result::mem_pool::set_attribute(pool, attribute, (&raw mut all).cast())
     }
+}
+
+/// Bytes that the pool took from the GPU at most.
+fn reserved(context: &CudaContext) -> std::result::Result<usize, DriverError> {
+    let mut bytes = 0u64;
+    // SAFETY: the device of a live context; the attribute is an unsigned number of 64 bits.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(context.cu_device())?;
+        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH;
+        result::mem_pool::get_attribute(pool, attribute, (&raw mut bytes).cast())?;
+    }
+    Ok(bytes as usize)
 }
 
 /// Whether the driver's library can be loaded; where it is linked to, the program would not have started.

@@ -3,11 +3,15 @@
 //! Grids depend on shapes alone, never on the GPU, so that sums are added in the same order everywhere.
 
 pub mod attention;
+pub mod augment;
 pub mod average;
 pub mod bank;
 pub mod batch_norm;
 mod columns;
+pub mod cosine;
 pub mod elementwise;
+pub mod finite;
+pub mod gather;
 pub mod gelu;
 pub mod importance;
 pub mod info_nce;
@@ -19,10 +23,13 @@ pub mod optimizer;
 pub mod patches;
 pub mod perturb;
 pub mod pool;
+pub mod queue;
 pub mod resize;
 mod rows;
 pub mod softmax;
+pub mod squared_error;
 mod tensors;
 pub mod tokens;
+pub mod unit_rows;
 
 pub use rows::Rows;

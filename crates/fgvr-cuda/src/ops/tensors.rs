@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use crate::{Argument, Array, DType, Error, Launch, Machine, Module, Result};
 
-/// Elements that one block works on, as in kernels/tensors.cuh.
-const CHUNK: usize = 4096;
+/// Elements that one block works on, as in kernels/tensors.cuh and kernels/finite.cu.
+pub(super) const CHUNK: usize = 4096;
 /// Arrays of one tensor, at most.
 const ARRAYS: usize = 4;
 const THREADS: u32 = 256;

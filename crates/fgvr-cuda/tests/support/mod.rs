@@ -13,8 +13,13 @@ use rand_chacha::ChaCha8Rng;
 /// make it with; then on the GPU, with the feature `cuda` and where there is one (`FGVR_GPU=require` makes it an
 /// error that there is none). Inputs are new at each run; `FGVR_KERNEL_SEED` repeats one.
 pub fn on_each_machine(check: impl Fn(&dyn Machine, &mut Random) -> Result<()>) {
+    on_each_shared_machine(|machine, random| check(machine, random));
+}
+
+/// As [`on_each_machine`], for a check that uses the machine from several threads.
+pub fn on_each_shared_machine(check: impl Fn(&(dyn Machine + Sync), &mut Random) -> Result<()>) {
     let seed = seed();
-    let run = |machine: &dyn Machine, what: &str| {
+    let run = |machine: &(dyn Machine + Sync), what: &str| {
         let mut random = Random(ChaCha8Rng::seed_from_u64(seed));
         if let Err(error) = check(machine, &mut random) {
             panic!("{what}, FGVR_KERNEL_SEED={seed}: {error}");

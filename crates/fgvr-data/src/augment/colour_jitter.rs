@@ -50,6 +50,17 @@ pub enum Adjustment {
     Hue,
 }
 
+impl Adjustment {
+    pub(super) fn apply(self, planes: &mut Planes, factor: f32) {
+        match self {
+            Self::Brightness => adjust_brightness(planes, factor),
+            Self::Contrast => adjust_contrast(planes, factor),
+            Self::Saturation => adjust_saturation(planes, factor),
+            Self::Hue => adjust_hue(planes, factor),
+        }
+    }
+}
+
 /// The adjustments of one view with their factors, in their order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Jitter(pub [(Adjustment, f64); 4]);
@@ -72,13 +83,7 @@ impl Jitter {
     /// Applies the adjustments in order.
     pub fn apply(&self, planes: &mut Planes) {
         for &(adjustment, factor) in &self.0 {
-            let factor = factor as f32;
-            match adjustment {
-                Adjustment::Brightness => adjust_brightness(planes, factor),
-                Adjustment::Contrast => adjust_contrast(planes, factor),
-                Adjustment::Saturation => adjust_saturation(planes, factor),
-                Adjustment::Hue => adjust_hue(planes, factor),
-            }
+            adjustment.apply(planes, factor as f32);
         }
     }
 }

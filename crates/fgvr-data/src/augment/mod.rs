@@ -26,7 +26,7 @@ pub use evaluate::{EvaluationView, Fit, RESIZE_RATIO, evaluate_transform};
 pub use gaussian_blur::{gaussian_blur, kernel_for};
 pub use grayscale::grayscale;
 pub use horizontal_flip::horizontal_flip;
-pub use pair::{PairAugmentConfig, pair_augment};
+pub use pair::{PairAugmentConfig, PairDraw, pair_augment, pair_draws};
 pub use planes::Planes;
 pub use random_resized_crop::{central_crop, random_resized_crop};
 pub use resize::{Interpolation, Region, resize};

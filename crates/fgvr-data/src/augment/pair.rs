@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::config::unit;
-use super::{Jitter, JitterStrength, Planes, grayscale, horizontal_flip};
+use super::{Adjustment, Jitter, JitterStrength, Planes, grayscale, horizontal_flip};
 use crate::keyed::{Stream, generator, happens};
 use crate::{Error, Normalisation};
 
@@ -55,6 +55,58 @@ impl PairAugmentConfig {
     }
 }
 
+/// All that is random about one picture of a generated pair. Plain numbers, so that whoever computes can
+/// be given them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PairDraw {
+    /// The adjustments of colour in their order with their factors, if any.
+    pub jitter: Option<[(Adjustment, f32); 4]>,
+    /// Whether colour is left out.
+    pub grayscale: bool,
+    /// Whether left and right are exchanged.
+    pub flip: bool,
+}
+
+impl PairDraw {
+    /// Draws for one picture; `words` are seed, step, the image's index and the view.
+    fn draw(cfg: &PairAugmentConfig, words: [u64; 4]) -> Self {
+        let mut rng = generator(words, Stream::PairJitter);
+        let jitter =
+            happens(&mut rng, cfg.jitter).then(|| Jitter::draw(&cfg.jitter_strength, &mut rng));
+        Self {
+            jitter: jitter.map(|Jitter(drawn)| drawn.map(|(what, factor)| (what, factor as f32))),
+            grayscale: happens(&mut generator(words, Stream::PairGrayscale), cfg.grayscale),
+            flip: happens(&mut generator(words, Stream::PairFlip), cfg.flip),
+        }
+    }
+
+    /// Changes a picture that is not normalised.
+    fn apply(&self, planes: &mut Planes) {
+        for (adjustment, factor) in self.jitter.into_iter().flatten() {
+            adjustment.apply(planes, factor);
+        }
+        if self.grayscale {
+            grayscale(planes);
+        }
+        if self.flip {
+            horizontal_flip(planes);
+        }
+    }
+}
+
+/// What [`pair_augment`] draws for each of `indices` with the same arguments.
+#[must_use]
+pub fn pair_draws(
+    cfg: &PairAugmentConfig,
+    seed: u64,
+    step: u64,
+    view: u64,
+    indices: &[u32],
+) -> Vec<PairDraw> {
+    let draw = |index: &u32| PairDraw::draw(cfg, [seed, step, u64::from(*index), view]);
+    indices.iter().map(draw).collect()
+}
+
 /// `images` (N, 3, H, W), normalised, each with its own jitter, greys and flip, and normalised
 /// again. Pixel values are cut off to [0, 1] in between, as a photo's would be. The result has the
 /// dtype and device of `images` and carries no gradient.
@@ -100,23 +152,14 @@ pub fn pair_augment(
             values: values.to_vec(),
         })
         .collect();
+    let draws = pair_draws(cfg, seed, step, view, indices);
     pictures
         .par_iter_mut()
-        .zip(indices)
-        .for_each(|(planes, &index)| {
+        .zip(&draws)
+        .for_each(|(planes, draw)| {
             norm.undo_on_planes(planes);
             planes.values.iter_mut().for_each(|v| *v = v.clamp(0., 1.));
-            let words = [seed, step, u64::from(index), view];
-            let mut rng = generator(words, Stream::PairJitter);
-            if happens(&mut rng, cfg.jitter) {
-                Jitter::draw(&cfg.jitter_strength, &mut rng).apply(planes);
-            }
-            if happens(&mut generator(words, Stream::PairGrayscale), cfg.grayscale) {
-                grayscale(planes);
-            }
-            if happens(&mut generator(words, Stream::PairFlip), cfg.flip) {
-                horizontal_flip(planes);
-            }
+            draw.apply(planes);
             norm.apply_to_planes(planes);
         });
     let values: Vec<f32> = pictures.into_iter().flat_map(|p| p.values).collect();
@@ -167,6 +210,55 @@ mod tests {
         let expected = norm.apply(&unit).unwrap();
         for (a, b) in values(&found).iter().zip(values(&expected)) {
             assert!((a - b).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn draws_are_made_by_index_and_happen_as_often_as_asked() {
+        let cfg = PairAugmentConfig::default();
+        let indices: Vec<u32> = (0..1000).collect();
+        let draws = pair_draws(&cfg, 1, 2, 0, &indices);
+        let alone = pair_draws(&cfg, 1, 2, 0, &indices[7..8]);
+        assert_eq!(alone, draws[7..8]);
+        assert_ne!(pair_draws(&cfg, 1, 2, 1, &indices), draws);
+        let share = |of: &dyn Fn(&PairDraw) -> bool| {
+            draws.iter().filter(|draw| of(draw)).count() as f64 / draws.len() as f64
+        };
+        assert!((share(&|draw| draw.jitter.is_some()) - 0.8).abs() < 0.05);
+        assert!((share(&|draw| draw.grayscale) - 0.2).abs() < 0.05);
+        assert!((share(&|draw| draw.flip) - 0.5).abs() < 0.05);
+    }
+
+    #[test]
+    fn a_picture_is_changed_as_its_draw_says() {
+        let (cfg, norm) = (PairAugmentConfig::default(), Normalisation::none());
+        let indices: Vec<u32> = (0..40).collect();
+        let images = images(40).clamp(0f32, 1f32).unwrap();
+        let found = values(&pair_augment(&images, &cfg, &norm, 3, 4, 1, &indices).unwrap());
+        let before = values(&images);
+        let draws = pair_draws(&cfg, 3, 4, 1, &indices);
+        assert!(
+            draws
+                .iter()
+                .any(|draw| draw.jitter.is_none() && !draw.grayscale && !draw.flip)
+        );
+        let pictures = found.chunks(90).zip(before.chunks(90));
+        for ((found, before), draw) in pictures.zip(&draws) {
+            let mut planes = Planes {
+                height: 6,
+                width: 5,
+                values: before.to_vec(),
+            };
+            if let Some(jitter) = draw.jitter {
+                Jitter(jitter.map(|(what, factor)| (what, f64::from(factor)))).apply(&mut planes);
+            }
+            if draw.grayscale {
+                grayscale(&mut planes);
+            }
+            if draw.flip {
+                horizontal_flip(&mut planes);
+            }
+            assert_eq!(found, planes.values, "{draw:?}");
         }
     }
 

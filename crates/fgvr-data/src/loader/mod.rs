@@ -24,12 +24,12 @@ use std::time::{Duration, Instant};
 use candle_core::Tensor;
 
 use crate::augment::ViewKey;
-use crate::{Dataset, Error, Image, atomic};
+use crate::{Dataset, Error, Image};
 use order::batches_per_epoch;
 use producer::{Message, Producer, panic_text};
-use quarantine::{budget, table};
+use quarantine::budget;
 
-pub use quarantine::Quarantined;
+pub use quarantine::{Quarantined, write_quarantine};
 
 /// What makes a view (3, size, size) of an image; see [`augment`](crate::augment::augment). Views are
 /// counted from 0; after them come the smaller crops, which are (3, crop_size, crop_size).
@@ -176,6 +176,24 @@ pub struct Batch {
     pub last_of_epoch: bool,
     /// How long [`Loader::next`] waited for it.
     pub wait: Duration,
+}
+
+/// Ends a [`Loader`] from another thread.
+#[derive(Clone, Debug)]
+pub struct Stopper(Arc<AtomicBool>);
+
+impl Stopper {
+    /// No batch is begun any more, and the one in the making is given up: [`Loader::next`] returns what lies
+    /// ready, and then an error.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was stopped.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// An endless sequence of batches. See the module's documentation.
@@ -338,12 +356,13 @@ impl Loader {
     /// # Errors
     /// [`Error::Io`].
     pub fn write_quarantine(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        let path = path.as_ref();
-        let table = table(&self.quarantined).map_err(|source| Error::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        atomic::write(path, &table)
+        write_quarantine(&self.quarantined, path)
+    }
+
+    /// What ends this from another thread, while this one waits in [`Loader::next`].
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper(Arc::clone(&self.stop))
     }
 
     fn why_it_ended(&mut self) -> String {

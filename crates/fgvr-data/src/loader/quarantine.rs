@@ -1,5 +1,9 @@
 //! Images that cannot be read.
 
+use std::path::Path;
+
+use crate::{Error, atomic};
+
 /// An image that was set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quarantined {
@@ -19,8 +23,20 @@ pub(super) fn budget(images: usize, share: f64) -> usize {
     allowed.max(least).min(images.saturating_sub(1))
 }
 
-/// A table with the columns index, path, reason.
-pub(super) fn table(quarantined: &[Quarantined]) -> std::io::Result<Vec<u8>> {
+/// Writes a table with the columns index, path, reason; the file is replaced as a whole.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_quarantine(quarantined: &[Quarantined], path: impl AsRef<Path>) -> Result<(), Error> {
+    let path = path.as_ref();
+    let table = table(quarantined).map_err(|source| Error::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    atomic::write(path, &table)
+}
+
+fn table(quarantined: &[Quarantined]) -> std::io::Result<Vec<u8>> {
     let mut table = csv::Writer::from_writer(Vec::new());
     table.write_record(["index", "path", "reason"])?;
     for q in quarantined {

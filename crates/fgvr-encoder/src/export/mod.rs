@@ -307,6 +307,10 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
 /// The variables, and the number of batches that every batch norm counts in PyTorch and nobody here.
 fn with_counters(parameters: &Parameters) -> Result<BTreeMap<String, Tensor>, Error> {
     let mut tensors = BTreeMap::new();
+    parameters.fetch().map_err(|source| Error::Tensor {
+        name: "the encoder".to_owned(),
+        source,
+    })?;
     for (name, var) in parameters.all() {
         let wrap = |source| Error::Tensor {
             name: name.clone(),

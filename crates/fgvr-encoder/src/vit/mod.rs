@@ -7,7 +7,7 @@ use candle_nn::{Init, VarBuilder};
 use fgvr_nn::layers::{
     LayerNorm, LayerNormConfig, PatchEmbed, PositionEmbedding, prepend_tokens, take_tokens,
 };
-use fgvr_nn::{Device, Encoder, Features, Map, NormMode, Tape};
+use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Tape};
 
 use crate::images;
 use crate::intermediates::Intermediates;
@@ -253,6 +253,16 @@ impl Encoder for Vit {
             None => bail!("class attention: {name} was not computed"),
         });
         layers.collect::<Result<_>>().map(Some)
+    }
+
+    fn apply(&self, tape: &mut Tape, images: &Map, _: NormMode) -> Result<FeatureMaps> {
+        images::check(images.shape())?;
+        let (map, pooled) = self.forward(tape, images, &mut Intermediates::none())?;
+        Ok(FeatureMaps { map, pooled })
+    }
+
+    fn device(&self) -> Option<&Device> {
+        self.device.as_ref()
     }
 
     fn width(&self) -> usize {

@@ -101,6 +101,13 @@ pub fn load(
         })?;
         report.loaded.push(name);
     }
+    if let Some(device) = parameters.device() {
+        let sent = parameters.live_on(&device);
+        sent.map_err(|source| Error::Tensor {
+            name: "the variables".to_owned(),
+            source,
+        })?;
+    }
     Ok(report)
 }
 

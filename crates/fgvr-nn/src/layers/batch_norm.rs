@@ -323,18 +323,31 @@ impl BatchNorm {
         };
         let norm = device.run(|m| Norm::of_batch(m, x, rows, &weight, &bias, self.cfg.eps))?;
         if statistics.update {
-            let wide = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
-            let (mean, variance) = (device.values(&norm.mean)?, device.values(&norm.variance)?);
-            let groups = mean.chunks(channels).zip(variance.chunks(channels));
-            let moments: Vec<Moments> = groups
-                .map(|(mean, variance)| Moments {
-                    mean: wide(mean),
-                    variance: wide(variance),
-                })
-                .collect();
-            self.update_running(&moments, statistics.count)?;
+            self.follow(device, &norm, statistics.count)?;
         }
         Ok(norm)
+    }
+
+    /// The running statistics after those of `norm`: where they live, or on the CPU.
+    fn follow(&self, device: &crate::Device, norm: &Norm, count: usize) -> Result<()> {
+        let running = (
+            device.resident(&self.running_mean),
+            device.resident(&self.running_var),
+        );
+        if let (Some(mean), Some(variance)) = running {
+            let momentum = self.cfg.momentum as f32;
+            return device.run(|m| norm.update_running(m, [&mean, &variance], momentum));
+        }
+        let wide = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
+        let (mean, variance) = (device.values(&norm.mean)?, device.values(&norm.variance)?);
+        let groups = (mean.chunks(self.channels)).zip(variance.chunks(self.channels));
+        let moments: Vec<Moments> = groups
+            .map(|(mean, variance)| Moments {
+                mean: wide(mean),
+                variance: wide(variance),
+            })
+            .collect();
+        self.update_running(&moments, count)
     }
 
     /// Weight and bias, if they are variables.

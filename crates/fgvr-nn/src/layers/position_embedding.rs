@@ -55,6 +55,11 @@ impl PositionEmbedding {
         &self.table
     }
 
+    /// Rows and columns of the grid that the embedding was made for.
+    pub(super) fn grid(&self) -> [usize; 2] {
+        self.grid
+    }
+
     /// Adds the embedding to each sequence of `x` (N, H, W, C), which holds the tokens of the prefix
     /// and then those of `grid` places in H * W.
     ///
@@ -99,6 +104,11 @@ impl PositionEmbedding {
         with_values(&self.table, |table| {
             f(&resized(table, self.prefix, self.grid, grid, self.channels))
         })
+    }
+
+    /// `table`, values of the variable, for patches on `grid`.
+    pub(super) fn resized(&self, table: &[f32], grid: [usize; 2]) -> Vec<f32> {
+        resized(table, self.prefix, self.grid, grid, self.channels).into_owned()
     }
 
     /// The embedding as it is now, whatever becomes of the variable.

@@ -26,12 +26,20 @@ pub fn prepend_tokens(tape: &mut Tape, x: &Map, tokens: &[&Tensor]) -> Result<Ma
                 token.dims()
             ),
         }
+    }
+    if let Some(device) = tape.device().cloned() {
+        // Two kinds are what a kernel takes at once.
+        let (first, last) = tokens.split_at(tokens.len().saturating_sub(2));
+        let mut y = on_device::prepend_tokens(&device, tape, x, last)?;
+        for pair in first.rchunks(2) {
+            y = on_device::prepend_tokens(&device, tape, &y, pair)?;
+        }
+        return Ok(y);
+    }
+    for token in tokens {
         with_values(token, |values| prefix.extend_from_slice(values))?;
     }
     let tokens: Vec<Tensor> = tokens.iter().map(|token| (*token).clone()).collect();
-    if let Some(device) = tape.device().cloned() {
-        return on_device::prepend_tokens(&device, tape, x, tokens, &prefix);
-    }
     let (before, rest) = (prefix.len(), h * w * c);
     let mut y = Buffer::scratch(n * (before + rest));
     y.par_chunks_mut((before + rest).max(1))

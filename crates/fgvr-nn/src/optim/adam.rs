@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
+
+use fgvr_cuda::ops::optimizer as there;
 
 use super::MissingGradient;
 use super::variables::{Piece, Variables};
+use crate::ParameterGradients;
 use crate::kernels::simd::{self, simd_fn};
 
 /// The constants of [`Adam`].
@@ -121,7 +123,7 @@ impl Adam {
     /// # Errors
     /// A learning rate that is negative or not finite, a gradient of another shape, or none for a
     /// variable (unless [`MissingGradient::Skip`]). No variable has changed then.
-    pub fn step(&mut self, gradients: &GradStore, lr: f64) -> Result<()> {
+    pub fn step(&mut self, gradients: &ParameterGradients, lr: f64) -> Result<()> {
         let level = simd::level();
         let AdamConfig {
             beta1,
@@ -130,7 +132,7 @@ impl Adam {
             weight_decay,
             ..
         } = self.cfg;
-        self.variables.step(gradients, lr, |piece, steps, decays| {
+        let here = |piece: Piece<'_, 2>, steps: u64, decays: bool| {
             let Piece {
                 values,
                 moments: [m, v],
@@ -146,7 +148,18 @@ impl Adam {
             update(
                 level, values, m, v, gradient, beta, rest, eps, keep, rate, root,
             );
-        })
+        };
+        self.variables
+            .step(gradients, lr, here, |machine, table, steps| {
+                let adam = there::Adam {
+                    lr,
+                    betas: [beta1, beta2],
+                    eps,
+                    weight_decay,
+                    steps,
+                };
+                table.adam(machine, adam, None)
+            })
     }
 
     /// Steps taken.

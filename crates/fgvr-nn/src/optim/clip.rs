@@ -2,24 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::backprop::GradStore;
 use candle_core::{Result, Var, bail};
+use fgvr_cuda::Array;
+use fgvr_cuda::ops::optimizer::{Parameter, Parameters};
 use rayon::prelude::*;
 
 use crate::tape::with_values;
+use crate::{Device, ParameterGradients};
 
 /// The Euclidean norm of the gradients of `vars` taken together; with `max`, gradients whose norm
 /// is larger are scaled by max / (norm + 1e-6), as PyTorch's `clip_grad_norm_`.
 ///
-/// Sums are f64, in the order of names. A variable without gradient counts as zero: whether that is
+/// Sums are f64, in the order of names, and of gradients on a device over all of them there. A variable without gradient counts as zero: whether that is
 /// an error is the optimiser's to say. If the norm is not finite, the gradients stay as they are and
 /// the norm is returned: the caller decides.
 ///
 /// # Errors
-/// A maximum that is not positive, or a gradient that is not f32 on the CPU.
+/// A maximum that is not positive, or a gradient on the CPU that is not f32; what a device says.
 pub fn clip_gradient_norm(
     vars: &BTreeMap<String, Var>,
-    gradients: &mut GradStore,
+    gradients: &mut ParameterGradients,
     max: Option<f64>,
 ) -> Result<f64> {
     let found: Vec<_> = vars
@@ -34,7 +36,9 @@ pub fn clip_gradient_norm(
             })
         })
         .collect::<Result<_>>()?;
-    let norm = squares.iter().sum::<f64>().sqrt();
+    let there = There::new(vars, gradients)?;
+    let of_there = there.as_ref().map_or(Ok(0.), There::squares)?;
+    let norm = (squares.iter().sum::<f64>() + of_there).sqrt();
     let Some(max) = max else {
         return Ok(norm);
     };
@@ -42,9 +46,62 @@ pub fn clip_gradient_norm(
         bail!("clip_gradient_norm: expected a positive maximum, found {max}");
     }
     if norm.is_finite() && norm > max {
+        let factor = max / (norm + 1e-6);
         for (var, gradient) in found {
-            gradients.insert(var, (gradient * (max / (norm + 1e-6)))?);
+            gradients.insert(var, (gradient * factor)?);
+        }
+        if let Some(there) = there {
+            there.scale(factor as f32)?;
         }
     }
     Ok(norm)
+}
+
+/// The gradients that are on a device, in the order of names.
+struct There {
+    device: Device,
+    table: Parameters,
+}
+
+impl There {
+    fn new(vars: &BTreeMap<String, Var>, gradients: &ParameterGradients) -> Result<Option<Self>> {
+        let (mut device, mut parameters) = (None, Vec::new());
+        for var in vars.values() {
+            let Some(there) = gradients.there(var) else {
+                continue;
+            };
+            let Some(value) = there.device.resident(var) else {
+                bail!("clip_gradient_norm: a gradient is on a device, and its variable is not");
+            };
+            device = Some(there.device.clone());
+            parameters.push(Parameter {
+                value,
+                gradient: there.values.clone(),
+                moments: Vec::new(),
+                decays: false,
+                adapts: false,
+            });
+        }
+        let Some(device) = device else {
+            return Ok(None);
+        };
+        let table = device.run(|m| Parameters::new(m, &parameters))?;
+        Ok(Some(Self { device, table }))
+    }
+
+    /// The sum of squares, once it is there.
+    fn squares(&self) -> Result<f64> {
+        let norm = self.device.run(|m| {
+            let found = self.table.gradient_norm(m, None)?;
+            found.norm.to_f64(m)
+        })?;
+        Ok(norm.iter().map(|norm| norm * norm).sum())
+    }
+
+    fn scale(&self, factor: f32) -> Result<()> {
+        self.device.run(|m| {
+            let factor = Array::from_f32(m, &[factor])?;
+            self.table.scale_gradients(m, &factor)
+        })
+    }
 }

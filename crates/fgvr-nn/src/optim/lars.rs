@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
 
+use fgvr_cuda::ops::optimizer as there;
+
 use super::MissingGradient;
-use super::variables::{Piece, Variables};
+use super::variables::{Piece, Variables, Whole};
+use crate::ParameterGradients;
 use crate::kernels::simd::{self, simd_fn};
 
 /// The constants of [`Lars`].
@@ -119,7 +121,7 @@ impl Lars {
     /// # Errors
     /// A learning rate that is negative or not finite, a gradient of another shape, or none for a
     /// variable (unless [`MissingGradient::Skip`]). No variable has changed then.
-    pub fn step(&mut self, gradients: &GradStore, lr: f64) -> Result<()> {
+    pub fn step(&mut self, gradients: &ParameterGradients, lr: f64) -> Result<()> {
         let level = simd::level();
         let (momentum, decay) = (self.cfg.momentum as f32, self.cfg.weight_decay as f32);
         let trust = self.cfg.trust;
@@ -128,17 +130,26 @@ impl Lars {
             true => squares(level, values, gradient, decay),
             false => [0.; 2],
         };
+        let here = |piece: Piece<'_, 1>, of: Whole<2>| {
+            let Piece {
+                values,
+                moments: [velocity],
+                gradient,
+            } = piece;
+            let decay = if of.decays { decay } else { 0. };
+            let rate = rate(trust, of.sums) as f32;
+            let lr = lr as f32;
+            update(level, values, velocity, gradient, lr, momentum, decay, rate);
+        };
         self.variables
-            .step_measured(gradients, lr, measure, |piece, of| {
-                let Piece {
-                    values,
-                    moments: [velocity],
-                    gradient,
-                } = piece;
-                let decay = if of.decays { decay } else { 0. };
-                let rate = rate(trust, of.sums) as f32;
-                let lr = lr as f32;
-                update(level, values, velocity, gradient, lr, momentum, decay, rate);
+            .step_measured(gradients, lr, measure, here, |machine, table, _| {
+                let lars = there::Lars {
+                    lr,
+                    trust,
+                    momentum: self.cfg.momentum,
+                    weight_decay: self.cfg.weight_decay,
+                };
+                table.lars(machine, lars, None)
             })
     }
 

@@ -4,12 +4,15 @@
 //! place and in one pass over each variable (LARS: one more for the lengths), and hand out all they carry from step to step as named tensors.
 
 mod adam;
+mod average;
 mod clip;
 mod lars;
+mod on_device;
 mod sgd;
 mod variables;
 
 pub use adam::{Adam, AdamConfig};
+pub use average::{Following, follow};
 pub use clip::clip_gradient_norm;
 pub use lars::{Lars, LarsConfig};
 pub use sgd::{Sgd, SgdConfig};

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
+
+use fgvr_cuda::ops::optimizer as there;
 
 use super::MissingGradient;
 use super::variables::{Piece, Variables};
+use crate::ParameterGradients;
 use crate::kernels::simd::{self, simd_fn};
 
 /// The constants of [`Sgd`].
@@ -85,10 +87,10 @@ impl Sgd {
     /// # Errors
     /// A learning rate that is negative or not finite, a gradient of another shape, or none for a
     /// variable (unless [`MissingGradient::Skip`]). No variable has changed then.
-    pub fn step(&mut self, gradients: &GradStore, lr: f64) -> Result<()> {
+    pub fn step(&mut self, gradients: &ParameterGradients, lr: f64) -> Result<()> {
         let level = simd::level();
         let (momentum, decay) = (self.cfg.momentum as f32, self.cfg.weight_decay as f32);
-        self.variables.step(gradients, lr, |piece, _, decays| {
+        let here = |piece: Piece<'_, 1>, _, decays: bool| {
             let Piece {
                 values,
                 moments: [velocity],
@@ -98,7 +100,16 @@ impl Sgd {
             update(
                 level, values, velocity, gradient, lr as f32, momentum, decay,
             );
-        })
+        };
+        self.variables
+            .step(gradients, lr, here, |machine, table, _| {
+                let sgd = there::Sgd {
+                    lr,
+                    momentum: self.cfg.momentum,
+                    weight_decay: self.cfg.weight_decay,
+                };
+                table.sgd(machine, sgd, None)
+            })
     }
 
     /// Steps taken.

@@ -3,12 +3,15 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 
-use crate::Buffer;
+use super::on_device::{self, Moments, There};
+use fgvr_cuda::Machine;
+use fgvr_cuda::ops::optimizer::Parameters as Table;
+
 use crate::tape::with_values;
+use crate::{Buffer, ParameterGradients};
 
 /// What a step does with a variable that no gradient arrived for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,7 +38,7 @@ struct Slot<const M: usize> {
     decays: bool,
     /// Steps this variable took.
     steps: u64,
-    moments: [Buffer; M],
+    moments: Moments<M>,
 }
 
 /// Pieces of a variable, its moments and its gradient that belong together.
@@ -88,7 +91,7 @@ impl<const M: usize> Variables<M> {
                 );
             }
             let decays = !(exclude_vectors && var.rank() <= 1);
-            let moments = std::array::from_fn(|_| Buffer::zeros(var.elem_count()));
+            let moments = Moments::Here(std::array::from_fn(|_| Buffer::zeros(var.elem_count())));
             slots.insert(
                 name,
                 Slot {
@@ -114,32 +117,39 @@ impl<const M: usize> Variables<M> {
     }
 
     /// Runs `update(piece, steps of the variable with this one, whether it decays)` over all
-    /// variables. Nothing changes if a gradient is missing or has another shape.
+    /// variables, and `there(machine, table, steps)` over those on a device. Nothing changes if a gradient is
+    /// missing or has another shape.
     pub(super) fn step(
         &mut self,
-        gradients: &GradStore,
+        gradients: &ParameterGradients,
         lr: f64,
         update: impl Fn(Piece<'_, M>, u64, bool) + Sync,
+        there: impl Fn(&dyn Machine, &Table, u64) -> fgvr_cuda::Result<()>,
     ) -> Result<()> {
         let update = |piece: Piece<'_, M>, of: Whole<0>| update(piece, of.steps, of.decays);
-        self.step_measured(gradients, lr, |_, _, _| [], update)
+        self.step_measured(gradients, lr, |_, _, _| [], update, there)
     }
 
     /// As [`Variables::step`], with sums over each whole variable, of
     /// `measure(values, gradient, whether it decays)` of its pieces in their order.
     pub(super) fn step_measured<const S: usize>(
         &mut self,
-        gradients: &GradStore,
+        gradients: &ParameterGradients,
         lr: f64,
         measure: impl Fn(&[f32], &[f32], bool) -> [f64; S] + Sync,
         update: impl Fn(Piece<'_, M>, Whole<S>) + Sync,
+        step_there: impl Fn(&dyn Machine, &Table, u64) -> fgvr_cuda::Result<()>,
     ) -> Result<()> {
         let op = self.op;
         if !(lr.is_finite() && lr >= 0.) {
             bail!("{op}: expected a learning rate of 0 or more, found {lr}");
         }
-        let mut work = Vec::new();
+        let (mut work, mut there) = (Vec::new(), Vec::new());
         for (name, slot) in &mut self.slots {
+            if let Some(gradient) = gradients.there(&slot.var) {
+                there.push((slot, gradient));
+                continue;
+            }
             match gradients.get(&slot.var) {
                 Some(gradient)
                     if gradient.dims() != slot.var.dims() || gradient.dtype() != DType::F32 =>
@@ -159,7 +169,7 @@ impl<const M: usize> Variables<M> {
         work.into_par_iter().try_for_each(|(slot, gradient)| {
             slot.steps += 1;
             let (steps, decays) = (slot.steps, slot.decays);
-            let moments = slot.moments.each_mut().map(|m| &mut **m);
+            let moments = slot.moments.here()?;
             with_values(gradient, |gradient| {
                 with_values_mut(&slot.var, |values| {
                     let sums = match S {
@@ -176,6 +186,17 @@ impl<const M: usize> Variables<M> {
                 })
             })?
         })?;
+        let there = there.into_iter().map(|(slot, gradient)| {
+            slot.steps += 1;
+            There {
+                var: &slot.var,
+                gradient,
+                moments: &mut slot.moments,
+                decays: slot.decays,
+                steps: slot.steps,
+            }
+        });
+        on_device::step(op, there.collect(), step_there)?;
         self.steps += 1;
         Ok(())
     }
@@ -185,9 +206,11 @@ impl<const M: usize> Variables<M> {
         let mut state = BTreeMap::from([(STEPS.to_owned(), counter(self.steps)?)]);
         for (name, slot) in &self.slots {
             state.insert(format!("{name}.{STEPS}"), counter(slot.steps)?);
-            for (moment, values) in self.names.iter().zip(&slot.moments) {
-                let values = Tensor::from_slice(values, slot.var.dims(), &Device::Cpu)?;
-                state.insert(format!("{name}.{moment}"), values);
+            for (i, moment) in self.names.iter().enumerate() {
+                state.insert(
+                    format!("{name}.{moment}"),
+                    slot.moments.tensor(i, &slot.var)?,
+                );
             }
         }
         Ok(state)
@@ -232,10 +255,8 @@ impl<const M: usize> Variables<M> {
             .map(|name| count(&format!("{name}.{STEPS}"))))
         .collect::<Result<Vec<_>>>()?;
         for ((name, slot), steps) in self.slots.iter_mut().zip(per_variable) {
-            for (moment, values) in self.names.iter().zip(&mut slot.moments) {
-                with_values(&state[&format!("{name}.{moment}")], |given| {
-                    values.copy_from_slice(given)
-                })?;
+            for (i, moment) in self.names.iter().enumerate() {
+                slot.moments.set(i, &state[&format!("{name}.{moment}")])?;
             }
             slot.steps = steps;
         }

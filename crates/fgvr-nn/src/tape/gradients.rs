@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};
 use fgvr_cuda::Array;
 use fgvr_cuda::ops::elementwise;
 
 use crate::kernels::norm::GradSums;
 use crate::kernels::rows;
-use crate::{Buffer, Device};
+use crate::{Buffer, Device, ParameterGradients};
 
 /// The gradient of a map that was normalised, and perhaps rectified, by its only reader.
 pub(crate) struct NormedGradient {
@@ -40,7 +39,7 @@ pub struct Gradients<'a> {
     pub(super) normed_arrays: HashMap<usize, NormedArray>,
     pub(super) parameter_arrays: Vec<(Tensor, Array)>,
     pub(super) device: Option<Device>,
-    pub(super) parameters: &'a mut GradStore,
+    pub(super) parameters: &'a mut ParameterGradients,
 }
 
 impl Gradients<'_> {
@@ -100,8 +99,9 @@ impl Gradients<'_> {
         self.normed_arrays.insert(map, gradient);
     }
 
-    /// As [`Gradients::add_parameter`], of an array of f32 or bf16 on the tape's device. It is fetched when
-    /// the tape has run, so that the device need not wait for the host in between.
+    /// As [`Gradients::add_parameter`], of an array of f32 or bf16 on the tape's device. Where the parameter lives
+    /// there it stays there; otherwise it is fetched when the tape has run, so that the device need not wait for the
+    /// host in between.
     pub(crate) fn add_parameter_array(&mut self, parameter: &Tensor, gradient: Array) {
         self.parameter_arrays.push((parameter.clone(), gradient));
     }
@@ -112,6 +112,10 @@ impl Gradients<'_> {
             return Ok(());
         };
         for (parameter, gradient) in std::mem::take(&mut self.parameter_arrays) {
+            if device.resident(&parameter).is_some() {
+                self.parameters.add_array(&device, &parameter, gradient)?;
+                continue;
+            }
             let values = device.values(&gradient)?;
             self.add_parameter(&parameter, values)?;
         }
@@ -123,6 +127,12 @@ impl Gradients<'_> {
     /// # Errors
     /// A gradient whose element count is not the parameter's.
     pub fn add_parameter(&mut self, parameter: &Tensor, gradient: Vec<f32>) -> Result<()> {
+        if let Some(device) = &self.device
+            && device.resident(parameter).is_some()
+        {
+            let gradient = device.run(|m| Array::from_f32(m, &gradient))?;
+            return self.parameters.add_array(device, parameter, gradient);
+        }
         let gradient = Tensor::from_vec(gradient, parameter.shape(), parameter.device())?;
         let sum = match self.parameters.remove(parameter) {
             Some(before) => (before + gradient)?,

@@ -59,16 +59,41 @@ impl Map {
         }
     }
 
+    /// A map of `shape` (N, H, W, C) that is on no tape, of values on a device in its type of maps:
+    /// [`Tape::constant`](super::Tape::constant) puts it on one.
+    ///
+    /// # Errors
+    /// Another number or type of values.
+    pub fn new(device: &Device, shape: [usize; 4], array: Array) -> Result<Self> {
+        let expected = (shape.iter().product::<usize>(), device.real().into());
+        if (array.len(), array.dtype()) != expected {
+            bail!(
+                "map: {} values of {:?}, expected {expected:?} for {shape:?} (N, H, W, C)",
+                array.len(),
+                array.dtype()
+            );
+        }
+        Ok(Self {
+            id: super::staged::OF_NO_TAPE,
+            shape,
+            values: Values::On(device.clone(), array),
+        })
+    }
+
     /// Where the values are, if not on the CPU.
-    pub(crate) fn device(&self) -> Option<&Device> {
+    #[must_use]
+    pub fn device(&self) -> Option<&Device> {
         match &self.values {
             Values::Host(_) => None,
             Values::On(device, _) => Some(device),
         }
     }
 
-    /// The values of a map on a device.
-    pub(crate) fn array(&self) -> Result<&Array> {
+    /// The values of a map on a device, in its type of maps.
+    ///
+    /// # Errors
+    /// A map on the CPU.
+    pub fn array(&self) -> Result<&Array> {
         match &self.values {
             Values::On(_, array) => Ok(array),
             Values::Host(_) => bail!(

@@ -9,19 +9,21 @@ use std::sync::Arc;
 
 use candle_core::Device::Cpu;
 use candle_core::backprop::GradStore;
-use candle_core::{Result, Storage, Tensor, Var, bail};
+use candle_core::{DType, Result, Storage, Tensor, Var, bail};
 use fgvr_cuda::Array;
 use rayon::prelude::*;
 
 use self::map::Values;
-use crate::{Buffer, Device};
+use crate::{Buffer, Device, ParameterGradients};
 
 mod gradients;
 mod map;
+mod staged;
 
 pub use self::gradients::Gradients;
 pub(crate) use self::gradients::{NormedArray, NormedGradient};
 pub use self::map::Map;
+pub use self::staged::Staged;
 
 type Backward = Box<dyn FnOnce(Buffer, &mut Gradients<'_>) -> Result<()> + Send>;
 type OnDevice = Box<dyn FnOnce(Array, &mut Gradients<'_>) -> Result<()> + Send>;
@@ -264,25 +266,21 @@ impl Tape {
     /// A tape for inference, or one none of whose leaves has a gradient in `leaf_gradients`: the
     /// loss does not depend on this pass.
     pub fn backward(
-        self,
+        mut self,
         leaf_gradients: &GradStore,
-        parameters: &mut GradStore,
+        parameters: &mut ParameterGradients,
     ) -> Result<Option<Tensor>> {
-        if !self.recording {
-            bail!("tape backward: this tape was made for inference");
-        }
-        let mut gradients = Gradients {
-            maps: HashMap::new(),
-            normed: HashMap::new(),
-            arrays: HashMap::new(),
-            normed_arrays: HashMap::new(),
-            parameter_arrays: Vec::new(),
-            device: self.device.clone(),
-            parameters,
-        };
-        for leaf in &self.leaves {
-            if let Some(gradient) = leaf_gradients.get(&leaf.var) {
-                match &self.device {
+        let leaves = std::mem::take(&mut self.leaves);
+        let input = self.input.clone();
+        let device = self.device.clone();
+        let arrived = self.carry_back(parameters, |gradients| {
+            let mut found = false;
+            for leaf in &leaves {
+                let Some(gradient) = leaf_gradients.get(&leaf.var) else {
+                    continue;
+                };
+                found = true;
+                match &device {
                     None => {
                         let gradient =
                             with_values(gradient, |values| to_channels_last(values, leaf.shape))?;
@@ -295,13 +293,76 @@ impl Tape {
                     }
                 }
             }
+            if !found {
+                bail!(
+                    "tape backward: none of the {} leaves has a gradient; the loss does not depend on this pass",
+                    leaves.len()
+                );
+            }
+            Ok(())
+        })?;
+        let Some((_, _, dims)) = input else {
+            return Ok(None);
+        };
+        match arrived {
+            // (N, C, H, W), and (N, C) if it came so
+            Some(gradient) => gradient.to_tensor()?.reshape(dims).map(Some),
+            None => Tensor::zeros(dims, DType::F32, &Cpu).map(Some),
         }
-        if gradients.maps.is_empty() && gradients.arrays.is_empty() {
-            bail!(
-                "tape backward: none of the {} leaves has a gradient; the loss does not depend on this pass",
-                self.leaves.len()
-            );
+    }
+
+    /// Carries gradients of maps of this tape back, each with the map that it is the gradient of, as
+    /// [`Tape::backward`] does those of leaves. The gradient of the input comes as a map where its values are; `None`
+    /// if nobody asked for it, or none arrived there.
+    ///
+    /// # Errors
+    /// A tape for inference, no gradient, or one of another shape than its map's.
+    pub fn backward_from(
+        self,
+        of_maps: &[(&Map, &Map)],
+        parameters: &mut ParameterGradients,
+    ) -> Result<Option<Map>> {
+        self.carry_back(parameters, |gradients| {
+            if of_maps.is_empty() {
+                bail!("tape backward: no gradient was given");
+            }
+            for (map, gradient) in of_maps {
+                if map.shape != gradient.shape {
+                    bail!(
+                        "tape backward: a gradient is {:?}, its map {:?} (N, H, W, C)",
+                        gradient.shape,
+                        map.shape
+                    );
+                }
+                match &gradient.values {
+                    Values::Host(values) => gradients.add_shared(map.id, Arc::clone(values)),
+                    Values::On(_, array) => gradients.add_array(map.id, array.clone())?,
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Runs the tape back from the gradients that `seed` puts in. The gradient of the input, if it was asked for and
+    /// arrived.
+    fn carry_back(
+        self,
+        parameters: &mut ParameterGradients,
+        seed: impl FnOnce(&mut Gradients<'_>) -> Result<()>,
+    ) -> Result<Option<Map>> {
+        if !self.recording {
+            bail!("tape backward: this tape was made for inference");
         }
+        let mut gradients = Gradients {
+            maps: HashMap::new(),
+            normed: HashMap::new(),
+            arrays: HashMap::new(),
+            normed_arrays: HashMap::new(),
+            parameter_arrays: Vec::new(),
+            device: self.device.clone(),
+            parameters,
+        };
+        seed(&mut gradients)?;
         for node in self.nodes.into_iter().rev() {
             match node.step {
                 Step::Map(backward) => {
@@ -327,22 +388,15 @@ impl Tape {
             }
         }
         gradients.fetch_parameters()?;
-        let Some((id, shape, dims)) = self.input else {
+        let Some((id, shape, _)) = self.input else {
             return Ok(None);
         };
-        let on_host = gradients
-            .maps
-            .remove(&id)
-            .map(|gradient| Ok(to_channels_first(&gradient, shape)));
-        let on_device = match (gradients.arrays.remove(&id), &self.device) {
-            (Some(gradient), Some(device)) => Some(device.download_map(&gradient, shape)),
-            _ => None,
-        };
-        let gradient = match on_host.or(on_device) {
-            Some(gradient) => gradient?,
-            None => vec![0.; shape.iter().product()],
-        };
-        Ok(Some(Tensor::from_vec(gradient, dims, &Cpu)?))
+        let on_host = gradients.maps.remove(&id).map(Values::Host);
+        let on_device = gradients.arrays.remove(&id).zip(self.device);
+        let on_device = on_device.map(|(array, device)| Values::On(device, array));
+        Ok(on_host
+            .or(on_device)
+            .map(|values| Map { id, shape, values }))
     }
 }
 
@@ -394,7 +448,6 @@ fn transpose(from: &[f32], to: &mut [f32], rows: usize, columns: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::DType;
 
     fn double(tape: &mut Tape, x: &Map) -> Map {
         let y = Buffer::from_slice(&x.data().unwrap().iter().map(|v| 2. * v).collect::<Vec<_>>());
@@ -422,7 +475,7 @@ mod tests {
         let loss = ((once.as_tensor() + twice.as_tensor()).unwrap() * &x).unwrap();
         let leaf_gradients = loss.sum_all().unwrap().backward().unwrap();
         let dx = tape
-            .backward(&leaf_gradients, &mut GradStore::default())
+            .backward(&leaf_gradients, &mut ParameterGradients::default())
             .unwrap();
         let expected = (&x * 6.).unwrap(); // x*(2x + 4x) with x in the weight held constant
         let off = (dx.unwrap() - expected)
@@ -440,7 +493,7 @@ mod tests {
         let x = Tensor::zeros((1, 1, 2, 2), DType::F32, &Cpu).unwrap();
         let map = tape.input(&x, false).unwrap();
         tape.output(&map).unwrap();
-        let error = tape.backward(&GradStore::default(), &mut GradStore::default());
+        let error = tape.backward(&GradStore::default(), &mut ParameterGradients::default());
         assert!(error.unwrap_err().to_string().contains("does not depend"));
     }
 }

@@ -2,6 +2,8 @@
 
 mod convolutional;
 mod frozen;
+mod living;
+mod staged;
 mod support;
 mod transformer;
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::cuda::Real;
 use fgvr_nn::cuda::emulator::Emulator;
 use fgvr_nn::{Device, Map, Parameters, Tape};
@@ -31,11 +31,19 @@ pub(crate) fn devices() -> Vec<(Device, f64)> {
     ]
 }
 
+/// Where a pass runs, and whether the variables live there too.
+#[derive(Clone, Copy, Debug)]
+enum Where<'a> {
+    Cpu,
+    Sent(&'a Device),
+    Living(&'a Device),
+}
+
 /// What a pass says: the output, the gradient at the input, the gradients of the variables, the buffers.
 fn pass(
     build: &dyn Fn(VarBuilder) -> Result<Forward>,
     input: &Tensor,
-    device: Option<&Device>,
+    place: Where<'_>,
 ) -> Result<BTreeMap<String, Tensor>> {
     let parameters = Parameters::new(3);
     let forward = build(parameters.builder(DType::F32, &candle_core::Device::Cpu))?;
@@ -49,6 +57,13 @@ fn pass(
             var.set(&(var.as_tensor() + (normal(50 + i as u64, var.dims()) * 0.3)?)?)?;
         }
     }
+    let device = match place {
+        Where::Cpu => None,
+        Where::Sent(device) | Where::Living(device) => Some(device),
+    };
+    if let Where::Living(device) = place {
+        parameters.live_on(device)?;
+    }
     let mut tape = Tape::recording().on(device);
     let x = tape.input(input, true)?;
     let y = forward(&mut tape, &x)?;
@@ -56,14 +71,19 @@ fn pass(
     // An uneven weighting, so that every output counts.
     let weights = normal(9, y.dims());
     let leaves = (y.as_tensor() * weights)?.sum_all()?.backward()?;
-    let mut gradients = GradStore::default();
+    let mut gradients = ParameterGradients::default();
     let dx = tape.backward(&leaves, &mut gradients)?;
     let mut found = BTreeMap::from([("output".to_owned(), y.as_tensor().clone())]);
     found.extend(dx.map(|dx| ("gradient at the input".to_owned(), dx)));
     for (name, var) in parameters.trainable() {
-        let gradient = gradients.get(&var).expect("every variable has a gradient");
-        found.insert(format!("gradient of {name}"), gradient.clone());
+        // Where a variable lives, its gradient stays.
+        let stayed = gradients.get(&var).is_none();
+        assert_eq!(stayed, matches!(place, Where::Living(_)), "{name}");
+        let gradient = gradients.tensor(&var)?;
+        let gradient = gradient.expect("every variable has a gradient");
+        found.insert(format!("gradient of {name}"), gradient);
     }
+    parameters.fetch()?;
     for (name, var) in parameters.buffers() {
         found.insert(name, var.as_tensor().clone());
     }
@@ -71,13 +91,15 @@ fn pass(
 }
 
 pub(crate) fn agrees(what: &str, input: &Tensor, build: impl Fn(VarBuilder) -> Result<Forward>) {
-    let run = |device: Option<&Device>| match pass(&build, input, device) {
+    let run = |place: Where<'_>| match pass(&build, input, place) {
         Ok(found) => found,
-        Err(error) => panic!("{what}, {device:?}: {error}"),
+        Err(error) => panic!("{what}, {place:?}: {error}"),
     };
-    let expected = run(None);
+    let expected = run(Where::Cpu);
     for (device, allowed) in devices() {
-        let found = run(Some(&device));
-        assert_close_each(&format!("{what}, {device:?}"), &found, &expected, allowed);
+        for place in [Where::Sent(&device), Where::Living(&device)] {
+            let found = run(place);
+            assert_close_each(&format!("{what}, {place:?}"), &found, &expected, allowed);
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Self-attention, alone and in a transformer's block.
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{Module, ModuleT};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::layers::{
     AttentionConfig, Conv2d, ConvConfig, Gelu, LayerNorm, LayerNormConfig, MultiHeadAttention, add,
 };
@@ -377,7 +377,10 @@ fn a_tape_for_inference_gives_the_same_values() {
         bits(&run(&x, None, |t, x| attention.apply(t, x)).y)
     );
     assert!(
-        tape.backward(&GradStore::default(), &mut GradStore::default())
-            .is_err()
+        tape.backward(
+            &ParameterGradients::default(),
+            &mut ParameterGradients::default()
+        )
+        .is_err()
     );
 }

@@ -114,7 +114,7 @@ fn a_first_layer_gives_parameter_gradients_without_an_input_gradient() {
             .unwrap()
             .backward()
             .unwrap();
-        let mut gradients = candle_core::backprop::GradStore::default();
+        let mut gradients = fgvr_nn::ParameterGradients::default();
         let dx = tape.backward(&leaves, &mut gradients).unwrap();
         assert_eq!(dx.is_some(), wanted);
         gradients.get(conv.weight()).unwrap().clone()

@@ -1,7 +1,7 @@
 //! Batch norm.
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::layers::{After, BatchNorm, BatchNormConfig, relu};
 use fgvr_nn::{Map, NormMode, Parameters, Tape};
 use fgvr_testkit::{Golden, GradCheck, assert_close, golden, gradcheck, normal};
@@ -41,7 +41,7 @@ fn check_norm(golden: &Golden, case: &str, mode: NormMode, relu: bool, rel: f64)
     let y = tape.output(&y).unwrap();
     assert_close(&format!("{case} y"), y.as_tensor(), &get("y"), rel);
     let loss = (y.as_tensor() * get("dy")).unwrap().sum_all().unwrap();
-    let mut gradients = GradStore::default();
+    let mut gradients = ParameterGradients::default();
     let d_input = tape
         .backward(&loss.backward().unwrap(), &mut gradients)
         .unwrap()
@@ -282,7 +282,10 @@ fn a_residual_that_is_consumed_elsewhere_gets_all_gradients() {
         .collect();
     let loss = Tensor::stack(&terms, 0).unwrap().sum_all().unwrap();
     let dz = tape
-        .backward(&loss.backward().unwrap(), &mut GradStore::default())
+        .backward(
+            &loss.backward().unwrap(),
+            &mut ParameterGradients::default(),
+        )
         .unwrap()
         .unwrap();
 

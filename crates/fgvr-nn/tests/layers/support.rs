@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
+use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Map, Parameters, Tape};
 use fgvr_testkit::{Golden, GradCheck, assert_close, assert_close_values, gradcheck, normal};
 
@@ -15,7 +15,7 @@ pub(crate) const REL: f64 = 1e-5;
 pub(crate) struct Outcome {
     pub(crate) y: Tensor,
     pub(crate) dx: Tensor,
-    pub(crate) gradients: GradStore,
+    pub(crate) gradients: ParameterGradients,
 }
 
 /// Runs `op` on a tape, forward and backward. `dy` has the shape of `y`, (N, C, H, W), or (N, C)
@@ -39,7 +39,7 @@ pub(crate) fn run(
         .unwrap()
         .backward()
         .unwrap();
-    let mut gradients = GradStore::default();
+    let mut gradients = ParameterGradients::default();
     let dx = tape.backward(&leaves, &mut gradients).unwrap().unwrap();
     Outcome {
         y: y.as_tensor().detach(),

@@ -1,8 +1,7 @@
 //! The reconstruction of the features, and its loss.
 
-use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, bail};
-use fgvr_nn::{Decoder, NormMode};
+use fgvr_nn::{Decoder, NormMode, ParameterGradients};
 
 use crate::info_nce::scalar;
 
@@ -12,7 +11,7 @@ pub(super) struct Decoded {
     pub(super) loss: f64,
     /// ∂L_R/∂h (B*N, C), or at the map (B*N, C, h, w).
     pub(super) at_features: Tensor,
-    pub(super) gradients: GradStore,
+    pub(super) gradients: ParameterGradients,
 }
 
 /// L_R = mean over pixels and views of (d(h) - x)^2, back to the decoder's variables and to h.
@@ -27,7 +26,7 @@ pub(super) fn reconstruct(decoder: &dyn Decoder, h: &Tensor, x: &Tensor) -> Resu
     }
     let loss = (images.as_tensor() - x)?.sqr()?.mean_all()?;
     let leaves = loss.backward()?;
-    let mut gradients = GradStore::default();
+    let mut gradients = ParameterGradients::default();
     let Some(at_features) = tape.backward(&leaves, &mut gradients)? else {
         bail!("synth pair: the decoder's tape returned no gradient of its input");
     };

@@ -13,6 +13,11 @@ use crate::{Pass, SynthPairConfig};
 /// Sets the draw of the pair's roles apart from other draws of the same (seed, step).
 const ROLES: u64 = 0x726f_6c65;
 
+/// Whether the roles of query and key are exchanged for this branch at this step.
+pub(crate) fn swapped(cfg: &SynthPairConfig, input: &StepInput<'_>, branch: usize) -> bool {
+    cfg.swap_roles && keyed_rng([input.seed, input.step, ROLES, branch as u64]).next_u32() % 2 == 1
+}
+
 /// The generated images, before and after their own augmentation.
 pub(super) struct ImagePair {
     pub(super) masked: Masked,
@@ -45,10 +50,8 @@ impl ImagePair {
             ],
             false => [original.clone(), perturbed.clone()],
         };
-        let swapped = cfg.swap_roles
-            && keyed_rng([input.seed, input.step, ROLES, branch as u64]).next_u32() % 2 == 1;
         let [first, second] = seen;
-        let (query, key) = if swapped {
+        let (query, key) = if swapped(cfg, input, branch) {
             (second, first)
         } else {
             (first, second)

@@ -2,7 +2,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, bail};
-use fgvr_nn::{Decoder, Encoder, NormMode};
+use fgvr_nn::{Decoder, Encoder, NormMode, ParameterGradients};
 
 use crate::info_nce::scalar;
 
@@ -21,7 +21,7 @@ pub(super) fn perceptual(
     h: &Tensor,
     maps: &[&Tensor],
     weight: f64,
-    gradients: &mut GradStore,
+    gradients: &mut ParameterGradients,
 ) -> Result<f64> {
     let (images, tape) = decoder.forward_train(h, NormMode::NoUpdate)?;
     let share = 1. / maps.len().max(1) as f64;
@@ -35,7 +35,7 @@ pub(super) fn perceptual(
         sum += share * scalar(&loss)?;
         let leaves = (loss * (weight * share))?.backward()?;
         // What arrives at the encoder's own weights is dropped.
-        let Some(gradient) = back.backward(&leaves, &mut GradStore::default())? else {
+        let Some(gradient) = back.backward(&leaves, &mut ParameterGradients::default())? else {
             bail!("perceptual loss: the encoder's tape returned no gradient of its images");
         };
         at_images.push(gradient);

@@ -448,7 +448,7 @@ pub(crate) fn values(vars: &BTreeMap<String, Var>) -> BTreeMap<String, Vec<f32>>
 /// Plain gradient descent.
 pub(crate) fn descend(
     vars: &BTreeMap<String, Var>,
-    gradients: &candle_core::backprop::GradStore,
+    gradients: &fgvr_nn::ParameterGradients,
     lr: f64,
 ) {
     for (name, var) in vars {
@@ -476,6 +476,8 @@ pub(crate) fn input<'a>(
         total_steps: 10,
         seed: 3,
         augment: &same,
+        views_there: None,
+        augment_there: None,
         pictures: true,
     }
 }

@@ -37,13 +37,12 @@ pub(in crate::layers) fn cut_patches(
     Ok(rows)
 }
 
-/// The places of `x` after `prefix`, the values of `learnt` one after the other.
+/// The places of `x` after those of `learnt`, each (1, k, C).
 pub(in crate::layers) fn prepend_tokens(
     device: &Device,
     tape: &mut Tape,
     x: &Map,
-    learnt: Vec<Tensor>,
-    prefix: &[f32],
+    learnt: &[&Tensor],
 ) -> Result<Map> {
     let ([n, h, w, c], input) = (x.shape, x.array()?);
     let shape = Tokens {
@@ -51,31 +50,20 @@ pub(in crate::layers) fn prepend_tokens(
         places: h * w,
         channels: c,
     };
-    // However many there are, the kernel sees one run of tokens.
-    let values = device.run(|m| Array::from_f32(m, prefix))?;
-    let y = device.run(|m| {
-        let learnt = Learnt {
-            tokens: &[&values],
-            positions: None,
-        };
-        tokens::embed(m, input, shape, learnt)
-    })?;
-    let y = tape.map_on(device, [n, 1, prefix.len() / c.max(1) + h * w, c], y);
+    let values = learnt.iter().map(|token| device.parameter(token));
+    let values = values.collect::<Result<Vec<Array>>>()?;
+    let y = device.run(|m| tokens::embed(m, input, shape, of_tokens(&refs(&values))))?;
+    let prefix: usize = learnt
+        .iter()
+        .map(|token| token.elem_count() / c.max(1))
+        .sum();
+    let y = tape.map_on(device, [n, 1, prefix + h * w, c], y);
     let (id, device) = (x.id, device.clone());
+    let learnt: Vec<Tensor> = learnt.iter().map(|token| (*token).clone()).collect();
     tape.push_on(&y, move |dy, gradients| {
-        let made = device.run(|m| {
-            let learnt = Learnt {
-                tokens: &[&values],
-                positions: None,
-            };
-            tokens::embed_grad(m, &dy, shape, learnt)
-        })?;
-        for of_prefix in &made.tokens {
-            let mut of_prefix = device.values(of_prefix)?.into_iter();
-            for token in &learnt {
-                let of_token = of_prefix.by_ref().take(token.elem_count()).collect();
-                gradients.add_parameter(token, of_token)?;
-            }
+        let made = device.run(|m| tokens::embed_grad(m, &dy, shape, of_tokens(&refs(&values))))?;
+        for (token, of_token) in learnt.iter().zip(made.tokens) {
+            gradients.add_parameter_array(token, of_token);
         }
         gradients.add_array(id, made.x)
     });
@@ -125,20 +113,50 @@ pub(in crate::layers) fn add_positions(
         places: h * w,
         channels: c,
     };
-    // Where the grid is another, the table is small enough to be resized before it is sent.
-    let table = layer.with_table(grid, |table| device.run(|m| Array::from_f32(m, table)))??;
+    let table = device.positions(layer, grid)?;
     let y = device.run(|m| tokens::embed(m, input, shape, of_positions(&table)))?;
     let y = tape.map_on(device, x.shape, y);
     let (id, device, embedding) = (x.id, device.clone(), layer.clone());
     tape.push_on(&y, move |dy, gradients| {
         let made = device.run(|m| tokens::embed_grad(m, &dy, shape, of_positions(&table)))?;
-        if let Some(sums) = &made.positions {
-            let sums = embedding.resize_grad(device.values(sums)?, grid);
-            gradients.add_parameter(embedding.table(), sums)?;
+        match made.positions {
+            Some(sums) if grid == embedding.grid() => {
+                gradients.add_parameter_array(embedding.table(), sums);
+            }
+            Some(sums) => {
+                let sums = embedding.resize_grad(device.values(&sums)?, grid);
+                gradients.add_parameter(embedding.table(), sums)?;
+            }
+            None => {}
         }
         gradients.add_array(id, made.x)
     });
     Ok(y)
+}
+
+impl Device {
+    /// The embedding for patches on `grid`. One of another grid is resized on the CPU: it is small.
+    fn positions(&self, layer: &PositionEmbedding, grid: [usize; 2]) -> Result<Array> {
+        if grid == layer.grid() {
+            return self.parameter(layer.table());
+        }
+        let table = match self.resident(layer.table()) {
+            None => layer.with_table(grid, <[f32]>::to_vec)?,
+            Some(table) => layer.resized(&self.values(&table)?, grid),
+        };
+        self.run(|m| Array::from_f32(m, &table))
+    }
+}
+
+fn refs(arrays: &[Array]) -> Vec<&Array> {
+    arrays.iter().collect()
+}
+
+fn of_tokens<'a>(tokens: &'a [&'a Array]) -> Learnt<'a> {
+    Learnt {
+        tokens,
+        positions: None,
+    }
 }
 
 fn of_positions(table: &Array) -> Learnt<'_> {

@@ -7,20 +7,27 @@ use candle_core::{Error, Result, Tensor};
 use fgvr_cuda::cache;
 use fgvr_cuda::emulator::Emulator;
 use fgvr_cuda::ops::layout::{self, Matrices};
-use fgvr_cuda::{Array, Machine, MemoryUse, Real};
+use fgvr_cuda::{Array, DType, Machine, MemoryUse, Real};
 
+use self::residents::Residents;
 use crate::tape::with_values;
+
+mod residents;
+
+pub(crate) use self::residents::Residence;
 
 /// A GPU, or its emulation, and the type that maps have on it.
 ///
-/// Variables stay candle tensors on the CPU: a layer sends its own over when it runs, and what returns are
-/// gradients and statistics. Parameters, statistics and sums are f32 whatever the type of maps.
+/// Variables of a network that is trained live here ([`Parameters::live_on`](crate::Parameters::live_on)); others
+/// stay candle tensors on the CPU, and a layer sends its own over when it runs. Parameters, statistics and sums are
+/// f32 whatever the type of maps.
 #[derive(Clone)]
 pub struct Device {
     machine: Arc<dyn Machine + Send + Sync>,
     real: Real,
     name: Arc<str>,
     exhausted: Arc<Mutex<Option<Exhausted>>>,
+    residents: Arc<Residents>,
 }
 
 /// What a device's memory was short of.
@@ -78,7 +85,14 @@ impl Device {
             real,
             name: name.into(),
             exhausted: Arc::default(),
+            residents: Arc::default(),
         }
+    }
+
+    /// Whether both are handles to the same one.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.residents, &other.residents)
     }
 
     /// The GPU of this number, from 0.
@@ -131,6 +145,16 @@ impl Device {
         self.machine.reset_peak();
     }
 
+    /// Waits until all that was started is done.
+    ///
+    /// # Errors
+    /// What went wrong in it.
+    pub fn synchronise(&self) -> Result<()> {
+        // A download waits.
+        self.run(|m| Array::new(m, DType::U8, 1)?.to_u8(m))
+            .map(drop)
+    }
+
     /// What memory was short of since this was last asked, if it was: an error on its way through candle
     /// keeps its text alone.
     #[must_use]
@@ -142,7 +166,10 @@ impl Device {
     }
 
     /// What `f` does on the machine.
-    pub(crate) fn run<T>(&self, f: impl FnOnce(&dyn Machine) -> fgvr_cuda::Result<T>) -> Result<T> {
+    ///
+    /// # Errors
+    /// What `f` says; memory that was short is remembered for [`Device::take_exhausted`].
+    pub fn run<T>(&self, f: impl FnOnce(&dyn Machine) -> fgvr_cuda::Result<T>) -> Result<T> {
         f(&*self.machine).map_err(|error| {
             if let fgvr_cuda::Error::OutOfMemory {
                 wanted,
@@ -164,30 +191,38 @@ impl Device {
         })
     }
 
-    /// A variable's values, f32, in the order of its shape.
+    /// A variable's values, f32, in the order of its shape: where they are trained, or a copy of those on the CPU.
     pub(crate) fn parameter(&self, tensor: &Tensor) -> Result<Array> {
-        with_values(tensor, |values| self.run(|m| Array::from_f32(m, values)))?
+        match self.resident(tensor) {
+            Some(values) => Ok(values),
+            None => with_values(tensor, |values| self.run(|m| Array::from_f32(m, values)))?,
+        }
     }
 
     /// A convolution's weight (O, I, k, k) as (O, k, k, I), in the type of maps.
     pub(crate) fn convolution_weight(&self, weight: &Tensor) -> Result<Array> {
         let (c_out, c_in, kernel, _) = weight.dims4()?;
-        let values = self.parameter(weight)?;
         let shape = Matrices::of_weight([c_out, c_in, kernel]);
-        self.run(|m| layout::to_channels_last(m, &values, shape, self.real))
+        self.prepared(weight, |values| {
+            self.run(|m| layout::to_channels_last(m, values, shape, self.real))
+        })
     }
 
     /// A matrix in the type of maps.
     pub(crate) fn matrix(&self, weight: &Tensor) -> Result<Array> {
-        let values = self.parameter(weight)?;
         match self.real {
-            Real::F32 => Ok(values),
-            Real::Bf16 => self.run(|m| layout::cast(m, &values, self.real.into())),
+            Real::F32 => self.parameter(weight),
+            Real::Bf16 => self.prepared(weight, |values| {
+                self.run(|m| layout::cast(m, values, self.real.into()))
+            }),
         }
     }
 
     /// Values of f32 or bf16, widened, once they are there.
-    pub(crate) fn values(&self, array: &Array) -> Result<Vec<f32>> {
+    ///
+    /// # Errors
+    /// An array of another type; what the machine says.
+    pub fn values(&self, array: &Array) -> Result<Vec<f32>> {
         self.run(|m| array.to_f32(m))
     }
 
