@@ -1,5 +1,7 @@
 //! Variables that live on a device: trained, averaged and saved there as on the CPU.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Result, Tensor, Var};
