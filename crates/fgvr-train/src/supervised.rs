@@ -40,7 +40,7 @@ pub struct Calibration {
 /// and raw pixels. Views are lightly cropped and flipped; SGD with a cosine.
 ///
 /// # Errors
-/// A set without labels or without a test split; a precision that `compute` does not have.
+/// A set without labels or without a test split.
 pub fn calibrate(
     config: &PretrainConfig,
     epochs: u64,
@@ -78,8 +78,13 @@ pub fn calibrate(
     let untrained = encoder_figures(config, &untrained, &splits.train, &test)?;
     let pixels = pixel_figures(config, &splits.train, &test)?;
     observer.on_phase("training with labels");
-    let sets = [&splits.train, &test];
-    let supervised_top1 = train(config, epochs, compute, sets, classes, observer)?;
+    let supervised = Supervised {
+        config,
+        epochs,
+        compute,
+        classes,
+    };
+    let supervised_top1 = supervised.top1(&splits.train, &test, observer)?;
     Ok(Calibration {
         supervised_top1,
         untrained,
@@ -89,12 +94,11 @@ pub fn calibrate(
     })
 }
 
-/// The share of `test` that the network tells right once it is trained on `dataset`.
-fn train(
-    config: &PretrainConfig,
+/// A training with labels.
+struct Supervised<'a> {
+    config: &'a PretrainConfig,
     epochs: u64,
-    compute: &Compute,
-    [dataset, test]: [&Arc<dyn Dataset>; 2],
+    compute: &'a Compute,
     classes: usize,
     observer: &mut dyn Observer,
 ) -> Result<f64> {
