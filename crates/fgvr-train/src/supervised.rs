@@ -40,7 +40,7 @@ pub struct Calibration {
 /// and raw pixels. Views are lightly cropped and flipped; SGD with a cosine.
 ///
 /// # Errors
-/// A set without labels or without a test split.
+/// A set without labels or without a test split; a precision that `compute` does not have.
 pub fn calibrate(
     config: &PretrainConfig,
     epochs: u64,
@@ -78,13 +78,8 @@ pub fn calibrate(
     let untrained = encoder_figures(config, &untrained, &splits.train, &test)?;
     let pixels = pixel_figures(config, &splits.train, &test)?;
     observer.on_phase("training with labels");
-    let supervised = Supervised {
-        config,
-        epochs,
-        compute,
-        classes,
-    };
-    let supervised_top1 = supervised.top1(&splits.train, &test, observer)?;
+    let sets = [&splits.train, &test];
+    let supervised_top1 = train(config, epochs, compute, sets, classes, observer)?;
     Ok(Calibration {
         supervised_top1,
         untrained,
@@ -94,11 +89,12 @@ pub fn calibrate(
     })
 }
 
-/// A training with labels.
-struct Supervised<'a> {
-    config: &'a PretrainConfig,
+/// The share of `test` that the network tells right once it is trained on `dataset`.
+fn train(
+    config: &PretrainConfig,
     epochs: u64,
-    compute: &'a Compute,
+    compute: &Compute,
+    [dataset, test]: [&Arc<dyn Dataset>; 2],
     classes: usize,
     observer: &mut dyn Observer,
 ) -> Result<f64> {
