@@ -1,8 +1,9 @@
 //! What a step says of itself.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use fgvr_perturb::MaskStats;
 
+use crate::head::SHORTEST;
 use crate::info_nce::scalar;
 use crate::l2_normalise;
 
@@ -105,12 +106,37 @@ impl FeatureStatistics {
     /// # Errors
     /// Another shape.
     pub fn of(pooled: &Tensor) -> Result<Self> {
-        let unit = l2_normalise(pooled)?;
-        let centred = unit.broadcast_sub(&unit.mean_keepdim(0)?)?;
+        let (n, c) = pooled.dims2()?;
+        let values = pooled
+            .to_dtype(DType::F32)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
+        let (mut sum, mut zeros) = (0., 0usize);
+        // Sums and sums of squares over the rows of length one, in one pass: a step waits for this.
+        let mut moments = vec![[0f64; 2]; c];
+        for row in values.chunks_exact(c.max(1)) {
+            let square: f64 = row.iter().map(|v| f64::from(*v).powi(2)).sum();
+            let short = square <= SHORTEST * SHORTEST;
+            let share = if short { 0. } else { square.sqrt().recip() };
+            for (value, [first, second]) in row.iter().zip(&mut moments) {
+                let value = f64::from(*value);
+                sum += value;
+                zeros += usize::from(value == 0.);
+                *first += value * share;
+                *second += (value * share).powi(2);
+            }
+        }
+        let rows = n.max(1) as f64;
+        let std = |[first, second]: &[f64; 2]| {
+            let variance = second / rows - (first / rows).powi(2);
+            // A difference of nearly equal sums; what is no number stays none.
+            if variance < 0. { 0. } else { variance.sqrt() }
+        };
+        let count = (n * c).max(1) as f64;
         Ok(Self {
-            mean: scalar(&pooled.mean_all()?)?,
-            zeros: scalar(&pooled.eq(0.)?.to_dtype(pooled.dtype())?.mean_all()?)?,
-            std: scalar(&centred.sqr()?.mean(0)?.sqrt()?.mean_all()?)?,
+            mean: sum / count,
+            zeros: zeros as f64 / count,
+            std: moments.iter().map(std).sum::<f64>() / c.max(1) as f64,
         })
     }
 }
@@ -173,7 +199,8 @@ impl PairDiagnostics {
         let (query, key) = (l2_normalise(&query.detach())?, l2_normalise(key)?);
         let same = (&query * &key)?.sum(1)?;
         let n = same.dim(0)?;
-        let all = scalar(&query.matmul(&key.t()?)?.sum_all()?)?; // (N, C) x (C, N)
+        // The sum of the products of all pairs is the product of the sums.
+        let all = scalar(&(query.sum(0)? * key.sum(0)?)?.sum_all()?)?;
         let sum = scalar(&same.sum_all()?)?;
         Ok(Self {
             mask,

@@ -4,7 +4,8 @@
 //! A base objective implements [`Base`] and is one file and one line of the registry ([`BaseKind`]); an
 //! add-on such as [`SynthPair`] stands on every base that [`supports`] it. Trunk and decoder come in
 //! through fgvr-nn's `Encoder` and `Decoder`, so that this crate knows no architecture. Heads and losses
-//! run on candle's autograd, trunks on fgvr-nn's tapes.
+//! run on candle's autograd, trunks on fgvr-nn's tapes. Where networks live on a GPU, bases and add-ons that have a form for it
+//! keep the whole step there ([`BaseOnDevice`], [`AddonOnDevice`]).
 
 mod addon;
 mod addons;
