@@ -1,6 +1,6 @@
 //! First layers, blocks that double the side, a convolution to three channels.
 
-use candle_core::{Result, Tensor, Var, bail};
+use candle_core::{Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 use fgvr_nn::layers::{self, Conv2d, ConvConfig};
 use fgvr_nn::{Decoder, Device, Map, NormMode, Tape};
@@ -82,15 +82,9 @@ impl ConvDecoder {
 
     /// Features on the tape, whose backward returns their gradient, and their images.
     fn forward(&self, tape: &mut Tape, features: &Tensor, norm: NormMode) -> Result<Map> {
+        // A map of one place and a vector are the same on a tape.
         if features.rank() != self.input.rank() {
-            bail!(
-                "decoder: features are {:?}, expected {}",
-                features.dims(),
-                match self.input.rank() {
-                    2 => "pooled ones (N, C)",
-                    _ => "a map (N, C, h, w)",
-                }
-            );
+            return Err(self.input.refused(&self.config, features.dims()));
         }
         let wants_gradient = tape.is_recording();
         let features = tape.input(features, wants_gradient)?;

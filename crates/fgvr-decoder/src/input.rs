@@ -1,6 +1,6 @@
 //! The decoder's first layers: from features to its first map.
 
-use candle_core::{Result, bail};
+use candle_core::{Error, Result};
 use candle_nn::VarBuilder;
 use fgvr_nn::layers::{self, Conv2d, ConvConfig, Linear};
 use fgvr_nn::{Map, Tape};
@@ -49,6 +49,21 @@ impl Input {
         })
     }
 
+    /// What is wrong with features of the shape `found`.
+    pub(crate) fn refused(&self, config: &DecoderConfig, found: &[usize]) -> Error {
+        let DecoderConfig {
+            features, start, ..
+        } = *config;
+        Error::Msg(match self {
+            Self::Vector { .. } => {
+                format!("decoder: pooled is {found:?}, expected (N, {features}) with N > 0")
+            }
+            Self::Map(_) => format!(
+                "decoder: map is {found:?}, expected (N, {features}, {start}, {start}) with N > 0"
+            ),
+        })
+    }
+
     /// Dimensions of the features that it takes.
     pub(crate) fn rank(&self) -> usize {
         match self {
@@ -66,20 +81,16 @@ impl Input {
     ) -> Result<Map> {
         let DecoderConfig { hidden, start, .. } = *config;
         let (expected, [n, h, w, c]) = (config.features, features.shape());
-        match self {
-            Self::Vector { .. } if n > 0 && c == expected && (h, w) == (1, 1) => {}
-            Self::Map(_) if n > 0 && c == expected && (h, w) == (start, start) => {}
-            Self::Vector { .. } if (h, w) == (1, 1) => {
-                bail!("decoder: pooled is [{n}, {c}], expected (N, {expected}) with N > 0")
-            }
-            Self::Vector { .. } => bail!(
-                "decoder: pooled is {:?}, expected (N, {expected}) with N > 0",
-                [n, c, h, w]
-            ),
-            Self::Map(_) => bail!(
-                "decoder: map is {:?}, expected (N, {expected}, {start}, {start}) with N > 0",
-                [n, c, h, w]
-            ),
+        let fits = match self {
+            Self::Vector { .. } => (h, w) == (1, 1),
+            Self::Map(_) => (h, w) == (start, start),
+        };
+        if n == 0 || c != expected || !fits {
+            let found = match self {
+                Self::Vector { .. } if (h, w) == (1, 1) => vec![n, c],
+                _ => vec![n, c, h, w],
+            };
+            return Err(self.refused(config, &found));
         }
         match self {
             Self::Vector { fc1, fc2 } => {
