@@ -60,7 +60,7 @@ pub(crate) fn step(
     }
     let kept = Kept {
         pooled: pass.features.pooled.clone(),
-        map: pass.features.map.clone(),
+        map: input.pictures.then(|| pass.features.map.clone()),
         gradient: pass.at_pooled.clone(),
         found: pass.found.clone(),
     };
@@ -100,14 +100,14 @@ pub(crate) fn step(
             pair: None,
         },
         figures: Vec::new(),
-        pictures: match input.pictures {
-            false => None,
-            true => Some(Pictures {
+        pictures: match &kept.map {
+            None => None,
+            Some(map) => Some(Pictures {
                 x: seen.to_tensor()?,
                 reconstruction: None,
                 perturbed: None,
                 pair: None,
-                map: kept.map.to_tensor()?,
+                map: map.to_tensor()?,
                 gradient: vector(&kept.gradient)?,
                 mask: None,
                 maps: Vec::new(),
@@ -137,7 +137,8 @@ pub(crate) fn step(
 /// What the report reads of a pass whose tape has run.
 struct Kept {
     pooled: Map,
-    map: Map,
+    /// Only for pictures: it is large.
+    map: Option<Map>,
     gradient: Map,
     found: super::Contrasted,
 }
