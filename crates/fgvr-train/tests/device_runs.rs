@@ -48,8 +48,12 @@ fn config(settings: &[&str]) -> PretrainConfig {
 }
 
 fn batch(seed: u64) -> Batch {
+    batch_of(16, seed)
+}
+
+fn batch_of(side: usize, seed: u64) -> Batch {
     let n = 8;
-    let view = |v: u64| fgvr_testkit::normal(10 * seed + v, (n, 3, 16, 16));
+    let view = |v: u64| fgvr_testkit::normal(10 * seed + v, (n, 3, side, side));
     Batch {
         views: vec![view(0), view(1)],
         crops: Vec::new(),
@@ -163,7 +167,7 @@ fn what_cannot_stay_there_crosses_over_and_gives_the_same() {
             ],
             false,
         ),
-        (&["arm=base", "addons=[\"lcr\"]"], false),
+        (&["arm=base", "addons=[\"lcr\"]", "data.size=32"], false),
     ] {
         let config = config(settings);
         let run = |compute: &Compute| {
@@ -172,7 +176,9 @@ fn what_cannot_stay_there_crosses_over_and_gives_the_same() {
             assert_eq!(trainer.stays_on_device(), place && stays, "{settings:?}");
             for at in 0..2 {
                 let count = config.optimizer.accumulate as u64;
-                let batches: Vec<Batch> = (0..count).map(|i| batch(count * at + i)).collect();
+                let batches: Vec<Batch> = (0..count)
+                    .map(|i| batch_of(config.data.size, count * at + i))
+                    .collect();
                 let (row, _) = trainer.step(&batches, false).expect("a step");
                 assert!(row.loss.is_finite() && row.gradient_norm.is_finite());
             }
