@@ -92,6 +92,8 @@ fn run(kind: BaseKind, cfg: &SynthPairConfig, golden: &Golden) -> Run {
             total_steps: 10,
             seed: 3,
             augment: &|images, _| Ok(images.clone()),
+            views_there: None,
+            augment_there: None,
             pictures: true,
         },
     );
