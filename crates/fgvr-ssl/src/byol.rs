@@ -8,8 +8,8 @@ use crate::recipe::{BYOL_VIEWS, LearningRate, Optimizer, Recipe, Trunk};
 use crate::registry::{BaseConfig, Parts, sizes};
 use crate::siamese::{Average, Objective, Siamese, in_batch};
 use crate::{
-    Activation, Base, BaseKind, InfoNce, MlpConfig, MomentumSchedule, RunningStatistics,
-    l2_normalise,
+    Activation, Base, BaseKind, Comparison, InfoNce, MlpConfig, MomentumSchedule,
+    RunningStatistics, l2_normalise,
 };
 
 /// Choices of [`Byol`].
@@ -105,6 +105,10 @@ impl Objective for ByolObjective {
         let loss = (&q - &k)?.sqr()?.sum(1)?.mean_all()?;
         let found = in_batch(&q.detach(), &k.detach(), images, 1.)?;
         Ok(InfoNce { loss, ..found })
+    }
+
+    fn compare_there(&self) -> Option<Comparison> {
+        Some(Comparison::Distance)
     }
 }
 

@@ -66,7 +66,8 @@ pub use moco_v2::{MoCoConfig, MoCoV2};
 pub use moco_v3::{MoCoV3, MoCoV3Config, MoCoV3Objective};
 pub use momentum::{MomentumSchedule, RunningStatistics, momentum_update};
 pub use on_device::{
-    AddonOnDevice, AtFeaturesOnDevice, BaseOnDevice, FurtherOnDevice, PassOnDevice,
+    AddonOnDevice, AtFeaturesOnDevice, BaseOnDevice, BranchOnDevice, Comparison, FurtherOnDevice,
+    PassOnDevice,
 };
 pub use patch_match::{PatchMatch, PatchMatchConfig};
 pub use pivotal::{attention_product, masked, pivotal_count, pivotal_mask, random_mask};

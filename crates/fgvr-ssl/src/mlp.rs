@@ -2,8 +2,8 @@
 
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::{ModuleT, VarBuilder};
-use fgvr_nn::NormMode;
-use fgvr_nn::layers::{BatchNorm, BatchNormConfig, Gelu, Linear};
+use fgvr_nn::layers::{self, After, BatchNorm, BatchNormConfig, Gelu, Linear};
+use fgvr_nn::{Map, NormMode, Tape};
 
 use crate::head::relu;
 
@@ -116,14 +116,42 @@ impl Mlp {
         }
         Ok(x)
     }
+
+    /// (N, 1, 1, C) -> (N, 1, 1, D) on a tape.
+    ///
+    /// # Errors
+    /// As [`Mlp::forward`].
+    pub fn apply(&self, tape: &mut Tape, pooled: &Map, norm: NormMode) -> Result<Map> {
+        let mut x = pooled.clone();
+        for (i, (linear, batch_norm)) in self.layers.iter().enumerate() {
+            let activation = (i + 1 < self.layers.len()).then_some(self.activation);
+            let relu = activation == Some(Activation::Relu);
+            x = linear.apply(tape, &x)?;
+            x = match batch_norm {
+                Some(batch_norm) => {
+                    let after = After {
+                        relu,
+                        residual: None,
+                    };
+                    batch_norm.apply(tape, &x, norm, after)?
+                }
+                None if relu => layers::relu(tape, &x)?,
+                None => x,
+            };
+            if activation == Some(Activation::Gelu) {
+                x = Gelu.apply(tape, &x)?;
+            }
+        }
+        Ok(x)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use candle_core::{DType, Device, Var};
-    use fgvr_nn::Parameters;
-    use fgvr_testkit::{GradCheck, gradcheck, normal};
+    use fgvr_nn::{ParameterGradients, Parameters};
+    use fgvr_testkit::{GradCheck, assert_close, gradcheck, normal};
 
     const CONFIG: MlpConfig = MlpConfig {
         layers: 3,
@@ -202,6 +230,44 @@ mod tests {
                 };
                 gradcheck(&name, of, &start, &found, &check);
                 of(&start);
+            }
+        }
+    }
+
+    #[test]
+    fn a_tape_gives_the_values_and_gradients_of_candle() {
+        for (activation, norm) in [
+            (Activation::Relu, true),
+            (Activation::Gelu, true),
+            (Activation::Relu, false),
+        ] {
+            let (mlp, parameters) = mlp(&MlpConfig {
+                activation,
+                norm,
+                last_norm: norm,
+                ..CONFIG
+            });
+            let x = Var::from_tensor(&normal(1, (6, 5))).unwrap();
+            let weight = normal(2, (6, 4));
+            let mut tape = Tape::recording();
+            let entered = tape.input(x.as_tensor(), true).unwrap();
+            let y = mlp.apply(&mut tape, &entered, NormMode::NoUpdate).unwrap();
+            let y = tape.output_vector(&y).unwrap();
+            let expected = mlp.forward(&x, NormMode::NoUpdate).unwrap();
+            assert_close("values", &y, &expected, 1e-5);
+            let mut found = ParameterGradients::default();
+            let leaves = (y.as_tensor() * &weight).unwrap().sum_all().unwrap();
+            let dx = tape.backward(&leaves.backward().unwrap(), &mut found);
+            let loss = (expected * &weight).unwrap().sum_all().unwrap();
+            let gradients = loss.backward().unwrap();
+            let at_x = gradients.get(&x).unwrap();
+            assert_close("x", &dx.unwrap().unwrap(), at_x, 1e-4);
+            let mut vars = parameters.trainable();
+            // In front of a norm: as above.
+            vars.remove("6.bias");
+            for (name, var) in vars {
+                let (found, expected) = (found.get(&var).unwrap(), gradients.get(&var).unwrap());
+                assert_close(&name, found, expected, 1e-4);
             }
         }
     }

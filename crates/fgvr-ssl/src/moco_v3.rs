@@ -8,8 +8,8 @@ use crate::recipe::{BYOL_VIEWS, LearningRate, MOCO_V3_RESNET_VIEWS, Optimizer, R
 use crate::registry::{BaseConfig, Parts, sizes};
 use crate::siamese::{Average, Objective, Siamese, in_batch};
 use crate::{
-    Activation, Base, BaseKind, InfoNce, MlpConfig, MomentumSchedule, RunningStatistics,
-    l2_normalise,
+    Activation, Base, BaseKind, Comparison, InfoNce, MlpConfig, MomentumSchedule,
+    RunningStatistics, l2_normalise,
 };
 
 /// The patch projection of a vision transformer, by the names that timm gives it.
@@ -141,6 +141,13 @@ impl Objective for MoCoV3Objective {
         let found = in_batch(&q, &k, images, self.0.temperature)?;
         let loss = (&found.loss * (2. * self.0.temperature))?;
         Ok(InfoNce { loss, ..found })
+    }
+
+    fn compare_there(&self) -> Option<Comparison> {
+        Some(Comparison::InBatch {
+            temperature: self.0.temperature,
+            factor: 2. * self.0.temperature,
+        })
     }
 }
 

@@ -1,73 +1,27 @@
 //! What the bases share that are symmetric in the two views: trunk, projector and predictor for each
 //! view, compared with the other view's target.
 
+mod objective;
+mod on_device;
+
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use fgvr_nn::{Encoder, Features, NormMode, Parameters};
 use rand::Rng;
 
+pub use self::objective::{Average, Objective};
 use crate::base::gradient_at;
+use crate::on_device::BaseOnDevice;
 use crate::shuffle::keyed_rng;
 use crate::state::{check, counters, of_stores, take, trainable, under, words};
 use crate::{
-    Base, BaseKind, Between, Branch, InfoNce, Mlp, MlpConfig, MomentumSchedule, Negatives, Network,
-    Pass, RunLength, RunningStatistics, Views, info_nce, l2_normalise, momentum_update,
+    Base, BaseKind, Between, Branch, InfoNce, Mlp, Negatives, Network, Pass, RunLength,
+    RunningStatistics, Views, info_nce, l2_normalise, momentum_update,
 };
 
 /// Sets these draws apart from others of the same (seed, step).
 const DROPOUT: u64 = 0x6472_6f70_6f75_7400;
-
-/// How a target network follows the online one.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Average {
-    /// m at the start.
-    pub momentum: f64,
-    /// Its course.
-    pub schedule: MomentumSchedule,
-    /// The target's running statistics.
-    pub statistics: RunningStatistics,
-    /// How often the average is taken after a step: n times m are once m^n.
-    pub updates: u32,
-}
-
-/// What tells one symmetric base from another.
-pub trait Objective: Send {
-    /// Which base this is.
-    fn kind(&self) -> BaseKind;
-
-    /// The shape of the projector. No layers: there is none, and what is compared has the trunk's width,
-    /// whatever width projector and predictor are given.
-    fn projector(&self) -> MlpConfig;
-
-    /// The shape of the predictor, which the online network alone has.
-    fn predictor(&self) -> MlpConfig;
-
-    /// Share of the values in front of the predictor's last layer that are dropped in training.
-    fn predictor_dropout(&self) -> f64 {
-        0.
-    }
-
-    /// How the target follows; `None` where the online network is its own target.
-    fn average(&self) -> Option<Average>;
-
-    /// Whether no gradient passes through the targets. Always so where there is a target network.
-    fn stops_gradient(&self) -> bool {
-        true
-    }
-
-    /// Whether the optimiser steps the encoder's variable of this name.
-    fn trains(&self, _encoder_variable: &str) -> bool {
-        true
-    }
-
-    /// One of the loss's two terms: predictions (N, D) of one view against targets (N, D) of the other,
-    /// neither normalised. The loss is the sum of both terms.
-    ///
-    /// # Errors
-    /// Shapes that do not agree.
-    fn compare(&self, predictions: &Tensor, targets: &Tensor, images: &[u32]) -> Result<InfoNce>;
-}
 
 /// A network that follows the online one, and its projector.
 struct Target<E> {
@@ -234,6 +188,16 @@ impl<E: Encoder, O: Objective> Siamese<E, O> {
         }
     }
 
+    /// As [`Siamese::norm`], of a target network.
+    fn target_norm(&self, images: Images) -> NormMode {
+        let own = (self.objective.average())
+            .is_some_and(|average| average.statistics == RunningStatistics::Own);
+        match self.norm(images) {
+            NormMode::Train if !own => NormMode::NoUpdate,
+            norm => norm,
+        }
+    }
+
     /// Targets of images by the network that makes them, without a way back and without a trace.
     fn other_targets(&self, view: &Tensor, images: Images) -> Result<Tensor> {
         if let Some(target) = &self.target {
@@ -251,18 +215,14 @@ impl<E: Encoder, O: Objective> Siamese<E, O> {
         view: &Tensor,
         images: Images,
     ) -> Result<(Tensor, Tensor)> {
-        let own = (self.objective.average())
-            .is_some_and(|average| average.statistics == RunningStatistics::Own);
-        let norm = match self.norm(images) {
-            NormMode::Train if !own => NormMode::NoUpdate,
-            norm => norm,
-        };
+        let norm = self.target_norm(images);
         let pooled = target.network.encoder.features(view, norm)?.pooled.detach();
         let targets = project(target.projector.as_ref(), &pooled, norm)?.detach();
         Ok((pooled, targets))
     }
 
     fn pass(&self, views: [&Tensor; 2], indices: &[u32], images: Images) -> Result<Pass> {
+        self.fetch_heads()?;
         let norm = self.norm(images);
         let mut branches = Vec::with_capacity(2);
         for (view, x) in views.into_iter().enumerate() {
@@ -301,6 +261,9 @@ impl<E: Encoder, O: Objective> Siamese<E, O> {
         let first = self.objective.compare(&q[0], &k[1], indices)?;
         let second = self.objective.compare(&q[1], &k[0], indices)?;
         let found = first.plus(second)?;
+        if images == Images::Real {
+            self.return_heads()?;
+        }
         Ok(Pass {
             branches,
             loss: found.loss,
@@ -356,6 +319,11 @@ impl<E: Encoder + Send, O: Objective> Base for Siamese<E, O> {
         self.objective.kind()
     }
 
+    fn on_device(&mut self) -> Option<&mut dyn BaseOnDevice> {
+        self.form()?;
+        Some(self)
+    }
+
     fn real(&mut self, views: Views<'_>, images: &[u32]) -> Result<Pass> {
         let views = views.only_global(self.kind().name())?;
         let pass = self.pass(views, images, Images::Real)?;
@@ -368,6 +336,7 @@ impl<E: Encoder + Send, O: Objective> Base for Siamese<E, O> {
     }
 
     fn between(&self, query: &Tensor, key: &Tensor, images: &[u32]) -> Result<Between> {
+        self.fetch_heads()?;
         let norm = self.norm(Images::Generated);
         let target = |pooled: &Tensor| -> Result<Tensor> {
             let projector = (self.target.as_ref()).map_or(&self.projector, |t| &t.projector);
@@ -395,6 +364,7 @@ impl<E: Encoder + Send, O: Objective> Base for Siamese<E, O> {
                 pass.queries.len()
             );
         };
+        self.fetch_heads()?;
         let targets = |view| self.other_targets(view, Images::Generated);
         let loss = self
             .objective
@@ -432,6 +402,7 @@ impl<E: Encoder + Send, O: Objective> Base for Siamese<E, O> {
         others: &Tensor,
         indices: &[u32],
     ) -> Result<(Features, Tensor)> {
+        self.fetch_heads()?;
         let features = self.online.encoder.features(images, NormMode::Eval)?;
         let targets = self.other_targets(others, Images::Inspected)?;
         let gradient = gradient_at(&features.pooled, |pooled| {

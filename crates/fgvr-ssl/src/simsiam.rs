@@ -6,7 +6,7 @@ use fgvr_nn::Encoder;
 use crate::recipe::{LearningRate, MOCO_V2_VIEWS, Optimizer, Recipe, Trunk};
 use crate::registry::{BaseConfig, Parts, sizes};
 use crate::siamese::{Average, Objective, Siamese, in_batch};
-use crate::{Activation, Base, BaseKind, InfoNce, MlpConfig, l2_normalise};
+use crate::{Activation, Base, BaseKind, Comparison, InfoNce, MlpConfig, l2_normalise};
 
 /// Choices of [`SimSiam`].
 #[derive(Clone, Debug, PartialEq)]
@@ -109,6 +109,10 @@ impl Objective for SimSiamObjective {
         let loss = ((&p * &z)?.sum(1)?.mean_all()? * -0.5)?;
         let found = in_batch(&p.detach(), &z.detach(), images, 1.)?;
         Ok(InfoNce { loss, ..found })
+    }
+
+    fn compare_there(&self) -> Option<Comparison> {
+        (self.0.stop_gradient).then_some(Comparison::HalfNegative)
     }
 }
 

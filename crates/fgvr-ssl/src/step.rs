@@ -266,10 +266,15 @@ pub fn step(
     })
 }
 
-/// Whether [`step`] stays on the device where the networks live: the base and all active add-ons have a form for it.
+/// Whether [`step`] stays on the device where the networks live: the base and all active add-ons have a form for it,
+/// those of add-ons for one query branch alone.
 pub fn stays_on_device(base: &mut dyn Base, addons: &mut [&mut dyn Addon]) -> bool {
-    let stays = |addon: &mut &mut dyn Addon| !addon.is_active() || addon.on_device().is_some();
-    addons.iter_mut().all(stays) && base.on_device().is_some()
+    let Some(branches) = base.on_device().map(|base| base.branches()) else {
+        return false;
+    };
+    addons
+        .iter_mut()
+        .all(|addon| !addon.is_active() || (branches == 1 && addon.on_device().is_some()))
 }
 
 /// Whether every value is finite; squares in f64 cannot overflow where f32 values do not.

@@ -154,9 +154,9 @@ fn without_reconstruction_and_pairs_the_base_is_reproduced_bit_for_bit() {
             total_steps: 8,
             seed: 3,
             augment: &|_, _| bail!("the pair was augmented"),
-            pictures: false,
             views_there: None,
             augment_there: None,
+            pictures: false,
         };
         let output = method.step(&mut base, &Untouchable, input).unwrap();
         descend(&base.trainable(), &output.gradients, 0.1);
@@ -514,9 +514,9 @@ fn an_unaugmented_pair_is_seen_as_it_was_generated() {
                 calls.borrow_mut().push(view);
                 Ok(images.clone())
             },
-            pictures: false,
             views_there: None,
             augment_there: None,
+            pictures: false,
         };
         run.method.step(&mut run.base, &run.decoder, input).unwrap();
         calls.take()
@@ -625,7 +625,8 @@ fn a_bank_below_its_minimum_is_refused_in_the_configuration() {
     };
     assert!(
         SynthPair::new(&cfg, WIDTH)
-            .unwrap_err()
+            .err()
+            .unwrap()
             .to_string()
             .contains("bank_size 10")
     );

@@ -57,9 +57,9 @@ fn step(
         total_steps: STEPS,
         seed: 3,
         augment: &|images, view| images * (1. + 0.1 * view as f64),
-        pictures: true,
         views_there: None,
         augment_there: None,
+        pictures: true,
     };
     method.step(base, decoder, input)
 }
@@ -219,9 +219,9 @@ fn a_growing_mask_has_its_exact_size_at_the_start_the_middle_and_the_end() {
                 total_steps: 11,
                 seed: 3,
                 augment: &|images, _| Ok(images.clone()),
-                pictures: true,
                 views_there: None,
                 augment_there: None,
+                pictures: true,
             };
             mask = (method.step(base.as_mut(), &Untouchable, input).unwrap())
                 .pictures

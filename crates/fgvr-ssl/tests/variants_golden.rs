@@ -92,9 +92,9 @@ fn run(kind: BaseKind, cfg: &SynthPairConfig, golden: &Golden) -> Run {
             total_steps: 10,
             seed: 3,
             augment: &|images, _| Ok(images.clone()),
-            pictures: true,
             views_there: None,
             augment_there: None,
+            pictures: true,
         },
     );
     Run {

@@ -9,7 +9,7 @@ use fgvr_nn::{Device, Encoder, Map, NormMode, ParameterGradients, Tape};
 
 use super::{Keys, MoCoV2};
 use crate::head::SHORTEST;
-use crate::on_device::{BaseOnDevice, PassOnDevice, contrast, vectors};
+use crate::on_device::{BaseOnDevice, BranchOnDevice, Held, PassOnDevice, contrast, vectors};
 use crate::{RunningStatistics, Shuffle};
 
 impl<E: Encoder> MoCoV2<E> {
@@ -93,15 +93,25 @@ impl<E: Encoder> MoCoV2<E> {
             Keys::Real | Keys::Other => &self.queue,
         };
         let there = device.run(|m| Array::from_u32(m, images))?;
-        let (queue, temperature) = (queue.there()?, self.cfg.temperature);
-        let (found, at_z) = contrast(&device, &z, &keys, &there, queue, temperature, weight)?;
+        let queue = queue.there()?;
+        let (held, of) = device.run(|_| Ok((queue.keys()?, queue.images()?)))?;
+        let held = Held {
+            keys: &held,
+            images: &of,
+            count: queue.len(),
+        };
+        let temperature = self.cfg.temperature;
+        let (found, at_z) = contrast(&device, &z, &keys, &there, held, temperature, weight)?;
         let Some(at_pooled) = of_head.backward_from(&[(&z, &at_z)], gradients)? else {
             bail!("moco: the head's tape returned no gradient at the features");
         };
         Ok(PassOnDevice {
-            tape,
-            features,
-            at_pooled,
+            first: BranchOnDevice {
+                tape,
+                features,
+                at_pooled,
+            },
+            second: None,
             found,
             key_pooled,
         })

@@ -3,6 +3,7 @@
 //! A base and add-ons that have such a form take it where their networks live on a device; all others run their heads
 //! and losses on the CPU, as without one, and what their trunks say crosses over.
 
+mod compare;
 mod contrast;
 mod masked;
 mod pair;
@@ -13,7 +14,9 @@ use fgvr_nn::cuda::ops::layout;
 use fgvr_nn::cuda::{Array, DType};
 use fgvr_nn::{Device, FeatureMaps, Map, ParameterGradients, Tape};
 
-pub(crate) use self::contrast::{Contrasted, contrast};
+pub use self::compare::Comparison;
+pub(crate) use self::compare::compare;
+pub(crate) use self::contrast::{Contrasted, Held, contrast};
 pub(crate) use self::masked::BankThere;
 pub(crate) use self::pair::{PairOnDevice, has_form};
 pub(crate) use self::step::step;
@@ -26,6 +29,11 @@ pub trait BaseOnDevice {
     /// # Errors
     /// Networks that are on the CPU.
     fn device(&self) -> Result<Device>;
+
+    /// Query branches of a pass: 2 for a base that is symmetric in the views. Add-ons have a form for one.
+    fn branches(&self) -> usize {
+        1
+    }
 
     /// As [`Base::real`](crate::Base::real), through the head and back to the features: the head's gradients join
     /// `gradients`.
@@ -52,25 +60,42 @@ pub trait BaseOnDevice {
     ) -> Result<PassOnDevice>;
 }
 
-/// A pass whose loss has been carried back to the features, and no further.
-pub struct PassOnDevice {
+/// A query pass of the trunk, whose loss has been carried back to its features.
+pub struct BranchOnDevice {
     pub(crate) tape: Tape,
-    /// Of the query network.
     pub(crate) features: FeatureMaps,
     /// The gradient at its pooled features, as a map like them.
     pub(crate) at_pooled: Map,
+}
+
+/// A pass whose loss has been carried back to the features, and no further.
+pub struct PassOnDevice {
+    /// Of the first view.
+    pub(crate) first: BranchOnDevice,
+    /// Of the second one, where it is a query too.
+    pub(crate) second: Option<BranchOnDevice>,
     pub(crate) found: Contrasted,
     /// The key encoder's pooled features of the other view, as a map.
     pub(crate) key_pooled: Map,
 }
 
 impl PassOnDevice {
-    /// Runs the trunk's tape, with `more` added to the gradient at the pooled features.
+    /// Runs the trunk's tapes, with `more` added to the gradient at the first one's pooled features.
     pub(crate) fn backward(
         self,
         more: Option<&Map>,
         gradients: &mut ParameterGradients,
     ) -> Result<()> {
+        self.first.backward(more, gradients)?;
+        match self.second {
+            Some(second) => second.backward(None, gradients),
+            None => Ok(()),
+        }
+    }
+}
+
+impl BranchOnDevice {
+    fn backward(self, more: Option<&Map>, gradients: &mut ParameterGradients) -> Result<()> {
         let pooled = &self.features.pooled;
         let mut arrived = vec![(pooled, &self.at_pooled)];
         arrived.extend(more.map(|more| (pooled, more)));

@@ -139,7 +139,7 @@ impl PairThere {
         let distances = [between(original, changed)?, between(x, original)?];
         let made = Self {
             found: pass.found.clone(),
-            features: [pass.features.pooled.clone(), pass.key_pooled.clone()],
+            features: [pass.first.features.pooled.clone(), pass.key_pooled.clone()],
             perturbed,
             seen,
             distances,
@@ -172,7 +172,7 @@ impl AddonOnDevice for SynthPairStep<'_> {
         }
         let alpha =
             Some(cfg.alpha).filter(|alpha| *alpha > 0. && cfg.reconstruction_reaches_encoder);
-        let h = &step.pass.features.pooled;
+        let h = &step.pass.first.features.pooled;
         let (decoded, more) = reconstruct(step.device, self.decoder, h, step.seen, alpha)?;
         self.there.decoded = Some(decoded);
         Ok(more)

@@ -27,12 +27,15 @@ pub(crate) fn step(
         }
     };
     let pass = base.real_there([&seen, &other], input.images, &mut gradients)?;
-    let h = wide(&device, &pass.features.pooled)?;
-    let dh = wide(&device, &pass.at_pooled)?;
+    let h = wide(&device, &pass.first.features.pooled)?;
+    let dh = wide(&device, &pass.first.at_pooled)?;
     let images = device.run(|m| Array::from_u32(m, input.images))?;
     let flag = {
         let key_h = wide(&device, &pass.key_pooled)?;
-        let found = [&h, &dh, &key_h, &pass.found.queries, &pass.found.keys];
+        let of_second = pass.second.as_ref().map(|second| &second.at_pooled);
+        let of_second = of_second.map(|at| wide(&device, at)).transpose()?;
+        let mut found = vec![&h, &dh, &key_h, &pass.found.queries, &pass.found.keys];
+        found.extend(&of_second);
         device.run(|m| all_finite(m, &found))?
     };
 
@@ -59,9 +62,9 @@ pub(crate) fn step(
         };
     }
     let kept = Kept {
-        pooled: pass.features.pooled.clone(),
-        map: input.pictures.then(|| pass.features.map.clone()),
-        gradient: pass.at_pooled.clone(),
+        pooled: pass.first.features.pooled.clone(),
+        map: (input.pictures).then(|| pass.first.features.map.clone()),
+        gradient: pass.first.at_pooled.clone(),
         found: pass.found.clone(),
     };
     pass.backward(more.as_ref(), &mut gradients)?;
@@ -134,7 +137,7 @@ pub(crate) fn step(
     })
 }
 
-/// What the report reads of a pass whose tape has run.
+/// What the report reads of a pass whose tapes have run: of the first view, where both are queries.
 struct Kept {
     pooled: Map,
     /// Only for pictures: it is large.
