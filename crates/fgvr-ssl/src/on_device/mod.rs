@@ -47,17 +47,19 @@ pub trait BaseOnDevice {
         gradients: &mut ParameterGradients,
     ) -> Result<PassOnDevice>;
 
-    /// As [`Base::generated`](crate::Base::generated), of `weight` times the loss.
+    /// As [`Base::generated`](crate::Base::generated), of `weight` times the loss; of a base with one query branch.
     ///
     /// # Errors
-    /// As [`BaseOnDevice::real_there`].
+    /// As [`BaseOnDevice::real_there`], and a base that has no form for it.
     fn generated_there(
         &mut self,
-        pair: [&Map; 2],
-        weight: f64,
-        images: &[u32],
-        gradients: &mut ParameterGradients,
-    ) -> Result<PassOnDevice>;
+        _pair: [&Map; 2],
+        _weight: f64,
+        _images: &[u32],
+        _gradients: &mut ParameterGradients,
+    ) -> Result<PassOnDevice> {
+        bail!("on a device: this base sends no generated pairs there")
+    }
 }
 
 /// A query pass of the trunk, whose loss has been carried back to its features.

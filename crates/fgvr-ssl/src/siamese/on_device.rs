@@ -131,15 +131,15 @@ impl<E: Encoder, O: Objective> Siamese<E, O> {
         Ok(([first, second], pooled))
     }
 
-    /// As [`Siamese::pass`], of `weight` times the loss, back to the features.
+    /// As [`Siamese::pass`] of real images, back to the features.
     fn pass_there(
         &self,
         views: [&Map; 2],
-        (indices, images): (&[u32], Images),
-        weight: f64,
+        indices: &[u32],
         gradients: &mut ParameterGradients,
     ) -> Result<PassOnDevice> {
         let (device, comparison) = self.settle()?;
+        let images = Images::Real;
         let norm = self.norm(images);
         let query = |view| self.query_there(&device, view, norm);
         let (first, second) = (query(views[0])?, query(views[1])?);
@@ -148,7 +148,7 @@ impl<E: Encoder, O: Objective> Siamese<E, O> {
         let images = device.run(|m| Array::from_u32(m, indices))?;
         let term = |query: &Query, target: &Map| {
             let compared = [&query.q, target];
-            compare(&device, comparison, compared, &images, weight)
+            compare(&device, comparison, compared, &images, 1.)
         };
         let (of_first, at_first) = term(&first, &targets[1])?;
         let (of_second, at_second) = term(&second, &targets[0])?;
@@ -186,18 +186,8 @@ impl<E: Encoder + Send, O: Objective> BaseOnDevice for Siamese<E, O> {
         images: &[u32],
         gradients: &mut ParameterGradients,
     ) -> Result<PassOnDevice> {
-        let pass = self.pass_there(views, (images, Images::Real), 1., gradients)?;
+        let pass = self.pass_there(views, images, gradients)?;
         self.pending = true;
         Ok(pass)
-    }
-
-    fn generated_there(
-        &mut self,
-        pair: [&Map; 2],
-        weight: f64,
-        images: &[u32],
-        gradients: &mut ParameterGradients,
-    ) -> Result<PassOnDevice> {
-        self.pass_there(pair, (images, Images::Generated), weight, gradients)
     }
 }
