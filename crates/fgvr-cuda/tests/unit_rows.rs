@@ -12,7 +12,8 @@ const SHORTEST: f64 = 1e-6;
 #[test]
 fn rows_and_their_way_back_are_those_of_the_equations() {
     on_each_machine(|machine, random| {
-        for (real, (rows, width)) in pairs(Real::ALL, &[(1, 1), (3, 7), (5, 33), (4, 300)]) {
+        // A row of one value has no way back but rounding.
+        for (real, (rows, width)) in pairs(Real::ALL, &[(1, 9), (3, 7), (5, 33), (4, 300)]) {
             let mut z = random.normals(rows * width, 0.1, 1.);
             // The last row is too short to have a direction.
             let last = (rows - 1) * width;
