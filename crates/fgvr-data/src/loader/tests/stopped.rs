@@ -49,7 +49,7 @@ fn a_loader_stopped_from_elsewhere_gives_the_batch_in_the_making_up() {
     stopper.stop();
     // For those that two threads may have begun; for the whole batch it would not do. Nobody takes them where the
     // loader was stopped before it began.
-    (0..2).for_each(|_| drop(give.send(())));
+    (0..2).for_each(|_| give.send(()).unwrap_or_default());
     let error = loader.next().unwrap_err().to_string();
     assert!(error.contains("stopped"), "{error}");
     assert!(stopper.is_stopped());
