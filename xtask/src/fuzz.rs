@@ -21,6 +21,7 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("safetensors", &["tests/golden/weights"]),
     ("index", &[]),
     ("torch_zip", &["tests/golden/weights"]),
+    ("torch_legacy", &["tests/golden/torch_legacy"]),
     ("pickle", &[]),
     ("config", &[]),
     ("reference", &[]),
@@ -29,7 +30,8 @@ const TARGETS: &[(&str, &[&str])] = &[
 const HELP: &str = "\
 usage: cargo xtask fuzz [--minutes N] [TARGET]...
 
-Runs the fuzz targets named, or all: safetensors, index, torch_zip, pickle, config, reference.
+Runs the fuzz targets named, or all: safetensors, index, torch_zip, torch_legacy, pickle, config,
+reference.
   --minutes N   for all of them together (6, or part of a minute: 0.5)
 
 A finding is a panic, a hang of 10 s, or memory beyond ten times the input and 8 MiB. The input stays
@@ -241,7 +243,7 @@ mod tests {
         let all = request(&["--minutes", "60"]).unwrap();
         assert_eq!((all.minutes, all.targets.len()), (60., TARGETS.len()));
         let one = request(&["pickle"]).unwrap();
-        assert_eq!(one.targets, [3]);
+        assert_eq!(one.targets, [4]);
         let error = request(&["pickel"]).unwrap_err().to_string();
         assert!(error.contains("did you mean `pickle`?"), "{error}");
         for minutes in ["0", "-1", "x", "inf", "nan"] {

@@ -30,7 +30,7 @@ pub enum Error {
         why: String,
     },
     /// A file does not compile.
-    #[error("{0}")]
+    #[error(transparent)]
     Compile(#[from] CompileError),
     /// No C++ compiler, or one that cannot build the emulator.
     #[error("emulator: {0}")]
@@ -82,7 +82,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// The cause.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
 }
 

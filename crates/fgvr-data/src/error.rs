@@ -71,7 +71,7 @@ pub enum Error {
         /// The file or folder.
         path: PathBuf,
         /// The system's error.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
 
     /// A file that is not a picture of a known format, or a damaged one.
@@ -80,7 +80,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// The decoder's error.
-        source: image::ImageError,
+        r#source: image::ImageError,
     },
 
     /// A picture that ends before its last pixel.
@@ -167,4 +167,30 @@ pub enum Error {
     /// A tensor of an unexpected shape, or another error of candle's.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// Whether settings, folders or photos are at fault, rather than the program that calls.
+    #[must_use]
+    pub fn is_bad_input(&self) -> bool {
+        match self {
+            Self::Setting { .. }
+            | Self::UnknownSet { .. }
+            | Self::NoFolder { .. }
+            | Self::NotAFolder { .. }
+            | Self::NoPhotos { .. }
+            | Self::Layout { .. }
+            | Self::Io { .. }
+            | Self::Decode { .. }
+            | Self::Truncated { .. }
+            | Self::TooLarge { .. }
+            | Self::NoBatch { .. }
+            | Self::TooManyUnreadable { .. } => true,
+            Self::IndexOutOfRange { .. }
+            | Self::Malformed { .. }
+            | Self::View { .. }
+            | Self::Worker { .. }
+            | Self::Tensor(_) => false,
+        }
+    }
 }

@@ -89,7 +89,7 @@ pub enum Error {
         /// The file.
         file: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// The file is there already, and overwriting was not asked for.
     #[error("{}: exists already, and overwriting was not asked for", file.display())]
@@ -120,16 +120,15 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// A file that `torch.save` wrote before it wrote zip files (torch 1.5 and earlier).
-    #[error(
-        "{path}: a checkpoint in torch's format of before 1.6, which only running it can read; \
-         if you trust it, convert it with: python -c \"import torch; torch.save(torch.load('{path}', \
-         map_location='cpu'), '{path}.zip.pth')\"",
-        path = file.display()
-    )]
-    Legacy {
+    /// A file that is something else: a page, a picture, another program's network.
+    #[error("{}: {found}, not weights that can be read here; {advice}", file.display())]
+    NotWeights {
         /// The file.
         file: PathBuf,
+        /// What it is.
+        found: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// A file that only says where another one is.
     #[error(
@@ -301,7 +300,7 @@ pub enum Error {
         /// The tensor.
         name: String,
         /// What candle said.
-        source: candle_core::Error,
+        r#source: candle_core::Error,
     },
     /// A text that names nothing on the Hub.
     #[error(transparent)]
@@ -319,6 +318,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a person can mend it (a name, a file, a setting, the network), rather than the program
+    /// that calls: all but an operation that failed.
+    #[must_use]
+    pub fn is_bad_input(&self) -> bool {
+        !matches!(self, Self::Tensor { .. })
+    }
+
     pub(crate) fn data_type(
         file: PathBuf,
         name: &str,

@@ -19,6 +19,7 @@ mod images;
 mod intermediates;
 mod resnet;
 mod save;
+mod text;
 pub mod vit;
 pub mod weights;
 

@@ -507,15 +507,185 @@ fn files_that_are_something_else_say_what() {
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n".to_vec();
     let error = refused("model.safetensors", pointer);
     assert!(matches!(error, Error::LfsPointer { .. }), "{error}");
-    let page = b"<!DOCTYPE html><html><body>Not found</body></html>".to_vec();
+    let mut tar = vec![0; 1024];
+    tar[..9].copy_from_slice(b"model.pth");
+    tar[257..262].copy_from_slice(b"ustar");
+    let mut old_tar = tar.clone();
+    old_tar[..9].copy_from_slice(b"sys_info\0");
+    let page = b"\xef\xbb\xbf \n<!DOCTYPE HTML><head>\n<TITLE>Sign in \xb7\nHub</title>";
+    let kinds: [(&[u8], &str, &str); 32] = [
+        (b"", "an empty file", "fetch the file again"),
+        (&[0; 4096], "zeros", "fetch the file again"),
+        (
+            b"<!doctype html><html><body>Not found</body></html>",
+            "an HTML page",
+            "open the address",
+        ),
+        (page, "an HTML page titled \"Sign in", "open the address"),
+        (
+            b"<?xml version=\"1.0\"?>\n<html xmlns=\"x\">",
+            "an HTML page",
+            "open the address",
+        ),
+        (
+            b"<?xml version=\"1.0\"?><Error><Code>AccessDenied",
+            "a document of XML",
+            "a server gave it",
+        ),
+        (
+            b"{\"error\":\"Invalid username or password.\"}",
+            "JSON that begins \"{",
+            "Invalid username",
+        ),
+        (
+            b"[1, 2]",
+            "JSON that begins",
+            "name the file of the weights",
+        ),
+        (
+            b"Not Found",
+            "text that begins \"Not Found\"",
+            "expected a safetensors file",
+        ),
+        (
+            b"\x1f\x8b\x08\0\0\0\0\0\0\x03",
+            "a gzip archive",
+            "unpack it",
+        ),
+        (b"BZh91AY&SY", "a bzip2 archive", "unpack it"),
+        (b"\xfd7zXZ\0\0\x04\xe6", "an xz archive", "unpack it"),
+        (b"\x28\xb5\x2f\xfd\x04\0", "a zstd archive", "unpack it"),
+        (&tar, "first in it is \"model.pth\"", "unpack it"),
+        (&old_tar, "before torch 0.1.10", "torch.load"),
+        (
+            b"\x89PNG\r\n\x1a\n\0\0\0\x0d",
+            "a picture (PNG)",
+            "expected a safetensors file",
+        ),
+        (
+            b"\xff\xd8\xff\xe0\0\x10JFIF",
+            "a picture (JPEG)",
+            "expected",
+        ),
+        (b"RIFF\x24\0\0\0WEBPVP8 ", "a picture (WebP)", "expected"),
+        (b"GIF89a\x01\0\x01\0", "a picture (GIF)", "expected"),
+        (
+            b"BM\x36\0\0\0\0\0\0\0\x36\0\0\0",
+            "a picture (BMP)",
+            "expected",
+        ),
+        (b"\0\0\0\x1cftypheic", "a picture or film", "expected"),
+        (b"%PDF-1.7\n", "a PDF document", "expected"),
+        (b"\x89HDF\r\n\x1a\n\0\0", "an HDF5 file", "convert it"),
+        (b"GGUF\x03\0\0\0\x10\0", "a GGUF file", "convert it"),
+        (
+            b"\x1c\0\0\0TFL3\0\0",
+            "a TensorFlow Lite file",
+            "convert it",
+        ),
+        (b"\x08\x07\x12\x07pytorch\x1a", "an ONNX file", "convert it"),
+        (
+            b"\x08\x01\x12\x80\x80\x01\x0a",
+            "a model of TensorFlow",
+            "convert it",
+        ),
+        (
+            b"\x93NUMPY\x01\0v\0",
+            "an array of NumPy",
+            "save its tensors",
+        ),
+        (
+            b"\x80\x04\x95\x05\0\0\0\0\0\0\0}\x94.",
+            "a pickle that torch.save did not write",
+            "save its",
+        ),
+        (b"\x7fELF\x02\x01\x01\0\0", "a program", "expected"),
+        (
+            b"\x9a\x31\x07\xfe\x80\x11\x02\x03\x04\x05",
+            "begins with the bytes 9a 31 07",
+            "expected",
+        ),
+        (
+            b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            "an empty zip archive",
+            "fetch",
+        ),
+    ];
+    for (bytes, found, advice) in kinds {
+        for name in ["model.safetensors", "resnet50.pth", "model"] {
+            let error = refused(name, bytes.to_vec());
+            assert!(
+                matches!(error, Error::NotWeights { .. }),
+                "{found}: {error}"
+            );
+            says(&error, name);
+            says(&error, found);
+            says(&error, advice);
+            assert!(error.to_string().chars().count() < 400, "{error}");
+        }
+    }
+    // Where the bytes do not say it, the name does.
+    let graph = b"\x0a\x31\x07\xfe\x80\x11\x02\x03\x04\x05".to_vec();
     says(
-        &refused("resnet50.pth", page),
-        "it does not begin as a zip file does",
+        &refused("frozen.pb", graph),
+        "a graph of TensorFlow by its name",
     );
-    assert!(matches!(
-        refused("a.safetensors", Vec::new()),
-        Error::Length { expected: 8, .. }
-    ));
+}
+
+#[test]
+fn zip_archives_that_are_something_else_say_what() {
+    for (names, found) in [
+        (&["arr_0.npy", "arr_1.npy"][..], "arrays of NumPy"),
+        (&["config.json", "model.weights.h5"], "a Keras model"),
+        (
+            &["readme.txt", "sub/resnet50.pth"],
+            "a zip archive with \"sub/resnet50.pth\" in it",
+        ),
+        (
+            &["a.jpg", "b.jpg"],
+            "a zip archive of 2 files (\"a.jpg\", ...)",
+        ),
+        (&["a/data.pkl", "b/data.pkl"], "several records data.pkl"),
+    ] {
+        let records: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, &b"x"[..])).collect();
+        says(&refused("model.pth", zipped(&records, false)), found);
+    }
+    let whole = torch(&state(16, 0, &[16], &[1]));
+    says(
+        &refused("a.pth", whole[..whole.len() / 2].to_vec()),
+        "was its download cut?",
+    );
+}
+
+#[test]
+fn a_short_header_whose_length_looks_like_another_signature_is_read() {
+    // The lengths 35,615 and 640 begin as gzip and as a pickle do, 19,778 as a BMP does.
+    for length in [35_615usize, 640, 19_778, 2_113] {
+        let mut header = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#.to_owned();
+        header.push_str(&" ".repeat(length - header.len()));
+        let weights = Weights::from_bytes("a.pth", safetensors(&header, 4)).unwrap();
+        assert_eq!(weights.tensors().len(), 1, "{length}");
+    }
+}
+
+#[test]
+fn settings_that_are_no_json_say_what_they_are() {
+    let file = Path::new("config.json");
+    for (bytes, found) in [
+        (
+            &b"<!DOCTYPE html><title>404</title>"[..],
+            "an HTML page titled \"404\"",
+        ),
+        (
+            b"version https://git-lfs.github.com/spec/v1",
+            "a Git LFS pointer",
+        ),
+        (b"", "an empty file; expected JSON"),
+        (b"{\"a\":", "EOF while parsing"),
+    ] {
+        let error = Preprocessing::from_timm(file, bytes).unwrap_err();
+        says(&error, found);
+    }
 }
 
 #[test]

@@ -86,3 +86,18 @@ pub enum Error {
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
+
+impl Error {
+    /// Whether the settings or the set are at fault, rather than the program that calls.
+    #[must_use]
+    pub fn is_bad_input(&self) -> bool {
+        match self {
+            Self::NotFinite { .. }
+            | Self::OneClass { .. }
+            | Self::Nothing { .. }
+            | Self::Config { .. }
+            | Self::Diverged { .. } => true,
+            Self::Shape { .. } | Self::Labels { .. } | Self::Candle(_) => false,
+        }
+    }
+}

@@ -11,13 +11,16 @@ use fgvr_ssl::Screening;
 
 use crate::config::PretrainConfig;
 use crate::evaluate::all;
+use crate::finite::{self, Finite};
 use crate::fitting::explain_embedding;
 use crate::{Embedder, EmbeddingTable, Error, Observer, Result};
 
 /// Pooled features of a data set, and labels where every image has one.
 pub(crate) struct Embedded {
-    /// (N, C), in the order of `indices`.
+    /// (N, C), in the order of the images.
     pub(crate) features: Tensor,
+    /// The image of each row.
+    rows: Vec<usize>,
     /// One a row, or none at all.
     pub(crate) labels: Option<Vec<u32>>,
     /// Images that cannot be read, hence without a row.
@@ -66,14 +69,25 @@ impl Sight {
 /// Pooled features of the images `indices`, unreadable ones left out; `None` where none is left.
 ///
 /// # Errors
-/// An encoder that does not take the size.
+/// An encoder that does not take the size; features that are not finite.
 pub(crate) fn embed(
     encoder: &FrozenBackbone,
     dataset: &Arc<dyn Dataset>,
     indices: &[usize],
     how: &Sight,
 ) -> Result<Option<Embedded>> {
-    map_images(dataset, indices, how, |images| pooled(encoder, images))
+    let embedded = map_images(dataset, indices, how, |images| pooled(encoder, images))?;
+    finite(dataset, embedded)
+}
+
+/// What was embedded, if its features are finite.
+fn finite(dataset: &Arc<dyn Dataset>, embedded: Option<Embedded>) -> Result<Option<Embedded>> {
+    if let Some(Embedded { features, rows, .. }) = &embedded {
+        let mut finite = Finite::default();
+        finite.look(features, |row| dataset.id(rows[row]))?;
+        finite.verdict(finite::OF_A_RUN)?;
+    }
+    Ok(embedded)
 }
 
 /// As [`embed`], with places weighed by a screening map.
@@ -87,10 +101,11 @@ pub(crate) fn embed_screened(
     indices: &[usize],
     how: &Sight,
 ) -> Result<Option<Embedded>> {
-    map_images(dataset, indices, how, |images| {
+    let embedded = map_images(dataset, indices, how, |images| {
         let features = explained(encoder, images, encoder.features(images))?;
         Ok(screening.pool(&features.map)?)
-    })
+    })?;
+    finite(dataset, embedded)
 }
 
 /// Pooled features of a batch.
@@ -157,6 +172,7 @@ pub(crate) fn map_images(
         features: Tensor::cat(&rows, 0)?,
         labels,
         unreadable: indices.len() - kept.len(),
+        rows: kept,
     }))
 }
 
@@ -164,7 +180,7 @@ pub(crate) fn map_images(
 /// observer.
 ///
 /// # Errors
-/// A data set that cannot be opened, or one without a readable photo.
+/// A data set that cannot be opened, or one without a readable photo; features that are not finite.
 pub fn embed_set(
     embedder: &Embedder,
     source: &str,
@@ -201,6 +217,7 @@ pub fn embed_set(
         device: embedder.device().to_owned(),
     };
     let mut done = 0;
+    let mut finite = Finite::default();
     for (split, set) in &sets {
         for indices in all(set).chunks(embedder.sight.batch.max(1)) {
             let loaded = load(set, indices, &embedder.sight)?;
@@ -209,6 +226,7 @@ pub fn embed_set(
             }
             if let Some(images) = loaded.images {
                 let features = pooled(&embedder.encoder, &images)?;
+                finite.look(&features, |row| set.id(loaded.indices[row]))?;
                 table
                     .features
                     .extend(features.flatten_all()?.to_vec1::<f32>()?);
@@ -225,5 +243,6 @@ pub fn embed_set(
     if table.paths.is_empty() {
         return Err(Error::config(source, "holds no photo that can be read"));
     }
+    finite.verdict(embedder.not_finite)?;
     Ok(table)
 }

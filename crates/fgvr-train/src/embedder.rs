@@ -9,6 +9,7 @@ use fgvr_nn::Parameters;
 
 use crate::checkpoint::{self, Which};
 use crate::embed::Sight;
+use crate::finite;
 use crate::view::view;
 use crate::{Compute, Error, PretrainConfig, Result, RunFolder};
 
@@ -21,6 +22,8 @@ pub struct Embedder {
     pub(crate) sight: Sight,
     /// Where the weights come from, in words.
     origin: String,
+    /// What to do where its features are not finite.
+    pub(crate) not_finite: &'static str,
 }
 
 impl Embedder {
@@ -40,6 +43,7 @@ impl Embedder {
             encoder: encoder.freeze()?,
             sight: Sight::of(&config),
             origin: format!("{}, step {step}", run.path().display()),
+            not_finite: finite::OF_A_RUN,
         })
     }
 
@@ -70,6 +74,7 @@ impl Embedder {
                 normalisation,
             },
             origin: report.from.clone(),
+            not_finite: finite::OF_WEIGHTS,
         };
         Ok((embedder, report))
     }
@@ -156,7 +161,9 @@ pub(crate) fn encoder_of(
     Ok((manifest.step, parameters))
 }
 
-fn unfit(run: &Path, error: &candle_core::Error) -> Error {
+/// What to say where the tensors of a checkpoint do not fit the networks of the run's settings.
+pub(crate) fn unfit(run: &Path, error: &candle_core::Error) -> Error {
+    // Only its first line: candle's errors bring a backtrace along where one is asked for.
     let text = error.to_string();
     let problem = text.lines().next().unwrap_or_default();
     Error::checkpoint(

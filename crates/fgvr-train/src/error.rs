@@ -48,6 +48,20 @@ pub enum Error {
     /// Embeddings that cannot be evaluated.
     #[error(transparent)]
     Evaluation(#[from] fgvr_eval::Error),
+    /// Features that are infinite or not a number.
+    #[error(
+        "features of {bad} of {photos} photos are not finite, {first} the first of them; {advice}"
+    )]
+    NotFinite {
+        /// Photos with such features.
+        bad: usize,
+        /// Photos in all.
+        photos: usize,
+        /// The first such photo.
+        first: String,
+        /// What to do.
+        advice: &'static str,
+    },
     /// The records of a run cannot be read or written.
     #[error(transparent)]
     Record(#[from] crate::record::RecordError),
@@ -63,19 +77,30 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
 }
 
 impl Error {
-    /// Whether the input (settings, paths, data, a checkpoint) is at fault, rather than the program
-    /// or the machine. Programs answer such errors with exit code 2.
+    /// Whether a person can mend it: settings, paths, files, photos, a checkpoint, and what the
+    /// system refuses, such as a folder that may not be written or a disk that is full. The others
+    /// are the program's own: an operation that failed, an alarm that ended a run. Programs answer
+    /// the former with exit code 2 and the latter with 1.
     #[must_use]
     pub fn is_bad_input(&self) -> bool {
-        !matches!(
-            self,
-            Self::Tensor(_) | Self::Alarm { .. } | Self::Evaluation(_) | Self::Report(_)
-        )
+        match self {
+            Self::Config { .. }
+            | Self::Run { .. }
+            | Self::Checkpoint { .. }
+            | Self::NotFinite { .. }
+            | Self::Io { .. } => true,
+            Self::Alarm { .. } | Self::Tensor(_) => false,
+            Self::Data(error) => error.is_bad_input(),
+            Self::Encoder(error) => error.is_bad_input(),
+            Self::Evaluation(error) => error.is_bad_input(),
+            Self::Record(error) => error.is_bad_input(),
+            Self::Report(error) => matches!(error, crate::report::ReportError::Io { .. }),
+        }
     }
 
     pub(crate) fn config(key: impl Into<String>, problem: impl Into<String>) -> Self {

@@ -21,6 +21,7 @@ mod error;
 mod evaluate;
 mod export;
 mod feed;
+mod finite;
 mod fitting;
 mod learning_rate;
 mod monitor;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::checkpoint;
 use crate::config::PretrainConfig;
-use crate::embedder::at_least_one;
+use crate::embedder::{at_least_one, unfit};
 use crate::environment::simd;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::session::Session;
@@ -80,15 +80,9 @@ pub fn resume(run: &RunFolder, compute: &Compute, observer: &mut dyn Observer) -
     // Whatever it started from, all of it is in the checkpoint.
     let mut trainer = Trainer::new(&config, splits.train.len(), compute)?;
     // Only a state that fits is gone on with; until then nothing in the folder is touched.
-    trainer.load_state(manifest.step, &tensors).map_err(|e| {
-        // Only its first line: candle's errors bring a backtrace along where one is asked for.
-        let text = e.to_string();
-        let problem = text.lines().next().unwrap_or_default();
-        Error::checkpoint(
-            &run.join("checkpoints"),
-            format!("does not fit the settings in config.toml ({problem}); was the file changed?"),
-        )
-    })?;
+    trainer
+        .load_state(manifest.step, &tensors)
+        .map_err(|error| unfit(run.path(), &error))?;
     let mut session = Session::new(&config, run, splits, trainer, compute)?;
     (session.best_val, session.saved) = (manifest.best_val, Some(manifest.step));
     if manifest.simd != simd() {
@@ -125,7 +119,9 @@ pub fn evaluate_run(
     let splits = fgvr_data::open(&config.source, &config.data)?;
     let mut trainer = Trainer::new(&config, trained_on, compute)?;
     let (manifest, tensors) = checkpoint::load_last(run)?;
-    trainer.load_state(manifest.step, &tensors)?;
+    trainer
+        .load_state(manifest.step, &tensors)
+        .map_err(|error| unfit(run.path(), &error))?;
     observer.on_message(&compute.line());
     let (evaluation, warnings) = evaluate(&config, (&trainer, compute), &splits, observer)?;
     for warning in &warnings {

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::config::{OptimizerSettings, PretrainConfig};
 use crate::embed::explained;
 use crate::evaluate::{Figures, all, encoder_figures, pixel_figures, untrained_encoder};
+use crate::finite::Finite;
 use crate::learning_rate::learning_rate;
 use crate::trainer::enough_images;
 use crate::{Compute, Error, Observer, Result, StepRow};
@@ -154,6 +155,7 @@ fn train(
     let encoder = encoder.freeze()?;
     let mut right = 0;
     let mut seen = 0;
+    let mut finite = Finite::default();
     for indices in all(test).chunks(config.evaluate.batch) {
         let (view, norm) = (config.evaluation_view(), &config.normalisation);
         let loaded = load_batch(test.as_ref(), indices, &view, norm)?;
@@ -162,6 +164,8 @@ fn train(
         };
         let features = explained(&encoder, &images, encoder.embed(&images))?;
         let logits = classifier.forward(&features)?;
+        // The largest of what is no number would count as a guess.
+        finite.look(&logits, |row| test.id(loaded.indices[row]))?;
         let guesses: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
         seen += guesses.len();
         right += loaded
@@ -171,6 +175,10 @@ fn train(
             .filter(|(index, guess)| test.label(**index) == Some(*guess))
             .count();
     }
+    finite.verdict(
+        "training with labels diverged: take a smaller loader.batch, with which its learning rate falls, or \
+         another seed",
+    )?;
     Ok(right as f64 / seen.max(1) as f64)
 }
 

@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 use anyhow::{Context, Result};
 
 use super::Problem;
+use super::errors;
 use super::manifest::short;
 use super::rules::Rules;
 
@@ -47,6 +48,9 @@ fn text_problems(path: &Path, text: &str, rules: &Rules) -> Vec<Problem> {
         let what = format!("the file has {lines} lines");
         let remedy = format!("split it by idea to at most {MOST_LINES}");
         problems.push(Problem::new(path, MOST_LINES + 1, what, remedy));
+    }
+    if code {
+        problems.extend(errors::problems(path, text));
     }
     let programs_only = if code {
         programs_only(path, rules)

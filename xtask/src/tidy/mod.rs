@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: the rules of this project that no compiler checks.
 
+mod errors;
 mod files;
 mod golden;
 mod manifest;

@@ -223,7 +223,7 @@ impl<'c> Client<'c> {
     /// No answer at all.
     pub(super) fn transport(&self, asked: &Asked<'_>, error: &reqwest::Error) -> HubError {
         let what = asked.what();
-        let reason = shown(&chain(error));
+        let reason = shown(&without_query(chain(error), error.url()));
         if error.is_timeout() {
             HubError::Timeout {
                 what,
@@ -305,13 +305,24 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     text.trim().parse().ok().map(Duration::from_secs)
 }
 
+/// `text`, in which `url` stands without its query: that of a storage is long, would push the cause off
+/// the line, and holds a signature.
+fn without_query(text: String, url: Option<&reqwest::Url>) -> String {
+    let Some(url) = url.filter(|url| url.query().is_some()) else {
+        return text;
+    };
+    let mut short = url.clone();
+    short.set_query(None);
+    text.replace(url.as_str(), short.as_str())
+}
+
 /// An error and what caused it: reqwest's own text leaves the cause out.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
         let next = error.to_string();
-        if !text.ends_with(&next) {
+        if !text.contains(&next) {
             text = format!("{text}: {next}");
         }
         source = error.source();

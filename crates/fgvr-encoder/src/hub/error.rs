@@ -287,7 +287,7 @@ pub enum HubError {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// The client library failed in another way.
     #[error("{what}: {reason}")]
@@ -348,5 +348,5 @@ fn there(found: &[String]) -> String {
 
 /// A text from outside, short and without what would steer a terminal.
 pub(super) fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
+    crate::text::shortened(text, 500)
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
 
+use super::foreign;
 use crate::Error;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
@@ -47,6 +48,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Unique<T> {
 pub(crate) fn parse<'a, T: Deserialize<'a>>(file: &Path, bytes: &'a [u8]) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| Error::Json {
         file: file.to_path_buf(),
-        reason: error.to_string(),
+        // What is no JSON at all is better called by its name.
+        reason: foreign::not_json(bytes).unwrap_or_else(|| error.to_string()),
     })
 }

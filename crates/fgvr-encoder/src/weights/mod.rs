@@ -7,6 +7,7 @@
 mod directory;
 mod file;
 mod find;
+mod foreign;
 mod found;
 mod json;
 mod layout;
@@ -18,6 +19,7 @@ mod report;
 mod safetensors;
 mod shards;
 mod sidecar;
+mod sniff;
 mod source;
 mod summary;
 mod tensor;
@@ -42,6 +44,7 @@ use crate::{EncoderConfig, Error};
 use file::StoredFile;
 use find::Trunk;
 use sidecar::Sidecar;
+use sniff::Kind;
 
 /// The largest index of shards read.
 const MAX_INDEX: u64 = 64 << 20;
@@ -332,9 +335,13 @@ impl Opened {
     /// Adds the tensors of `file`, or those that `wanted` names.
     fn add(&mut self, file: StoredFile, wanted: Option<&[&str]>) -> Result<(), Error> {
         let place = self.parts.len();
-        let (infos, contents) = match sniff(&file)? {
-            Kind::Zip => {
-                let (archive, views) = pickle::open(&file)?;
+        let kind = sniff::kind(&file)?;
+        let (infos, contents) = match kind {
+            Kind::Zip | Kind::Legacy => {
+                let (archive, views) = match kind {
+                    Kind::Zip => pickle::zip::open(&file)?,
+                    _ => pickle::legacy::open(&file)?,
+                };
                 let infos: Vec<_> = views
                     .iter()
                     .map(|(name, view)| (name.clone(), view.info.clone()))
@@ -400,35 +407,4 @@ impl Opened {
         }
         Ok(())
     }
-}
-
-enum Kind {
-    Safetensors,
-    Zip,
-}
-
-/// The format of a file, by its first bytes and not by its name.
-fn sniff(file: &StoredFile) -> Result<Kind, Error> {
-    let path = &file.info.path;
-    let start = file.read_at(0, file.info.bytes.min(64))?;
-    if start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06") {
-        return Ok(Kind::Zip);
-    }
-    // Protocol 2, then the magic number of torch's earlier format, or the pickle of a program.
-    if start.starts_with(&[0x80, 2]) || start.starts_with(&[0x80, 4]) {
-        return Err(Error::Legacy { file: path.clone() });
-    }
-    if start.starts_with(b"version https://git-lfs") {
-        return Err(Error::LfsPointer { file: path.clone() });
-    }
-    let name = path.to_string_lossy();
-    let torch = [".pth", ".pth.tar", ".pt", ".bin", ".ckpt"];
-    if torch.iter().any(|ending| name.ends_with(ending)) && start.get(8) != Some(&b'{') {
-        return Err(Error::Format {
-            file: path.clone(),
-            format: "torch.save",
-            reason: "it does not begin as a zip file does".to_owned(),
-        });
-    }
-    Ok(Kind::Safetensors)
 }

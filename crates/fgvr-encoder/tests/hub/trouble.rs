@@ -273,3 +273,20 @@ fn answers_that_are_no_json_are_an_error() {
         assert!(scene.whole().is_empty());
     }
 }
+
+#[test]
+fn what_the_network_says_is_said_whole() {
+    use std::net::ToSocketAddrs as _;
+    // Names below `invalid` never exist.
+    let host = "no-such-host-of-a-rather-long-name-that-leaves-little-room.invalid";
+    let mut scene = Scene::model();
+    scene.config.endpoint = format!("http://{host}");
+    scene.config.retries = 0;
+    let said = (host, 80).to_socket_addrs().unwrap_err().to_string();
+    let error = scene.error();
+    assert_says(
+        &error,
+        &["no connection", &format!("{said}; HF_HUB_OFFLINE=1")],
+    );
+    assert_eq!(error.matches(&said).count(), 1, "{error}");
+}

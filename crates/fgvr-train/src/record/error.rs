@@ -11,7 +11,7 @@ pub enum RecordError {
         /// The file or folder in question.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// A new run was asked for where one already stands.
     #[error("{path}: a run already stands here; resume it or choose another folder", path = .path.display())]
@@ -64,6 +64,17 @@ pub enum RecordError {
 }
 
 impl RecordError {
+    /// Whether the files are at fault, rather than a row or picture that was to be recorded.
+    pub(crate) fn is_bad_input(&self) -> bool {
+        match self {
+            Self::Io { .. }
+            | Self::AlreadyThere { .. }
+            | Self::BadRow { .. }
+            | Self::BadEvent { .. } => true,
+            Self::NoStep { .. } | Self::StepBack { .. } | Self::NotPng { .. } => false,
+        }
+    }
+
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { path, source }

@@ -167,11 +167,7 @@ fn each_row(
                 return Err(RecordError::BadRow {
                     path: path.to_path_buf(),
                     line,
-                    found: String::from_utf8_lossy(&text)
-                        .trim()
-                        .chars()
-                        .take(80)
-                        .collect(),
+                    found: beginning(&text),
                 });
             }
         }
@@ -235,6 +231,17 @@ fn csv_line(cells: impl Iterator<Item = String>) -> Vec<u8> {
     let mut line = cells.join(",").into_bytes();
     line.push(b'\n');
     line
+}
+
+/// What stands on a line, as far as it fits a message.
+fn beginning(line: &[u8]) -> String {
+    const SHOWN: usize = 80;
+    let line = String::from_utf8_lossy(line);
+    let mut shown: String = line.trim().chars().take(SHOWN).collect();
+    if shown.len() < line.trim().len() {
+        shown.push_str("...");
+    }
+    shown
 }
 
 #[cfg(test)]

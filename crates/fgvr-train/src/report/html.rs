@@ -71,15 +71,21 @@ pub enum ReportError {
     },
     /// A tensor could not be read.
     #[error("sheet: {0}")]
-    Tensor(#[from] candle_core::Error),
+    Tensor(candle_core::Error),
     /// The file system refused.
     #[error("{path}: {source}", path = .path.display())]
     Io {
         /// The file or folder in question.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        r#source: io::Error,
     },
+}
+
+impl From<candle_core::Error> for ReportError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Tensor(error)
+    }
 }
 
 /// Nothing but the page's own style and the pictures in it may load, so that a name in a data set

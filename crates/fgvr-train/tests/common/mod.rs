@@ -108,6 +108,7 @@ impl Place {
             errors.first().copied(),
             "the error comes last: {stderr}"
         );
+        assert_eq!(repeated(errors[0]), None, "{stderr}");
         for word in words {
             assert!(
                 errors[0].contains(word),
@@ -116,6 +117,21 @@ impl Place {
             );
         }
     }
+}
+
+/// A part of a message that stands in it twice.
+pub fn repeated(message: &str) -> Option<&str> {
+    let parts: Vec<&str> = message
+        .split(['\n', ';'])
+        .flat_map(|part| part.split(": "))
+        .map(str::trim)
+        .collect();
+    let long = |part: &&&str| part.chars().count() > 8;
+    parts
+        .iter()
+        .enumerate()
+        .filter(|(_, part)| long(part))
+        .find_map(|(index, part)| parts[index + 1..].contains(part).then_some(*part))
 }
 
 /// Writes `count` small pictures, each a pattern of its own, into a new folder.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::value::{Node, Value};
+use super::value::{Node, Storage, Value};
 
 /// What can be wrong with a pickle.
 #[derive(Debug)]
@@ -74,10 +74,11 @@ pub(crate) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    pub(crate) fn new(text: &'a [u8], budget: Budget) -> Self {
+    /// A machine for the pickle that begins at byte `at` of `text`.
+    pub(crate) fn new(text: &'a [u8], at: usize, budget: Budget) -> Self {
         Self {
             text,
-            at: 0,
+            at,
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
@@ -96,6 +97,16 @@ impl<'a> Machine<'a> {
             }
             self.step(opcode, start)?;
         }
+    }
+
+    /// A machine for the pickle after this one, with what is left to spend.
+    pub(crate) fn next(self) -> Self {
+        Self::new(self.text, self.at, self.budget)
+    }
+
+    /// The byte of the text after the last one that was read.
+    pub(crate) fn end(&self) -> usize {
+        self.at
     }
 
     // Reading.
@@ -310,6 +321,22 @@ impl<'a> Machine<'a> {
             Node::List(items) => Some(items),
             _ => None,
         }
+    }
+
+    /// The value under `key` of a dictionary.
+    pub(crate) fn entry(&self, dictionary: Value, key: &[u8]) -> Option<Value> {
+        let Node::Dict(pairs) = self.node_of(dictionary)? else {
+            return None;
+        };
+        let mut found = pairs.iter().rev();
+        found.find_map(|(name, value)| (self.text_of(*name) == Some(key)).then_some(*value))
+    }
+
+    /// The name of a storage.
+    pub(crate) fn key(&self, storage: &Storage) -> String {
+        let place = storage.key.start as usize..storage.key.end as usize;
+        let bytes = self.text.get(place).unwrap_or_default();
+        String::from_utf8_lossy(bytes).into_owned()
     }
 
     /// The bytes of a text.

@@ -1,5 +1,7 @@
 //! The instructions of the pickle machine.
 
+use std::ops::Range;
+
 use super::machine::{Machine, PickleError, VALUE, int};
 use super::torch;
 use super::value::{Node, Value};
@@ -109,7 +111,11 @@ impl Machine<'_> {
                 self.push(Value::Opaque)
             }
             // text and bytes
-            b'S' | b'V' => {
+            b'S' => {
+                let line = self.line()?;
+                self.push_text(unquoted(self.text, line))
+            }
+            b'V' => {
                 let line = self.line()?;
                 self.push_text(line)
             }
@@ -250,5 +256,13 @@ impl Machine<'_> {
             0x98 => Ok(()),
             opcode => Err(PickleError::Opcode { opcode, at: start }),
         }
+    }
+}
+
+/// The place of a Python string literal within its quotes.
+fn unquoted(text: &[u8], line: Range<usize>) -> Range<usize> {
+    match &text[line.clone()] {
+        [b'\'', .., b'\''] | [b'"', .., b'"'] => line.start + 1..line.end - 1,
+        _ => line,
     }
 }

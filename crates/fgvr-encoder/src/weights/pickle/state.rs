@@ -30,12 +30,9 @@ fn collect(
 ) -> Result<(), PickleError> {
     match machine.node_of(value) {
         Some(Node::Tensor(tensor)) => {
-            let start = tensor.key.start as usize;
-            let end = tensor.key.end as usize;
-            let key = machine.text.get(start..end).unwrap_or_default();
-            let key = String::from_utf8_lossy(key).into_owned();
             let tensor = Tensor {
-                key,
+                key: machine.key(&tensor.storage),
+                part: tensor.storage.part,
                 dtype: tensor.dtype,
                 offset: tensor.offset,
                 shape: tensor.shape.clone(),

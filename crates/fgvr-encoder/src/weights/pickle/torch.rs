@@ -1,27 +1,30 @@
 //! The names of torch and Python that a state dict is made with.
 
-use std::ops::Range;
-
 use super::machine::{Machine, PickleError, VALUE};
-use super::value::{Known, Node, Value};
+use super::value::{Known, Node, Storage, Value};
 use crate::weights::tensor::StoredType;
 
 /// The most dimensions a tensor may have.
 const MAX_DIMS: usize = 16;
 
-/// A tensor as the pickle describes it; the key is a place in the pickle.
+/// The longest name of a storage: torch's are numbers.
+pub(super) const MAX_KEY: usize = 256;
+
+/// A tensor as the pickle describes it. Its type may differ from that of the storage.
 #[derive(Clone, Debug)]
 pub(crate) struct TensorNode {
-    pub(crate) key: Range<u32>,
+    pub(crate) storage: Storage,
     pub(crate) dtype: StoredType,
     pub(crate) offset: usize,
     pub(crate) shape: Vec<usize>,
     pub(crate) strides: Vec<usize>,
 }
 
-/// The same with the key as text.
+/// The same with the storage's key as text.
 pub(crate) struct Tensor {
     pub(crate) key: String,
+    /// The part of the storage that it may use: its first value, and how many there are.
+    pub(crate) part: Option<(usize, usize)>,
     pub(crate) dtype: StoredType,
     pub(crate) offset: usize,
     pub(crate) shape: Vec<usize>,
@@ -64,6 +67,9 @@ fn storage(name: &[u8]) -> Option<StoredType> {
         b"CharStorage" => StoredType::Other("I8", 1),
         b"ByteStorage" => StoredType::Other("U8", 1),
         b"BoolStorage" => StoredType::Other("BOOL", 1),
+        b"QInt8Storage" => StoredType::Other("QI8", 1),
+        b"QUInt8Storage" => StoredType::Other("QU8", 1),
+        b"QInt32Storage" => StoredType::Other("QI32", 4),
         b"ComplexFloatStorage" => StoredType::Other("C64", 8),
         b"ComplexDoubleStorage" => StoredType::Other("C128", 16),
         // Bytes whose type the tensor itself states.
@@ -120,9 +126,11 @@ pub(crate) fn call(
             }
             _ => None,
         },
-        Known::Tensor => tensor(machine, items, None),
+        Known::Tensor => tensor(machine, items, None, items.get(6)),
         Known::TypedTensor => match items.get(6) {
-            Some(Value::Known(Known::Type(dtype))) => tensor(machine, items, Some(*dtype)),
+            Some(Value::Known(Known::Type(dtype))) => {
+                tensor(machine, items, Some(*dtype), items.get(7))
+            }
             _ => None,
         },
         Known::Storage(_) | Known::Type(_) => None,
@@ -143,18 +151,26 @@ fn pairs(machine: &Machine<'_>, argument: Option<Value>) -> Vec<(Value, Value)> 
     items.unwrap_or_default().iter().filter_map(pair).collect()
 }
 
-/// `_rebuild_tensor*(storage, offset, shape, strides, ...)`. A tensor that is not of this kind,
-/// such as a quantised one, is opaque.
-fn tensor(machine: &Machine<'_>, items: &[Value], stated: Option<StoredType>) -> Option<Node> {
+/// `_rebuild_tensor*(storage, offset, shape, strides, ...)`. A tensor that is not of this kind is
+/// opaque: a quantised one, or one with `flags`, whose values are to be negated or conjugated.
+fn tensor(
+    machine: &Machine<'_>,
+    items: &[Value],
+    stated: Option<StoredType>,
+    flags: Option<&Value>,
+) -> Option<Node> {
     let [storage, offset, shape, strides, ..] = *items else {
         return None;
     };
-    let Node::Storage { dtype, key } = machine.node_of(storage)? else {
+    let Node::Storage(storage) = machine.node_of(storage)? else {
         return None;
     };
+    if flags.is_some_and(|flags| *flags != Value::None) {
+        return None;
+    }
     Some(Node::Tensor(Box::new(TensorNode {
-        key: key.clone(),
-        dtype: stated.unwrap_or(*dtype),
+        storage: Storage::clone(storage),
+        dtype: stated.unwrap_or(storage.dtype),
         offset: size(offset)?,
         shape: sizes(machine, shape)?,
         strides: sizes(machine, strides)?,
@@ -177,21 +193,40 @@ fn sizes(machine: &Machine<'_>, value: Value) -> Option<Vec<usize>> {
     items.iter().map(|item| size(*item)).collect()
 }
 
-/// `('storage', type, key, location, count)`.
+/// `('storage', type, key, location, count)`, and in the format of before 1.6 `(key, first, count)`
+/// of a part, or None.
 pub(crate) fn persistent(machine: &mut Machine<'_>, id: Value) -> Result<Value, PickleError> {
-    let place = match machine.items(id) {
-        Some(
-            &[
-                kind,
-                Value::Known(Known::Storage(dtype)),
-                Value::Text { start, end },
-                ..,
-            ],
-        ) if machine.text_of(kind) == Some(b"storage") => Some((dtype, start..end)),
-        _ => None,
-    };
-    match place {
-        Some((dtype, key)) => machine.new_node(Node::Storage { dtype, key }),
+    match storage_of(machine, id) {
+        Some(storage) => machine.new_node(Node::Storage(Box::new(storage))),
         None => Ok(Value::Opaque),
     }
+}
+
+fn storage_of(machine: &Machine<'_>, id: Value) -> Option<Storage> {
+    let [
+        kind,
+        Value::Known(Known::Storage(dtype)),
+        Value::Text { start, end },
+        ref rest @ ..,
+    ] = *machine.items(id)?
+    else {
+        return None;
+    };
+    let length = end.saturating_sub(start) as usize;
+    if machine.text_of(kind) != Some(b"storage") || length > MAX_KEY {
+        return None;
+    }
+    let part = match rest.get(2) {
+        None | Some(Value::None) => None,
+        Some(part) => match *machine.items(*part)? {
+            [_, first, count] => Some((size(first)?, size(count)?)),
+            _ => return None,
+        },
+    };
+    Some(Storage {
+        dtype,
+        key: start..end,
+        count: rest.get(1).copied().and_then(size),
+        part,
+    })
 }

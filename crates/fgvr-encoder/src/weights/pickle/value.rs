@@ -45,16 +45,24 @@ pub(crate) enum Known {
     Type(StoredType),
 }
 
+/// A storage as the pickle names it.
+#[derive(Clone, Debug)]
+pub(crate) struct Storage {
+    pub(crate) dtype: StoredType,
+    /// Its name, as a place in the pickle.
+    pub(crate) key: Range<u32>,
+    /// Values in the whole of it, where the pickle says a number that can be.
+    pub(crate) count: Option<usize>,
+    /// Where only a part of it is meant: the part's first value, and how many there are.
+    pub(crate) part: Option<(usize, usize)>,
+}
+
 /// A value that holds others.
 #[derive(Debug)]
 pub(crate) enum Node {
     Tuple(Box<[Value]>),
     List(Vec<Value>),
     Dict(Vec<(Value, Value)>),
-    /// A record of the zip; the key is text.
-    Storage {
-        dtype: StoredType,
-        key: Range<u32>,
-    },
+    Storage(Box<Storage>),
     Tensor(Box<super::torch::TensorNode>),
 }
