@@ -1,5 +1,7 @@
 //! What a data set is: images that load by index, each with an id and perhaps a label.
 
+use std::path::Path;
+
 use crate::Error;
 
 /// A decoded picture.
@@ -47,6 +49,12 @@ pub trait Dataset: Send + Sync {
 
     /// A name for the image at `index` that says where it comes from.
     fn id(&self, index: usize) -> String;
+
+    /// The file that the image at `index` is read from; `None` for an image that is in no file, and past the end.
+    fn path(&self, index: usize) -> Option<&Path> {
+        let _ = index;
+        None
+    }
 
     /// The names of the classes, by label; empty for a set without labels.
     fn classes(&self) -> &[String];

@@ -154,6 +154,10 @@ impl Dataset for Folder {
             .map_or_else(String::new, |p| p.id.clone())
     }
 
+    fn path(&self, index: usize) -> Option<&Path> {
+        Some(&self.photos.get(index)?.path)
+    }
+
     fn classes(&self) -> &[String] {
         &self.classes
     }

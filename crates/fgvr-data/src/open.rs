@@ -32,6 +32,9 @@ pub struct DataConfig {
     pub labels: Labels,
     /// Photos with more pixels than this are refused before they are decoded.
     pub max_pixels: u64,
+    /// Whether a run remembers a SHA-256 of every photo beside its name and size, and so notices another content of
+    /// the same size. All photos are read once more for it.
+    pub hash_contents: bool,
 }
 
 impl Default for DataConfig {
@@ -44,6 +47,7 @@ impl Default for DataConfig {
             lookalikes: LookalikesConfig::default(),
             labels: Labels::Auto,
             max_pixels: 1 << 26, // 67 million: more than any phone's camera but not than memory
+            hash_contents: false,
         }
     }
 }

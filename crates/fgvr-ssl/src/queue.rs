@@ -198,6 +198,37 @@ impl KeyQueue {
         ]))
     }
 
+    /// What [`KeyQueue::state`] gave, for a queue of `capacity` keys over a set in which images have other numbers:
+    /// `number` gives that of an image, or `None` for one that is gone, whose keys go with it. Where more are left than
+    /// fit, the newest stay.
+    ///
+    /// # Errors
+    /// A missing tensor, shapes that do not agree, or a position outside the queue.
+    pub fn renumbered(
+        state: &HashMap<String, Tensor>,
+        capacity: usize,
+        number: impl Fn(u32) -> Option<u32>,
+    ) -> Result<BTreeMap<String, Tensor>> {
+        let (k, d) = match state.get("keys") {
+            Some(keys) => keys.dims2()?,
+            None => bail!("key queue: keys are missing"),
+        };
+        let mut old = Self::new(k, d)?;
+        old.load_state(state)?;
+        let oldest = if old.filled < k { 0 } else { old.next };
+        let kept = (0..old.filled)
+            .map(|age| (oldest + age) % k)
+            .filter_map(|slot| Some((slot, number(old.images[slot])?)));
+        let kept: Vec<(usize, u32)> = kept.collect();
+        let mut new = Self::new(capacity, d)?;
+        for (slot, image) in &kept[kept.len().saturating_sub(capacity)..] {
+            new.keys[new.next * d..][..d].copy_from_slice(&old.keys[slot * d..][..d]);
+            new.images[new.next] = *image;
+            new.step();
+        }
+        new.state()
+    }
+
     /// Takes over what [`KeyQueue::state`] gave.
     ///
     /// # Errors
@@ -298,6 +329,28 @@ mod tests {
             queue.enqueue(&keys(4., 2), &[4, 5]).unwrap();
         }
         assert_eq!(contents(&saved), contents(&loaded));
+    }
+
+    #[test]
+    fn keys_stay_with_images_that_have_other_numbers_and_the_newest_fit() {
+        let mut queue = KeyQueue::new(4, 2).unwrap();
+        queue.enqueue(&keys(1., 6), &[1, 2, 3, 4, 5, 6]).unwrap();
+        let state: HashMap<_, _> = queue.state().unwrap().into_iter().collect();
+        // 4 is gone, and so is its key; the others move up by ten.
+        let moved = |image: u32| (image != 4).then_some(image + 10);
+        for (capacity, expected) in [
+            (5, vec![(3., 13), (5., 15), (6., 16)]),
+            (2, vec![(5., 15), (6., 16)]),
+        ] {
+            let state = KeyQueue::renumbered(&state, capacity, moved).unwrap();
+            let mut loaded = KeyQueue::new(capacity, 2).unwrap();
+            loaded.load_state(&state.into_iter().collect()).unwrap();
+            assert_eq!(contents(&loaded), expected);
+        }
+        let empty = KeyQueue::renumbered(&state, 3, |_| None).unwrap();
+        let mut loaded = KeyQueue::new(3, 2).unwrap();
+        loaded.load_state(&empty.into_iter().collect()).unwrap();
+        assert!(loaded.is_empty());
     }
 
     #[test]

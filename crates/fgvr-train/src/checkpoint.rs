@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor, safetensors};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use crate::config::{Layers, PretrainConfig};
 use crate::run_folder::{sync_folder, write_atomically};
-use crate::{Error, Result, RunFolder};
+use crate::{DataRecord, Error, Result, RunFolder, digest};
 
 /// All tensors of a run by name; the part before the first dot names the file they go to.
 pub type State = BTreeMap<String, Tensor>;
@@ -28,10 +28,30 @@ pub struct Manifest {
     pub version: String,
     /// The best validation figure so far, where there are labels.
     pub best_val: Option<f64>,
+    /// What it was trained on; absent in checkpoints of versions that did not remember it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataRecord>,
+    /// Weights in a file or folder that the run started from, by their path from the root; they are looked at again
+    /// for comparison.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
 }
 
-/// Saves `state` as `checkpoints/step-…`, points `last` (and `best-val`, if `is_best`) at it, and
-/// removes all but the newest `keep` and those pointed at.
+/// A checkpoint that was read.
+pub(crate) struct Saved {
+    pub(crate) manifest: Manifest,
+    /// All tensors by name.
+    pub(crate) tensors: HashMap<String, Tensor>,
+    /// The settings it was made with, beside which those in the run folder may have been changed; absent in checkpoints
+    /// of versions that did not keep them.
+    pub(crate) settings: Option<PretrainConfig>,
+}
+
+/// The file in a checkpoint that says which settings it was made with.
+const SETTINGS: &str = "config.toml";
+
+/// Saves `state`, made with the settings `config`, as `checkpoints/step-…`, points `last` (and `best-val`, if `is_best`) at
+/// it, and removes all but as many as `config` keeps and those pointed at.
 ///
 /// # Errors
 /// A file that cannot be written or does not read back as written; earlier checkpoints still stand.
@@ -40,7 +60,7 @@ pub(crate) fn save(
     state: &State,
     mut manifest: Manifest,
     is_best: bool,
-    keep: usize,
+    config: &PretrainConfig,
 ) -> Result<PathBuf> {
     let checkpoints = run.join("checkpoints");
     let name = format!("step-{:08}", manifest.step);
@@ -55,8 +75,10 @@ pub(crate) fn save(
             .and_then(|f| f.sync_all())
             .map_err(Error::io(&target))?;
         verify(&target, &tensors)?;
-        manifest.files.insert(file, sha256(&target)?);
+        let hash = digest::of_file(&target).map_err(Error::io(&target))?;
+        manifest.files.insert(file, hash);
     }
+    write_atomically(&aside.join(SETTINGS), config.to_toml()?.as_bytes())?;
     let text = serde_json::to_vec_pretty(&manifest)
         .map_err(|e| Error::checkpoint(&aside, e.to_string()))?;
     write_atomically(&aside.join("manifest.json"), &text)?;
@@ -69,7 +91,7 @@ pub(crate) fn save(
     if is_best {
         write_atomically(&checkpoints.join("best-val"), name.as_bytes())?;
     }
-    prune(&checkpoints, keep)?;
+    prune(&checkpoints, config.checkpoint.keep)?;
     Ok(path)
 }
 
@@ -98,7 +120,7 @@ impl Which {
 ///
 /// # Errors
 /// As [`load_which`].
-pub(crate) fn load_last(run: &RunFolder) -> Result<(Manifest, HashMap<String, Tensor>)> {
+pub(crate) fn load_last(run: &RunFolder) -> Result<Saved> {
     load_which(run, Which::Last)
 }
 
@@ -106,10 +128,12 @@ pub(crate) fn load_last(run: &RunFolder) -> Result<(Manifest, HashMap<String, Te
 ///
 /// # Errors
 /// None is there, or a file is missing, cut short or altered.
-pub(crate) fn load_which(
-    run: &RunFolder,
-    which: Which,
-) -> Result<(Manifest, HashMap<String, Tensor>)> {
+pub(crate) fn load_which(run: &RunFolder, which: Which) -> Result<Saved> {
+    load(&folder(run, which)?)
+}
+
+/// The folder of the checkpoint that the file called [`Which::name`] points at.
+fn folder(run: &RunFolder, which: Which) -> Result<PathBuf> {
     let pointer = run.join("checkpoints").join(which.name());
     let name = fs::read_to_string(&pointer).map_err(|_| {
         let problem = match which {
@@ -123,39 +147,73 @@ pub(crate) fn load_which(
         };
         Error::run(run.path(), problem)
     })?;
-    load(&run.join("checkpoints").join(name.trim()))
+    Ok(run.join("checkpoints").join(name.trim()))
+}
+
+/// The manifest and the settings of a checkpoint, without its tensors.
+///
+/// # Errors
+/// As [`load_which`].
+pub(crate) fn read_which(
+    run: &RunFolder,
+    which: Which,
+) -> Result<(Manifest, Option<PretrainConfig>)> {
+    let path = folder(run, which)?;
+    Ok((manifest(&path)?, settings(&path)?))
 }
 
 /// Loads one checkpoint folder.
 ///
 /// # Errors
 /// As [`load_last`].
-pub(crate) fn load(path: &Path) -> Result<(Manifest, HashMap<String, Tensor>)> {
-    const REMEDY: &str =
-        "; write the name of another folder in checkpoints/ into checkpoints/last, or start anew";
-    let manifest_path = path.join("manifest.json");
-    let manifest = fs::read(&manifest_path)
-        .map_err(|e| Error::checkpoint(&manifest_path, format!("cannot be read ({e}){REMEDY}")))?;
-    let manifest: Manifest = serde_json::from_slice(&manifest)
-        .map_err(|e| Error::checkpoint(&manifest_path, format!("is damaged ({e}){REMEDY}")))?;
+pub(crate) fn load(path: &Path) -> Result<Saved> {
+    let manifest = manifest(path)?;
     let mut tensors = HashMap::new();
     for (name, expected) in &manifest.files {
         let file = path.join(name);
-        let found = sha256(&file)
+        let found = digest::of_file(&file)
             .map_err(|e| Error::checkpoint(&file, format!("cannot be read ({e}){REMEDY}")))?;
         if &found != expected {
             return Err(Error::checkpoint(
                 &file,
                 format!(
                     "is damaged: expected SHA-256 {}…, found {}…{REMEDY}",
-                    short(expected),
-                    short(&found)
+                    digest::short(expected),
+                    digest::short(&found)
                 ),
             ));
         }
         tensors.extend(safetensors::load(&file, &Device::Cpu)?);
     }
-    Ok((manifest, tensors))
+    Ok(Saved {
+        manifest,
+        tensors,
+        settings: settings(path)?,
+    })
+}
+
+const REMEDY: &str =
+    "; write the name of another folder in checkpoints/ into checkpoints/last, or start anew";
+
+fn manifest(path: &Path) -> Result<Manifest> {
+    let path = path.join("manifest.json");
+    let manifest = fs::read(&path)
+        .map_err(|e| Error::checkpoint(&path, format!("cannot be read ({e}){REMEDY}")))?;
+    serde_json::from_slice(&manifest)
+        .map_err(|e| Error::checkpoint(&path, format!("is damaged ({e}){REMEDY}")))
+}
+
+/// The settings that the checkpoint at `path` was made with; `None` where it does not say.
+fn settings(path: &Path) -> Result<Option<PretrainConfig>> {
+    let path = path.join(SETTINGS);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let mut layers = Layers::default();
+    let settings = layers.file(&path).and_then(|()| layers.resolve());
+    settings
+        .map(Some)
+        .map_err(|e| Error::checkpoint(&path, format!("cannot be read ({e}){REMEDY}")))
 }
 
 fn by_file(state: &State) -> BTreeMap<String, HashMap<String, Tensor>> {
@@ -214,18 +272,6 @@ fn bits(tensor: &Tensor) -> Result<Vec<u64>> {
     })
 }
 
-fn sha256(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).map_err(Error::io(path))?;
-    Ok(Sha256::digest(&bytes)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect())
-}
-
-fn short(hash: &str) -> &str {
-    hash.get(..12).unwrap_or(hash)
-}
-
 fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
@@ -277,6 +323,8 @@ mod tests {
             simd: "portable".into(),
             version: "0".into(),
             best_val: None,
+            data: None,
+            weights: None,
         }
     }
 
@@ -291,12 +339,16 @@ mod tests {
     #[test]
     fn what_is_saved_is_loaded_and_old_ones_go() {
         let (_guard, run) = run();
+        let mut config = PretrainConfig::default();
         for step in 1..=4 {
-            save(&run, &state(step as f32), manifest(step), step == 1, 2).unwrap();
+            config.seed = step;
+            let (state, is_best) = (state(step as f32), step == 1);
+            save(&run, &state, manifest(step), is_best, &config).unwrap();
         }
-        let (manifest, tensors) = load_last(&run).unwrap();
-        assert_eq!(manifest.step, 4);
-        assert_eq!(tensors["encoder.w"].to_vec1::<f32>().unwrap()[0], 4.);
+        let saved = load_last(&run).unwrap();
+        assert_eq!(saved.manifest.step, 4);
+        assert_eq!(saved.tensors["encoder.w"].to_vec1::<f32>().unwrap()[0], 4.);
+        assert_eq!(saved.settings.unwrap().seed, 4);
         let mut names: Vec<_> = fs::read_dir(run.join("checkpoints"))
             .unwrap()
             .map(|e| e.unwrap().file_name().into_string().unwrap())
@@ -317,7 +369,8 @@ mod tests {
     #[test]
     fn a_file_cut_in_half_is_named() {
         let (_guard, run) = run();
-        let path = save(&run, &state(1.), manifest(1), false, 2).unwrap();
+        let config = PretrainConfig::default();
+        let path = save(&run, &state(1.), manifest(1), false, &config).unwrap();
         let file = path.join("moco.safetensors");
         let bytes = fs::read(&file).unwrap();
         fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();

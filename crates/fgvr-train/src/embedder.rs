@@ -1,15 +1,14 @@
 //! A frozen encoder with all that embedding photos needs, from a run or from anyone's weights.
 
-use std::path::Path;
-
 use candle_core::{DType, Device};
 use fgvr_encoder::weights::{LoadOptions, LoadReport, Weights, load};
 use fgvr_encoder::{Backbone, EncoderConfig, FrozenBackbone};
 use fgvr_nn::Parameters;
 
-use crate::checkpoint::{self, Which};
+use crate::checkpoint::{self, Saved, Which};
 use crate::embed::Sight;
 use crate::finite;
+use crate::trained::under;
 use crate::view::view;
 use crate::{Compute, Error, PretrainConfig, Result, RunFolder};
 
@@ -146,28 +145,27 @@ pub(crate) fn encoder_of(
     config: &PretrainConfig,
     which: Which,
 ) -> Result<(u64, Parameters)> {
-    let (manifest, tensors) = checkpoint::load_which(run, which)?;
+    let saved = checkpoint::load_which(run, which)?;
+    let parameters = encoder_parameters(run, config, &saved)?;
+    Ok((saved.manifest.step, parameters))
+}
+
+/// The encoder's variables as a checkpoint has them.
+///
+/// # Errors
+/// They do not fit the settings.
+pub(crate) fn encoder_parameters(
+    run: &RunFolder,
+    config: &PretrainConfig,
+    saved: &Saved,
+) -> Result<Parameters> {
     let parameters = Parameters::new(config.seed);
     Backbone::new(
         &config.encoder,
         parameters.builder(DType::F32, &Device::Cpu),
     )?;
-    let names = tensors.into_iter().filter_map(|(name, tensor)| {
-        Some((name.strip_prefix("objective.encoder.")?.to_owned(), tensor))
-    });
     parameters
-        .set_all(&names.collect())
-        .map_err(|e| unfit(run.path(), &e))?;
-    Ok((manifest.step, parameters))
-}
-
-/// What to say where the tensors of a checkpoint do not fit the networks of the run's settings.
-pub(crate) fn unfit(run: &Path, error: &candle_core::Error) -> Error {
-    // Only its first line: candle's errors bring a backtrace along where one is asked for.
-    let text = error.to_string();
-    let problem = text.lines().next().unwrap_or_default();
-    Error::checkpoint(
-        &run.join("checkpoints"),
-        format!("does not fit the settings in config.toml ({problem}); was the file changed?"),
-    )
+        .set_all(&under(&saved.tensors, "objective.encoder"))
+        .map_err(|error| saved.unfit(run, config, error))?;
+    Ok(parameters)
 }

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::DataRecord;
+
 /// The program, the machine, and what the bits of a run depend on.
 #[derive(Clone, Debug, Serialize)]
 pub struct Environment {
@@ -23,6 +25,9 @@ pub struct Environment {
     pub command: Vec<String>,
     /// Seconds since 1970 at the start.
     pub started: u64,
+    /// What a run is trained on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataRecord>,
 }
 
 impl Environment {
@@ -41,6 +46,7 @@ impl Environment {
             started: std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
                 .map_or(0, |d| d.as_secs()),
+            data: None,
         }
     }
 }

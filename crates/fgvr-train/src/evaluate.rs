@@ -15,7 +15,8 @@ use crate::embed::{Embedded, Sight, embed, embed_screened, pixels};
 use crate::parts::{PartHits, part_hits};
 use crate::reconstruct::{Psnr, reconstruction_psnr};
 use crate::start::{load_start, open_weights};
-use crate::{Compute, Error, Observer, Result, Trainer};
+use crate::trained::Trained;
+use crate::{Compute, Error, Observer, Result};
 
 /// `eval.json`: figures are fractions in [0, 1], absent (`null`) where there are no labels.
 #[derive(Clone, Debug, Serialize)]
@@ -192,24 +193,23 @@ pub(crate) fn all(dataset: &Arc<dyn Dataset>) -> Vec<usize> {
 /// Features that are not finite, or a tensor operation that fails.
 pub(crate) fn evaluate(
     config: &PretrainConfig,
-    (trainer, compute): (&Trainer, &Compute),
+    (networks, compute): (&Trained<'_>, &Compute),
     splits: &Splits,
     observer: &mut dyn Observer,
 ) -> Result<(Evaluation, Vec<String>)> {
     let (train, test) = (&splits.train, splits.test.as_ref().unwrap_or(&splits.val));
     observer.on_phase("evaluating the trained encoder");
-    let (sight, encoder) = (Sight::of(config), trainer.freeze()?);
-    let train_features = embed(&encoder, train, &all(train), &sight)?;
-    let test_features = embed(&encoder, test, &all(test), &sight)?;
+    let (sight, encoder) = (Sight::of(config), networks.encoder);
+    let train_features = embed(encoder, train, &all(train), &sight)?;
+    let test_features = embed(encoder, test, &all(test), &sight)?;
     let (trained, single_image_queries) =
         figures(config, train_features.as_ref(), test_features.as_ref())?;
     let mut warnings = warnings(&train_features, &test_features, single_image_queries);
-    let screening = trainer.addons().iter().find_map(|addon| addon.screening());
-    let screened = match screening {
+    let screened = match networks.screening {
         Some(screening) if trained.knn.is_some() => {
             observer.on_phase("evaluating screened features");
-            let train = embed_screened(&encoder, screening, train, &all(train), &sight)?;
-            let test = embed_screened(&encoder, screening, test, &all(test), &sight)?;
+            let train = embed_screened(encoder, screening, train, &all(train), &sight)?;
+            let test = embed_screened(encoder, screening, test, &all(test), &sight)?;
             Some(figures(config, train.as_ref(), test.as_ref())?.0)
         }
         _ => None,
@@ -230,11 +230,15 @@ pub(crate) fn evaluate(
         pixels = pixel_figures(config, train, test)?;
     }
     let mut psnr = None;
-    if trainer.uses_decoder() {
+    if let Some(decoder) = networks.decoder {
         observer.on_phase("reconstructing held-out images");
-        psnr = reconstruction_psnr(config, &encoder, trainer.decoder(), train, test)?;
+        psnr = reconstruction_psnr(config, encoder, decoder, train, test)?;
     }
-    let parts = match part_hits(config, trainer, test) {
+    let parts = match networks.trainer {
+        Some(trainer) => part_hits(config, trainer, test),
+        None => Ok(None),
+    };
+    let parts = match parts {
         Ok(parts) => parts,
         // Such as maps of a single place, which lie on the parts wherever they are.
         Err(Error::Evaluation(problem @ fgvr_eval::Error::Nothing { .. })) => {

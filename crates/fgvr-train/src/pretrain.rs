@@ -1,4 +1,4 @@
-//! A run: started, gone on with, judged again.
+//! A run: started, and judged again.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,13 +7,14 @@ use fgvr_data::augment::{ViewKey, augment};
 use fgvr_data::{Image, Loader, LoaderConfig, Position, Splits};
 use serde::Serialize;
 
-use crate::checkpoint;
+use crate::checkpoint::{self, Saved};
 use crate::config::PretrainConfig;
-use crate::embedder::{at_least_one, unfit};
-use crate::environment::simd;
+use crate::data::{Compared, Data, Found, UNKNOWN};
+use crate::embedder::at_least_one;
 use crate::evaluate::{Evaluation, evaluate};
-use crate::session::Session;
-use crate::start::open_weights;
+use crate::session::{Origin, Session};
+use crate::start::{find_weights, from_root, open_weights};
+use crate::trained::Restored;
 use crate::{Compute, Error, Observer, Place, Result, RunFolder, StepRow, Trainer};
 
 /// What a run came to.
@@ -55,10 +56,17 @@ pub fn pretrain(
         let (trainer, report) = Trainer::from_weights(config, images, &weights, compute)?;
         (trainer, Some(report))
     };
+    let data = Data::look(config, &splits, observer)?;
     // Data, settings and weights fit: only now is anything written.
     let run = place.create()?;
     run.write("config.toml", config.to_toml()?.as_bytes())?;
-    let session = Session::new(config, &run, splits, trainer, compute)?;
+    data.keep(&run)?;
+    let origin = Origin {
+        settings: config.clone(),
+        data: data.record(&config.source, &config.source, run.path()),
+        weights: from_root(&config.weights.source),
+    };
+    let session = Session::new(config, &run, splits, trainer, compute, origin)?;
     if let Some(report) = loaded {
         let text = serde_json::to_vec_pretty(&report)
             .map_err(|e| Error::run(run.path(), e.to_string()))?;
@@ -68,36 +76,9 @@ pub fn pretrain(
     session.run(observer)
 }
 
-/// Goes on where the last checkpoint of a run stands, with the same bits as if it had never stopped.
-///
-/// # Errors
-/// A checkpoint that is missing, damaged or of another architecture, and as [`pretrain`].
-pub fn resume(run: &RunFolder, compute: &Compute, observer: &mut dyn Observer) -> Result<Summary> {
-    let config = run.config()?;
-    compute.check(config.precision)?;
-    let (manifest, tensors) = checkpoint::load_last(run)?;
-    let splits = fgvr_data::open(&config.source, &config.data)?;
-    // Whatever it started from, all of it is in the checkpoint.
-    let mut trainer = Trainer::new(&config, splits.train.len(), compute)?;
-    // Only a state that fits is gone on with; until then nothing in the folder is touched.
-    trainer
-        .load_state(manifest.step, &tensors)
-        .map_err(|error| unfit(run.path(), &error))?;
-    let mut session = Session::new(&config, run, splits, trainer, compute)?;
-    (session.best_val, session.saved) = (manifest.best_val, Some(manifest.step));
-    if manifest.simd != simd() {
-        let line = format!(
-            "this run used {} kernels and goes on with {}: the last bits may differ (FGVR_SIMD chooses)",
-            manifest.simd,
-            simd()
-        );
-        session.say(observer, &line)?;
-    }
-    session.run(observer)
-}
-
 /// Judges the encoder of a run's last checkpoint, on the data it was trained on or on `source`, with `batch`
-/// images a forward pass or as many as its settings say. Where and in what precision it was trained does not matter.
+/// images a forward pass or as many as its settings say. Where and in what precision it was trained does not matter,
+/// and with a `source` neither do the images it was trained on; without one, the observer hears if they changed.
 ///
 /// # Errors
 /// A run without checkpoint, or data that cannot be read.
@@ -109,25 +90,68 @@ pub fn evaluate_run(
     observer: &mut dyn Observer,
 ) -> Result<Evaluation> {
     let mut config = run.config()?;
-    let trained_on = fgvr_data::open(&config.source, &config.data)?.train.len();
-    if let Some(source) = source {
-        config.source = source.to_owned();
+    let saved = checkpoint::load_last(run)?;
+    if let Some(changed) = saved.settings_changed(&config)? {
+        observer.on_message(&format!(
+            "{changed}; it is judged with what stands there now"
+        ));
     }
+    find_weights(&mut config, saved.manifest.weights.as_deref());
     if let Some(batch) = batch {
         config.evaluate.batch = at_least_one(batch)?;
     }
-    let splits = fgvr_data::open(&config.source, &config.data)?;
-    let mut trainer = Trainer::new(&config, trained_on, compute)?;
-    let (manifest, tensors) = checkpoint::load_last(run)?;
-    trainer
-        .load_state(manifest.step, &tensors)
-        .map_err(|error| unfit(run.path(), &error))?;
+    let splits = match source {
+        Some(source) => {
+            config.source = source.to_owned();
+            fgvr_data::open(source, &config.data)?
+        }
+        None => own_data(run, &mut config, &saved, observer)?,
+    };
+    let test = splits.test.as_ref().unwrap_or(&splits.val);
+    let restored = Restored::new(run, &config, &saved, test, compute)?;
     observer.on_message(&compute.line());
-    let (evaluation, warnings) = evaluate(&config, (&trainer, compute), &splits, observer)?;
+    let networks = (&restored.trained(), compute);
+    let (evaluation, warnings) = evaluate(&config, networks, &splits, observer)?;
     for warning in &warnings {
         observer.on_message(warning);
     }
     Ok(evaluation)
+}
+
+/// The data that a run was trained on, and a word on whether it still is what it was.
+///
+/// # Errors
+/// Data that is gone.
+fn own_data(
+    run: &RunFolder,
+    config: &mut PretrainConfig,
+    saved: &Saved,
+    observer: &mut dyn Observer,
+) -> Result<Splits> {
+    let record = saved.manifest.data.as_ref();
+    let remedy = "say where they are now, or name other photos to judge by, with --data";
+    let found = Found::of(run, config, record, remedy)?;
+    if let Some(note) = found.note {
+        observer.on_message(&note);
+    }
+    let data = Data::look(config, &found.splits, observer)?;
+    match Compared::new(run, saved, config, &data)? {
+        Compared::Same => {}
+        Compared::Unknown => observer.on_message(UNKNOWN),
+        Compared::Different(difference) => {
+            let held_out = match difference.held_out {
+                0 => String::new(),
+                n => format!(
+                    "; {n} photos that were trained on are held out now, so figures flatter"
+                ),
+            };
+            observer.on_message(&format!(
+                "warning: the data changed since step {}: {}{held_out}; the figures are of what is there now",
+                saved.manifest.step, difference.text
+            ));
+        }
+    }
+    Ok(found.splits)
 }
 
 /// The loader at the position after `steps` optimiser steps.
@@ -145,12 +169,7 @@ pub(crate) fn loader(config: &PretrainConfig, splits: &Splits, steps: u64) -> Re
         };
         augment(image, size, how, &normalisation, key)
     };
-    let batches = (splits.train.len() / config.loader.batch).max(1) as u64;
-    let done = steps * config.optimizer.accumulate as u64;
-    let start = Position {
-        epoch: done / batches,
-        batch: done % batches,
-    };
+    let start = position(config, splits.train.len(), steps);
     let settings = LoaderConfig {
         batch: config.loader.batch,
         views: 2,
@@ -169,4 +188,14 @@ pub(crate) fn loader(config: &PretrainConfig, splits: &Splits, steps: u64) -> Re
         Arc::new(transform),
         start,
     )?)
+}
+
+/// Where in the data a run of `images` training images stands after `steps` optimiser steps.
+pub(crate) fn position(config: &PretrainConfig, images: usize, steps: u64) -> Position {
+    let batches = (images / config.loader.batch).max(1) as u64;
+    let done = steps * config.optimizer.accumulate as u64;
+    Position {
+        epoch: done / batches,
+        batch: done % batches,
+    }
 }

@@ -20,10 +20,21 @@ use crate::pictures::sheets;
 use crate::pretrain::loader;
 use crate::record::Recorder;
 use crate::run_report::write_report;
+use crate::trained::Trained;
 use crate::{
-    Compute, Environment, Error, Feed, Observer, Result, RunFolder, StepRow, Summary, Trainer,
-    evaluation_tables,
+    Compute, DataRecord, Environment, Error, Feed, Observer, Result, RunFolder, StepRow, Summary,
+    Trainer, evaluation_tables,
 };
+
+/// What a run remembers of how it was asked for.
+pub(crate) struct Origin {
+    /// The settings as `config.toml` has them: without the places where data and weights were found this time.
+    pub(crate) settings: PretrainConfig,
+    /// What it is trained on from here.
+    pub(crate) data: DataRecord,
+    /// As [`Manifest::weights`].
+    pub(crate) weights: Option<String>,
+}
 
 /// A run that is under way in this process.
 pub(crate) struct Session<'a> {
@@ -32,6 +43,7 @@ pub(crate) struct Session<'a> {
     splits: Splits,
     trainer: Trainer,
     compute: Compute,
+    origin: Origin,
     pub(crate) best_val: Option<f64>,
     /// The step of the newest checkpoint.
     pub(crate) saved: Option<u64>,
@@ -44,8 +56,11 @@ impl<'a> Session<'a> {
         splits: Splits,
         trainer: Trainer,
         compute: &Compute,
+        origin: Origin,
     ) -> Result<Self> {
-        let environment = serde_json::to_vec_pretty(&Environment::here(compute.name()))
+        let mut environment = Environment::here(compute.name());
+        environment.data = Some(origin.data.clone());
+        let environment = serde_json::to_vec_pretty(&environment)
             .map_err(|e| Error::run(run.path(), e.to_string()))?;
         run.write("env.json", &environment)?;
         Ok(Self {
@@ -54,6 +69,7 @@ impl<'a> Session<'a> {
             splits,
             trainer,
             compute: compute.clone(),
+            origin,
             best_val: None,
             saved: None,
         })
@@ -298,8 +314,9 @@ impl<'a> Session<'a> {
 
     /// Evaluation, exported weights and report.
     fn finish(&self, observer: &mut dyn Observer) -> Result<Evaluation> {
-        let trained = (&self.trainer, &self.compute);
-        let (evaluation, warnings) = evaluate(&self.config, trained, &self.splits, observer)?;
+        let encoder = self.trainer.freeze()?;
+        let networks = (&Trained::of(&self.trainer, &encoder), &self.compute);
+        let (evaluation, warnings) = evaluate(&self.config, networks, &self.splits, observer)?;
         for warning in &warnings {
             self.say(observer, warning)?;
         }
@@ -352,13 +369,15 @@ impl<'a> Session<'a> {
             simd: simd(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             best_val: self.best_val,
+            data: Some(self.origin.data.clone()),
+            weights: self.origin.weights.clone(),
         };
         checkpoint::save(
             self.run,
             &self.trainer.state()?,
             manifest,
             is_best,
-            self.config.checkpoint.keep,
+            &self.origin.settings,
         )?;
         self.saved = Some(step);
         Ok(())

@@ -7,7 +7,7 @@ use fgvr_encoder::hub::{self, PublishOptions, Published};
 use fgvr_encoder::weights::{LoadOptions, LoadReport, Source, Weights, load};
 use fgvr_nn::Parameters;
 
-use crate::config::WeightsSettings;
+use crate::config::{PretrainConfig, WeightsSettings};
 use crate::{Observer, Result};
 
 /// Opens weights by what a person calls them; a Hub repository is fetched first.
@@ -72,4 +72,22 @@ pub(crate) fn load_start(
         allow_missing: settings.allow_missing.clone(),
     };
     Ok(load(parameters, weights, &options)?)
+}
+
+/// Local weights as a path from the root, by which a run finds them from any folder; `None` for none, and for those of
+/// the Hub.
+#[must_use]
+pub(crate) fn from_root(source: &str) -> Option<String> {
+    if !Path::new(source).exists() {
+        return None;
+    }
+    let path = std::path::absolute(source).ok()?;
+    path.to_str().map(str::to_owned)
+}
+
+/// Sets `config.weights.source` to the path by which a run remembers its weights, where they still are.
+pub(crate) fn find_weights(config: &mut PretrainConfig, remembered: Option<&str>) {
+    if let Some(path) = remembered.filter(|path| Path::new(path).exists()) {
+        path.clone_into(&mut config.weights.source);
+    }
 }

@@ -387,37 +387,43 @@ impl PretrainConfig {
     ///
     /// # Errors
     /// As [`PretrainConfig::to_toml`].
-    pub fn first_difference(
-        &self,
-        other: &Self,
-    ) -> crate::Result<Option<(String, String, String)>> {
+    pub fn first_difference(&self, other: &Self) -> crate::Result<Option<Difference>> {
+        Ok(self.differences(other)?.into_iter().next())
+    }
+
+    /// Every setting that differs from `other`'s: its path and both values.
+    ///
+    /// # Errors
+    /// As [`PretrainConfig::to_toml`].
+    pub fn differences(&self, other: &Self) -> crate::Result<Vec<Difference>> {
         let table = |config: &Self| {
             toml::Value::try_from(config).map_err(|e| crate::Error::config("config", e.to_string()))
         };
-        Ok(first_difference("", &table(self)?, &table(other)?))
+        let mut found = Vec::new();
+        add_differences("", &table(self)?, &table(other)?, &mut found);
+        Ok(found)
     }
 }
 
-fn first_difference(
-    path: &str,
-    a: &toml::Value,
-    b: &toml::Value,
-) -> Option<(String, String, String)> {
+/// A setting's path, and its values on both sides.
+pub type Difference = (String, String, String);
+
+fn add_differences(path: &str, a: &toml::Value, b: &toml::Value, found: &mut Vec<Difference>) {
     let (Some(left), Some(right)) = (a.as_table(), b.as_table()) else {
-        return (a != b).then(|| (path.to_owned(), a.to_string(), b.to_string()));
+        if a != b {
+            found.push((path.to_owned(), a.to_string(), b.to_string()));
+        }
+        return;
     };
     let absent = toml::Value::String("not set".to_owned());
     let keys: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
-    keys.into_iter().find_map(|key| {
+    for key in keys {
         let path = if path.is_empty() {
             key.clone()
         } else {
             format!("{path}.{key}")
         };
-        first_difference(
-            &path,
-            left.get(key).unwrap_or(&absent),
-            right.get(key).unwrap_or(&absent),
-        )
-    })
+        let [a, b] = [left, right].map(|table| table.get(key).unwrap_or(&absent));
+        add_differences(&path, a, b, found);
+    }
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use super::StudyConfig;
-use crate::{Compute, Error, Observer, Place, PretrainConfig, Result, RunFolder};
+use crate::{Compute, Error, Observer, Place, PretrainConfig, Result, ResumeOptions, RunFolder};
 
 /// One run of a study.
 #[derive(Clone, Debug)]
@@ -91,7 +91,8 @@ impl Job {
             return Ok(Outcome::Done);
         }
         let summary = if self.folder.join("checkpoints/last").is_file() {
-            crate::resume(&RunFolder::open(&self.folder)?, compute, observer)?
+            let run = RunFolder::open(&self.folder)?;
+            crate::resume(&run, &ResumeOptions::default(), compute, observer)?
         } else {
             // Begun and left before its first checkpoint: nothing in it is worth keeping.
             if self.folder.exists() {

@@ -7,6 +7,7 @@ mod figures;
 mod jobs;
 mod parts;
 mod report;
+mod same_data;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -56,7 +57,7 @@ pub struct StudyEnd {
 /// stopped; calls in several processes share the work.
 ///
 /// # Errors
-/// A run in the study's folder that was made with other settings; as [`crate::pretrain`].
+/// A run in the study's folder that was made with other settings or on other data; as [`crate::pretrain`].
 pub fn study(
     config: &StudyConfig,
     out: &Path,
@@ -91,6 +92,7 @@ pub fn study(
             break;
         }
         observer.on_message(&what);
+        same_data::check(&jobs, job, observer)?;
         match job.run(compute, observer)? {
             Outcome::Done => {
                 // A study that is cut short leaves the tables of what it has.

@@ -8,6 +8,7 @@ use fgvr_nn::Parameters;
 use super::Trainer;
 use crate::Result;
 use crate::checkpoint::State;
+use crate::trained::under;
 
 impl Trainer {
     /// All that a resumed run needs to go on with the same bits.
@@ -45,14 +46,7 @@ impl Trainer {
     /// # Errors
     /// A tensor that is missing or has another shape: the state is of another architecture.
     pub fn load_state(&mut self, step: u64, tensors: &HashMap<String, Tensor>) -> Result<()> {
-        let part = |prefix: &str| -> HashMap<String, Tensor> {
-            let prefix = format!("{prefix}.");
-            let of = |name: &String| name.strip_prefix(&prefix).map(str::to_owned);
-            tensors
-                .iter()
-                .filter_map(|(name, t)| Some((of(name)?, t.clone())))
-                .collect()
-        };
+        let part = |prefix: &str| under(tensors, prefix);
         self.decoder_parameters.set_all(&part("decoder"))?;
         self.base.load_state(&part("objective"))?;
         self.synthpair.load_state(&part("synthpair"))?;

@@ -10,6 +10,7 @@ Examples:
   fgvr pretrain --data photos/ --epochs 100       learn from a folder of photos
   fgvr pretrain --preset learn --set arm=base     the base method alone, on the built-in set
   fgvr pretrain --resume runs/demo                go on where a run stopped
+  fgvr pretrain --resume runs/photos --data new/  the same, of photos that were moved to new/
   fgvr plan --data photos/                        what a run would cost
   fgvr pretrain --weights hf:timm/resnet50.a1_in1k --data photos/
                                                   start from pretrained weights
@@ -152,9 +153,14 @@ pub(crate) struct Pretrain {
     /// The run folder, which must not exist. [default: runs/NAME, numbered]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub(crate) out: Option<PathBuf>,
-    /// Continue the run in this folder exactly where its last checkpoint stands.
+    /// Continue the run in this folder exactly where its last checkpoint stands. --data says where its photos are
+    /// now, if they were moved.
     #[arg(long, value_name = "DIR")]
     pub(crate) resume: Option<PathBuf>,
+    /// Continue although photos were added, removed or changed since that checkpoint. They are counted anew, and
+    /// with them the steps of an epoch.
+    #[arg(long, requires = "resume")]
+    pub(crate) data_changed: bool,
 }
 
 #[derive(Args, Debug)]

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use fgvr_nn::Precision;
 use fgvr_train::config::Layers;
 use fgvr_train::study::StudyConfig;
-use fgvr_train::{Compute, Error, Place, PretrainConfig, RunFolder};
+use fgvr_train::{Compute, Error, Place, PretrainConfig, ResumeOptions, RunFolder};
 
 use crate::args::{
     Calibrate, Command, Eval, Plan, Precise, Pretrain, Settings, Study, WeightsCommand, Where,
@@ -44,9 +44,14 @@ fn pretrain(args: &Pretrain) -> Result<ExitCode> {
             let saved = run.config()?;
             let mut layers = Layers::default();
             layers.file(&run.join("config.toml"))?;
-            add_settings(&mut layers, &args.settings)?;
+            // Not its data: that says where the photos are now, and they are looked at.
+            add_choices(&mut layers, &args.settings)?;
             same_settings(&saved, &layers.resolve()?, &run)?;
-            fgvr_train::resume(&run, &compute(&saved)?, &mut progress)?
+            let how = ResumeOptions {
+                source: args.settings.data.clone(),
+                data_changed: args.data_changed,
+            };
+            fgvr_train::resume(&run, &how, &compute(&saved)?, &mut progress)?
         }
         None => {
             let (config, name) = settings(&args.settings)?;
@@ -232,6 +237,11 @@ fn add_settings(layers: &mut Layers, args: &Settings) -> Result<()> {
     if let Some(data) = &args.data {
         layers.set_value("source", data.clone())?;
     }
+    add_choices(layers, args)
+}
+
+/// All that is asked for but the data.
+fn add_choices(layers: &mut Layers, args: &Settings) -> Result<()> {
     if let Some(seed) = args.seed {
         layers.set_value("seed", seed)?;
     }

@@ -23,6 +23,7 @@ pub(crate) fn export(args: &args::Export) -> Result<ExitCode> {
         which: which(args.checkpoint),
         license: args.license.clone(),
     };
+    tell_changes(&run, options.which)?;
     let exported = fgvr_train::export_run(&run, &args.to, &options)?;
     if args.json {
         println!("{}", serde_json::to_string(&exported)?);
@@ -59,6 +60,7 @@ pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
     let mut embedder = match (&args.run, &args.weights) {
         (Some(run), _) => {
             let run = RunFolder::open(run)?;
+            tell_changes(&run, which(args.checkpoint))?;
             Embedder::from_run(&run, which(args.checkpoint), &compute)?
         }
         (None, Some(source)) => {
@@ -110,7 +112,9 @@ pub(crate) fn publish(args: &args::Publish) -> Result<ExitCode> {
                 license: args.license.clone(),
                 ..ExportOptions::default()
             };
-            fgvr_train::export_run(&RunFolder::open(run)?, &directory, &options)?;
+            let run = RunFolder::open(run)?;
+            tell_changes(&run, options.which)?;
+            fgvr_train::export_run(&run, &directory, &options)?;
             directory
         }
         (None, None) => anyhow::bail!("give --dir or --run"),
@@ -145,6 +149,14 @@ pub(crate) fn inspect(args: &args::Inspect) -> Result<ExitCode> {
         print!("{summary}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says so where the settings in the run folder are not those that the checkpoint was made with.
+fn tell_changes(run: &RunFolder, which: Which) -> Result<()> {
+    if let Some(changed) = fgvr_train::settings_changed(run, which)? {
+        eprintln!("{changed}");
+    }
+    Ok(())
 }
 
 fn which(checkpoint: Checkpoint) -> Which {

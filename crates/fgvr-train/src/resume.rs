@@ -1,0 +1,263 @@
+//! Going on with a run where its last checkpoint stands.
+
+use candle_core::Tensor;
+use fgvr_ssl::{BaseKind, KeyQueue};
+
+use crate::checkpoint::{self, Saved};
+use crate::config::PretrainConfig;
+use crate::data::{Compared, Data, Difference, Found, UNKNOWN, is_built_in};
+use crate::environment::simd;
+use crate::pretrain::position;
+use crate::session::{Origin, Session};
+use crate::start::{find_weights, from_root};
+use crate::trained::under;
+use crate::{Compute, Error, Observer, Result, RunFolder, Summary, Trainer};
+
+/// The queues of a base that has any, as they are called in a checkpoint.
+const QUEUES: [&str; 2] = ["objective.queue", "objective.pair_queue"];
+
+/// How a run is gone on with.
+#[derive(Clone, Debug, Default)]
+pub struct ResumeOptions {
+    /// Where its photos are now; where they were, if not given.
+    pub source: Option<String>,
+    /// Go on although the data is not what it was.
+    pub data_changed: bool,
+}
+
+/// Goes on where the last checkpoint of a run stands, with the same bits as if it had never stopped.
+///
+/// Data that is not what it was is an error that says what changed, unless `how` accepts it. Then training photos are
+/// counted anew, and with them the steps of an epoch and, where epochs were asked for, those of the run; keys in queues
+/// stay with their photos.
+///
+/// # Errors
+/// A checkpoint that is missing, damaged or of another architecture, data that is gone or changed, and as
+/// [`pretrain`](crate::pretrain).
+pub fn resume(
+    run: &RunFolder,
+    how: &ResumeOptions,
+    compute: &Compute,
+    observer: &mut dyn Observer,
+) -> Result<Summary> {
+    let mut config = run.config()?;
+    compute.check(config.precision)?;
+    let mut saved = checkpoint::load_last(run)?;
+    let mut lines: Vec<String> = Vec::new();
+    if let Some(changed) = saved.settings_changed(&config)? {
+        lines.push(format!("{changed}; the run goes on with what it says now"));
+    }
+    let settings = config.clone();
+    let weights = saved.manifest.weights.clone();
+    let weights = weights.or_else(|| from_root(&settings.weights.source));
+    find_weights(&mut config, weights.as_deref());
+    let splits = match &how.source {
+        Some(source) => {
+            same_kind(&settings.source, source)?;
+            config.source.clone_from(source);
+            fgvr_data::open(source, &config.data)?
+        }
+        None => {
+            let remedy = format!(
+                "say where they are now: --resume {} --data NEWPLACE",
+                run.path().display()
+            );
+            let record = saved.manifest.data.as_ref();
+            let found = Found::of(run, &mut config, record, &remedy)?;
+            lines.extend(found.note);
+            found.splits
+        }
+    };
+    let images = splits.train.len();
+    let data = Data::look(&config, &splits, observer)?;
+    let step = saved.manifest.step;
+    let mut is_changed = false;
+    match Compared::new(run, &saved, &config, &data)? {
+        Compared::Same => {}
+        Compared::Unknown => {
+            lines.push(UNKNOWN.to_owned());
+            if how.data_changed {
+                is_changed = true;
+                lines.extend(empty_queues(&mut saved, &config, images)?);
+            }
+        }
+        Compared::Different(difference) if how.data_changed => {
+            is_changed = true;
+            lines.push(format!(
+                "the data changed since step {step}: {}",
+                difference.text
+            ));
+            lines.extend(consequences(&mut saved, &config, images, &difference)?);
+        }
+        Compared::Different(difference) => {
+            return Err(Error::run(
+                run.path(),
+                format!(
+                    "the data changed since step {step}: {}; put it back, or go on with what is there now by \
+                     --data-changed",
+                    difference.text
+                ),
+            ));
+        }
+    }
+    // Whatever it started from, all of it is in the checkpoint.
+    let mut trainer = Trainer::new(&config, images, compute)?;
+    // Only a state that fits is gone on with; until then nothing in the folder is touched.
+    trainer.load_state(step, &saved.tensors).map_err(|error| {
+        match saved.manifest.data.is_some() {
+            true => saved.unfit(run, &config, error),
+            false => perhaps_changed(run, &saved, &config, error),
+        }
+    })?;
+    data.keep(run)?;
+    let origin = Origin {
+        data: data.record(&settings.source, &config.source, run.path()),
+        settings,
+        weights,
+    };
+    let mut session = Session::new(&config, run, splits, trainer, compute, origin)?;
+    session.saved = Some(step);
+    // The best of other validation images is not to be beaten.
+    session.best_val = saved.manifest.best_val.filter(|_| !is_changed);
+    if saved.manifest.simd != simd() {
+        lines.push(format!(
+            "this run used {} kernels and goes on with {}: the last bits may differ (FGVR_SIMD chooses)",
+            saved.manifest.simd,
+            simd()
+        ));
+    }
+    for line in lines {
+        session.say(observer, &line)?;
+    }
+    session.run(observer)
+}
+
+/// That photos do not take the place of a set that the program draws, nor the other way round.
+fn same_kind(given: &str, source: &str) -> Result<()> {
+    match is_built_in(given) == is_built_in(source) {
+        true => Ok(()),
+        false => Err(Error::config(
+            "--data",
+            format!(
+                "the run was started on {given}, and {source} cannot take its place; start a new run"
+            ),
+        )),
+    }
+}
+
+/// What follows from other data, for a person to read; queues in `saved` are brought into line with it.
+fn consequences(
+    saved: &mut Saved,
+    config: &PretrainConfig,
+    images: usize,
+    difference: &Difference,
+) -> Result<Vec<String>> {
+    let step = saved.manifest.step;
+    let mut lines = Vec::new();
+    if let Some(before) = saved
+        .manifest
+        .data
+        .as_ref()
+        .map(|data| data.fingerprint.images[0])
+    {
+        let [was, is] = [before, images]
+            .map(|images| (config.steps_per_epoch(images), config.total_steps(images)));
+        let mut line = format!(
+            "{images} training images rather than {before}: an epoch has {} steps (it had {}), step {step} stands in \
+             epoch {}",
+            is.0,
+            was.0,
+            position(config, images, step).epoch
+        );
+        line += &match (was.1, is.1) {
+            (was, is) if is <= step => format!(", and of {is} steps (it was {was}) none is left"),
+            (was, is) if was == is => format!(", and the run has {is} steps as before"),
+            (was, is) => format!(", and the run has {is} steps rather than {was}"),
+        };
+        lines.push(line);
+    }
+    match &difference.numbers {
+        Some(numbers) => {
+            let number = |image: u32| {
+                let image = usize::try_from(image).ok()?;
+                numbers.get(image).copied().flatten()
+            };
+            lines.extend(renumber_queues(saved, config, images, number)?);
+        }
+        None => lines.extend(empty_queues(saved, config, images)?),
+    }
+    if saved.tensors.contains_key("synthpair.bank.features") {
+        lines.push(
+            "synthpair: the feature bank goes on as it is, it knows no photo by its number"
+                .to_owned(),
+        );
+    }
+    if difference.held_out > 0 {
+        lines.push(format!(
+            "warning: {} photos that were trained on are held out now: figures on validation and test images flatter",
+            difference.held_out
+        ));
+    }
+    if saved.manifest.best_val.is_some() {
+        lines.push("the best checkpoint by validation is looked for anew".to_owned());
+    }
+    Ok(lines)
+}
+
+/// Queues that begin empty, since nobody can tell which photo a key is of.
+fn empty_queues(saved: &mut Saved, config: &PretrainConfig, images: usize) -> Result<Vec<String>> {
+    renumber_queues(saved, config, images, |_| None)
+}
+
+/// Brings the queues in `saved` into line with `images` training images, of which `number` says what an image of before
+/// is counted as now.
+fn renumber_queues(
+    saved: &mut Saved,
+    config: &PretrainConfig,
+    images: usize,
+    number: impl Fn(u32) -> Option<u32>,
+) -> Result<Vec<String>> {
+    if config.base != BaseKind::MoCoV2 {
+        return Ok(Vec::new());
+    }
+    let moco = config.base_settings(images).moco;
+    let mut lines = Vec::new();
+    for (name, capacity) in QUEUES.into_iter().zip([moco.queue, moco.pair_queue]) {
+        let before = under(&saved.tensors, name);
+        // A checkpoint of another base; that it does not fit is said when it is loaded.
+        if before.is_empty() {
+            continue;
+        }
+        let now = KeyQueue::renumbered(&before, capacity, &number)?;
+        let [had, has] = [held(before.get("position"))?, held(now.get("position"))?];
+        let setting = name.replace("objective", "moco");
+        lines.push(match has {
+            0 => format!("{setting}: begins empty"),
+            has => format!("{setting}: goes on with {has} of {had} keys, those of photos that are still trained on"),
+        });
+        for (part, tensor) in now {
+            saved.tensors.insert(format!("{name}.{part}"), tensor);
+        }
+    }
+    Ok(lines)
+}
+
+/// How many keys a queue holds whose `position` this is.
+fn held(position: Option<&Tensor>) -> Result<i64> {
+    let position = position.map(Tensor::to_vec1::<i64>).transpose()?;
+    Ok(position.and_then(|at| at.get(1).copied()).unwrap_or(0))
+}
+
+/// What to say of a state that does not fit, where it may be the photos that changed.
+fn perhaps_changed(run: &RunFolder, saved: &Saved, config: &PretrainConfig, error: Error) -> Error {
+    match saved.unfit(run, config, error) {
+        Error::Checkpoint { path, problem } => Error::Checkpoint {
+            path,
+            problem: format!(
+                "{problem} or were photos added or removed? {UNKNOWN}; if so, go on with what is there now by \
+                 --data-changed"
+            ),
+        },
+        other => other,
+    }
+}
