@@ -115,7 +115,7 @@ impl Stage {
     }
 }
 
-/// Of a check that passes, says why it cannot be made, or fails; `command` repeats it.
+/// The outcome of a check that passes, says why it cannot be made, or fails; `command` repeats it.
 fn outcome(result: Result<Option<String>>, command: &str) -> Outcome {
     match result {
         Ok(None) => Outcome::Passed,
@@ -184,7 +184,7 @@ fn stages(root: &Path) -> Result<Vec<Stage>> {
         let text =
             std::fs::read_to_string(&manifest).with_context(|| manifest.display().to_string())?;
         let (name, features) =
-            name_and_features(&text).with_context(|| manifest.display().to_string())?;
+            workspace::name_and_features(&text).with_context(|| manifest.display().to_string())?;
         let calls = alone(&name, &features);
         stages.push(Stage::cargo(
             &name,
@@ -224,23 +224,6 @@ fn doc(which: &[&str]) -> Cargo {
     Cargo::new(["doc", "--no-deps"])
         .args(&args)
         .env("RUSTDOCFLAGS", "-D warnings")
-}
-
-/// The package's name and its features, without `default`.
-fn name_and_features(manifest: &str) -> Result<(String, Vec<String>)> {
-    let manifest: toml::Table = manifest.parse()?;
-    let name = manifest
-        .get("package")
-        .and_then(|package| package.get("name"))
-        .and_then(toml::Value::as_str)
-        .context("no package.name")?;
-    let features = manifest.get("features").and_then(toml::Value::as_table);
-    let features = features.into_iter().flat_map(toml::Table::keys);
-    let features = features
-        .filter(|feature| *feature != "default")
-        .cloned()
-        .collect();
-    Ok((name.to_string(), features))
 }
 
 /// The stages with these names; all where there are none.
@@ -291,7 +274,7 @@ mod tests {
     #[test]
     fn a_crate_alone_is_checked_with_each_of_its_features() {
         let manifest = "[package]\nname = \"x\"\n[features]\ndefault = []\nserde = []\nhub = []\n";
-        let (name, features) = name_and_features(manifest).unwrap();
+        let (name, features) = workspace::name_and_features(manifest).unwrap();
         let calls: Vec<String> = alone(&name, &features)
             .iter()
             .map(ToString::to_string)

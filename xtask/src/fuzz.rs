@@ -27,7 +27,7 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("reference", &[]),
 ];
 
-const HELP: &str = "\
+pub(crate) const USAGE: &str = "\
 usage: cargo xtask fuzz [--minutes N] [TARGET]...
 
 Runs the fuzz targets named, or all: safetensors, index, torch_zip, torch_legacy, pickle, config,
@@ -61,7 +61,7 @@ struct Outcome {
 /// Builds the targets and runs them.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-        print!("{HELP}");
+        print!("{USAGE}");
         return Ok(ExitCode::SUCCESS);
     }
     let request = parse(args)?;
@@ -257,7 +257,7 @@ mod tests {
         let manifest = workspace::root().unwrap().join("fuzz/Cargo.toml");
         let manifest = fs::read_to_string(manifest).unwrap();
         for (target, _) in TARGETS {
-            assert!(HELP.contains(target));
+            assert!(USAGE.contains(target));
             assert!(
                 manifest.contains(&format!("name = \"{target}\"")),
                 "{target}"

@@ -126,7 +126,8 @@ pub(crate) fn unknown(name: &str) -> String {
     )
 }
 
-fn names() -> impl Iterator<Item = &'static str> {
+/// The names of all commands.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     COMMANDS
         .iter()
         .filter_map(|Entry(usage, ..)| usage.split_whitespace().next())

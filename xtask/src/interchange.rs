@@ -14,7 +14,7 @@ use crate::nearest::nearest;
 use crate::scratch::Folder;
 use crate::{python, workspace};
 
-const USAGE: &str = "\
+pub(crate) const USAGE: &str = "\
 usage: cargo xtask interchange [--require]
 
 Trains a residual network and a vision transformer for two steps, exports them, builds them from the export

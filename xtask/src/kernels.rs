@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::command::Cargo;
 use crate::{gpu, workspace};
 
-const USAGE: &str = "\
+pub(crate) const USAGE: &str = "\
 usage: cargo xtask kernels <command> [args]
 
   list [PART]      name the kernels, or those whose name or file contains PART

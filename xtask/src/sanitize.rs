@@ -1,6 +1,6 @@
 //! `cargo xtask test --sanitize`: the unit tests of `fgvr-nn` under AddressSanitizer.
 //!
-//! The kernels are the only code that reads and writes through pointers. Their tests hand them slices
+//! The kernels read and write through pointers. Their tests hand them slices
 //! of exactly the right length, and with `exact-buffers` their own scratch is of exactly the right
 //! length too, so that the sanitizer sees a read or write beyond an end.
 

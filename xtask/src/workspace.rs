@@ -30,3 +30,23 @@ pub(crate) fn members(root: &Path) -> Result<Vec<PathBuf>> {
     members.sort();
     Ok(members)
 }
+
+/// The package's name and its features, without `default`.
+///
+/// # Errors
+/// What is no manifest of a package.
+pub(crate) fn name_and_features(manifest: &str) -> Result<(String, Vec<String>)> {
+    let manifest: toml::Table = manifest.parse()?;
+    let name = manifest
+        .get("package")
+        .and_then(|package| package.get("name"))
+        .and_then(toml::Value::as_str)
+        .context("no package.name")?;
+    let features = manifest.get("features").and_then(toml::Value::as_table);
+    let features = features.into_iter().flat_map(toml::Table::keys);
+    let features = features
+        .filter(|feature| *feature != "default")
+        .cloned()
+        .collect();
+    Ok((name.to_string(), features))
+}

@@ -153,7 +153,7 @@ const CASES: [(Group, &str, f64); 7] = [
     (Group::Memory, "resnet50-224-b16", 1.25),
 ];
 
-/// What is measured on a GPU, with the goals against PyTorch's modes. Of memory the goal is no more than
+/// What is measured on a GPU, with the goals against PyTorch's modes. The goal for memory is no more than
 /// PyTorch takes.
 const GPU_CASES: [(Group, &str, ModeGoals); 5] = [
     (

@@ -6,7 +6,7 @@ use super::case::Group;
 use super::target::Target;
 use crate::nearest::nearest;
 
-pub(super) const USAGE: &str = "\
+pub(crate) const USAGE: &str = "\
 usage: cargo xtask bench [micro|train|embed|memory|gradients|all]… [options]
 
   --against torch   measure PyTorch's modes too, in turns with ours

@@ -12,7 +12,7 @@ pub(super) struct Figures {
     pub(super) summary: Summary,
     /// Page faults of a repetition.
     pub(super) faults: Option<f64>,
-    /// Of a device's memory, the bytes that were in use.
+    /// Bytes of a device's memory that were in use.
     pub(super) allocated: Option<f64>,
 }
 

@@ -16,7 +16,8 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use self::options::{Options, USAGE};
+use self::options::Options;
+pub(crate) use self::options::USAGE;
 use self::outcome::Outcome;
 use self::photos::View;
 use crate::bench::{Programs, Target, build};

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::nearest::nearest;
 
-pub(super) const USAGE: &str = "\
+pub(crate) const USAGE: &str = "\
 usage: cargo xtask parity [options]
 
   --only NAME    only the networks whose names begin so; may be given more than once

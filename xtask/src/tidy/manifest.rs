@@ -1,4 +1,4 @@
-//! Rules on the manifest and README of each member.
+//! Rules on the manifest of each member.
 
 use std::path::Path;
 
@@ -6,10 +6,8 @@ use anyhow::{Context, Result, anyhow};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Problem;
 use super::rules::Rules;
-
-const PAGE: &str = "docs/architecture.md";
+use super::{PAGE, Problem};
 
 /// Checks the member in the folder `member`.
 pub(super) fn check(
@@ -22,41 +20,7 @@ pub(super) fn check(
     let text =
         std::fs::read_to_string(root.join(&file)).with_context(|| file.display().to_string())?;
     problems.extend(manifest(&file, &text, rules)?);
-    if member.starts_with("crates") {
-        let read = |name: &str| std::fs::read_to_string(root.join(member).join(name)).ok();
-        problems.extend(readme(
-            member,
-            read("README.md").as_deref(),
-            read("src/lib.rs").as_deref(),
-        ));
-    }
     Ok(())
-}
-
-fn readme(member: &Path, readme: Option<&str>, library: Option<&str>) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let file = member.join("README.md");
-    match readme {
-        None => problems.push(Problem::new(&file, 1, "there is no README", "write one")),
-        Some(text) if !text.lines().any(|line| line.starts_with("```rust")) => {
-            problems.push(Problem::new(
-                &file,
-                1,
-                "the README shows no example",
-                "add one that runs, in a ```rust block",
-            ));
-        }
-        Some(_) if !library.is_some_and(|text| text.contains("include_str!(\"../README.md\")")) => {
-            problems.push(Problem::new(
-                &member.join("src/lib.rs"),
-                1,
-                "the README's example is not tested",
-                "include ../README.md as a doctest",
-            ));
-        }
-        Some(_) => {}
-    }
-    problems
 }
 
 fn manifest(file: &Path, text: &str, rules: &Rules) -> Result<Vec<Problem>> {
@@ -195,7 +159,7 @@ mod tests {
             "```text imports\nnn:\ngradcam:\nssl: nn\ntrain: nn ssl\ntests: *\n```\n\
              ```text only-in\nimage: data\nanyhow: train/bin\n```\n\
              ```text nothing-else\ngradcam: candle-core\n```\n\
-             ```text never-below\n```\n",
+             ```text never-below\n```\n```text unsafe\n```\n",
         )
         .unwrap()
     }
@@ -291,26 +255,5 @@ mod tests {
     #[test]
     fn a_crate_without_rules_is_a_problem() {
         assert!(found("new", "")[0].contains("has no place among the imports"));
-    }
-
-    #[test]
-    fn a_readme_needs_an_example_that_is_tested() {
-        let what = |text: Option<&str>, library: &str| {
-            readme(Path::new("crates/x"), text, Some(library))
-                .into_iter()
-                .map(|p| p.what)
-                .collect::<Vec<_>>()
-        };
-        let (example, tested) = (
-            "# x\n```rust\n```\n",
-            "#[doc = include_str!(\"../README.md\")]",
-        );
-        assert_eq!(what(None, tested), ["there is no README"]);
-        assert_eq!(what(Some("# x\n"), tested), ["the README shows no example"]);
-        assert_eq!(
-            what(Some(example), ""),
-            ["the README's example is not tested"]
-        );
-        assert!(what(Some(example), tested).is_empty());
     }
 }

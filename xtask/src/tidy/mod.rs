@@ -1,11 +1,17 @@
 //! `cargo xtask tidy`: the rules of this project that no compiler checks.
 
+mod commands;
 mod errors;
 mod files;
 mod golden;
+mod links;
 mod manifest;
+mod markdown;
+mod names;
+mod readme;
 mod rules;
 mod tree;
+mod unsafe_code;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,6 +20,9 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 
 use crate::workspace;
+
+/// The page that has the rules.
+const PAGE: &str = "docs/architecture.md";
 
 /// Something that breaks a rule, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,23 +78,39 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
 
 /// All problems of the workspace at `root`, in order of file and line.
 pub(crate) fn check(root: &Path) -> Result<Vec<Problem>> {
-    let page = Path::new("docs/architecture.md");
-    let text =
-        std::fs::read_to_string(root.join(page)).with_context(|| page.display().to_string())?;
-    let rules = rules::parse(&text).with_context(|| page.display().to_string())?;
+    let text = std::fs::read_to_string(root.join(PAGE)).context(PAGE)?;
+    let rules = rules::parse(&text).context(PAGE)?;
 
     let mut problems = Vec::new();
-    for member in workspace::members(root)? {
-        manifest::check(root, &member, &rules, &mut problems)?;
+    let members = workspace::members(root)?;
+    for member in &members {
+        manifest::check(root, member, &rules, &mut problems)?;
+        if member.starts_with("crates") {
+            readme::check(root, member, &mut problems)?;
+        }
     }
     let tracked = tracked(root)?;
     for path in &tracked {
         files::check(root, path, &rules, &mut problems)?;
     }
     golden::check(root, &tracked, &mut problems)?;
+    unsafe_code::check(root, &tracked, &rules.unsafe_in, &mut problems)?;
+    let known = names::Known::of(root, &members, &tracked)?;
+    problems.extend(names::untold(&text, &known));
+    for page in tracked.iter().filter(|path| is_page(path)) {
+        links::check(root, page, &mut problems)?;
+        let text = std::fs::read_to_string(root.join(page));
+        let text = text.with_context(|| page.display().to_string())?;
+        problems.extend(names::unknown(page, &text, &known));
+        problems.extend(commands::unknown(page, &text));
+    }
     tree::check(root, &rules, &mut problems)?;
     problems.sort();
     Ok(problems)
+}
+
+fn is_page(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "md")
 }
 
 /// The files git knows or would add, relative to `root`.

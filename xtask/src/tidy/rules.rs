@@ -1,4 +1,4 @@
-//! The import rules, read from the fenced blocks of docs/architecture.md, so that the page and the
+//! The rules on imports and unsafe code, read from the fenced blocks of docs/architecture.md, so that the page and the
 //! check cannot differ.
 
 use std::collections::BTreeMap;
@@ -20,6 +20,8 @@ pub(super) struct Rules {
     pub(super) nothing_else: Lists,
     /// `never-below`: the external crates that may stand nowhere below a crate without features.
     pub(super) never_below: Lists,
+    /// `unsafe`: the modules of a member in which unsafe code may stand.
+    pub(super) unsafe_in: Lists,
 }
 
 /// Reads the blocks that begin with ```` ```text <name> ````; each line in them is
@@ -30,6 +32,7 @@ pub(super) fn parse(page: &str) -> Result<Rules> {
         only_in: block(page, "only-in")?,
         nothing_else: block(page, "nothing-else")?,
         never_below: block(page, "never-below")?,
+        unsafe_in: block(page, "unsafe")?,
     })
 }
 
@@ -69,7 +72,7 @@ mod tests {
 
     const PAGE: &str = "# Page\n```text imports\nnn:\nencoder: nn  # a layer up\n\n```\n\
                         ```text only-in\nimage: data\n```\n```text nothing-else\ngradcam: candle-core\n```\n\
-                        ```text never-below\nnn: tokio\n```\n";
+                        ```text never-below\nnn: tokio\n```\n```text unsafe\nnn: kernels\n```\n";
 
     #[test]
     fn blocks_parse_with_comments_and_empty_lists() {
@@ -79,6 +82,7 @@ mod tests {
         assert_eq!(rules.only_in["image"], ["data"]);
         assert_eq!(rules.nothing_else["gradcam"], ["candle-core"]);
         assert_eq!(rules.never_below["nn"], ["tokio"]);
+        assert_eq!(rules.unsafe_in["nn"], ["kernels"]);
     }
 
     #[test]
