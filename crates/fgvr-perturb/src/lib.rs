@@ -1,4 +1,5 @@
-//! Finds feature dimensions that do not discriminate, by variance and importance, and perturbs them.
+//! Finds feature dimensions that do not discriminate, by variance and importance, and perturbs them; and divides
+//! out of features what two views of one image differ by.
 //!
 //! A [`FeatureBank`] of recent features says which dimensions hardly vary over the data; a gradient
 //! (fgvr-gradcam's `importance`) says which ones the loss hardly uses. [`non_discriminative_mask`]
@@ -8,9 +9,13 @@
 //! The two criteria are the abstract's of arXiv:2407.14676; ranks, rates, noise and controls are this
 //! project's design choices, each a field of a configuration.
 //!
+//! [`NuisanceCovariance`] gathers the covariance of augmented views within images, [`Adaptation`] is the
+//! whitening by it, and [`AdaptKind`] names the controls.
+//!
 //! All chance comes from (seed, step, image index) alone, so neither the order of a batch nor the
 //! number of threads changes anything.
 
+mod adapt;
 mod bank;
 pub mod draws;
 mod key;
@@ -19,6 +24,10 @@ mod moments;
 mod perturb;
 mod values;
 
+pub use adapt::{
+    AdaptConfig, AdaptError, AdaptKind, Adaptation, Fitted, NuisanceCovariance, mutual_neighbours,
+    neighbour_covariance, random_orthogonal,
+};
 pub use bank::FeatureBank;
 pub use key::RandomKey;
 pub use mask::{
