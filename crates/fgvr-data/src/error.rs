@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::name::shown_path;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -36,28 +38,33 @@ pub enum Error {
     },
 
     /// A folder that is not there.
-    #[error("{}: no such folder; name a folder of photos or builtin:lookalikes", path.display())]
+    #[error(
+        "{}: no such folder; name a folder of photos or builtin:lookalikes",
+        shown_path(path)
+    )]
     NoFolder {
         /// Where it was looked for.
         path: PathBuf,
     },
 
     /// A file where a folder is expected.
-    #[error("{}: not a folder", path.display())]
+    #[error("{}: not a folder", shown_path(path))]
     NotAFolder {
         /// The file.
         path: PathBuf,
     },
 
     /// A folder without photos.
-    #[error("{}: no images (jpg, jpeg, png, webp, bmp) in this folder or below; name a folder that holds some", path.display())]
+    #[error("{}: no images (jpg, jpeg, png, webp, bmp) in this folder or below; name a folder that holds some{}{unused}", shown_path(path), if unused.is_empty() { "" } else { "; " })]
     NoPhotos {
         /// The folder.
         path: PathBuf,
+        /// What was passed over and what cannot be read, in words; empty without any.
+        unused: String,
     },
 
     /// Folders that do not say what is to be trained on.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {problem}", shown_path(path))]
     Layout {
         /// The folder.
         path: PathBuf,
@@ -66,7 +73,7 @@ pub enum Error {
     },
 
     /// A file or folder that the system does not give or take.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown_path(path))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -75,7 +82,7 @@ pub enum Error {
     },
 
     /// A file that is not a picture of a known format, or a damaged one.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown_path(path))]
     Decode {
         /// The file.
         path: PathBuf,
@@ -84,7 +91,7 @@ pub enum Error {
     },
 
     /// A picture that ends before its last pixel.
-    #[error("{}: truncated, {problem}", path.display())]
+    #[error("{}: truncated, {problem}", shown_path(path))]
     Truncated {
         /// The file.
         path: PathBuf,
@@ -93,7 +100,7 @@ pub enum Error {
     },
 
     /// A picture or file larger than allowed; nothing was allocated for it.
-    #[error("{}: {what} is {found}, expected at most {most}", path.display())]
+    #[error("{}: {what} is {found}, expected at most {most}", shown_path(path))]
     TooLarge {
         /// The file.
         path: PathBuf,

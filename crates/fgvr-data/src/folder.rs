@@ -1,14 +1,16 @@
 //! Photos in folders.
 
-use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::Read;
+mod classes;
+mod kind;
+mod scan;
+
 use std::path::{Path, PathBuf};
 
-use crate::{Dataset, Error, Image, decode};
+use crate::name::class_name;
+use crate::{Dataset, Error, Image, decode, shown};
 
-/// How deep folders may be nested; a link that leads back up would never end otherwise.
-const DEEPEST: usize = 32;
+pub(crate) use classes::{Reading, below, few};
+pub(crate) use scan::{Scan, scan};
 
 /// What the folders around a photo say about its class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,8 +20,9 @@ const DEEPEST: usize = 32;
     serde(rename_all = "kebab-case")
 )]
 pub enum Labels {
-    /// [`Labels::Folders`] when every photo lies exactly one folder deep and there are at least two
-    /// such folders; [`Labels::None`] otherwise.
+    /// The folder that a photo lies in is its class, when at least two folders hold photos and no
+    /// photo lies elsewhere, but for a single one or one in ten: one beside the class folders is left
+    /// out, one deeper inside of a class folder is of that class. No photo has a class otherwise.
     #[default]
     Auto,
     /// The first folder below the root is the class, whatever lies below it. A photo at the root is
@@ -32,9 +35,9 @@ pub enum Labels {
 /// One photo of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Photo {
-    /// From the folder that was opened, with `/` between names.
+    /// From the folder that was opened, as [`id_of`](crate::id_of) writes it.
     pub(crate) id: String,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     pub(crate) label: Option<u32>,
 }
 
@@ -48,34 +51,66 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// All photos in `root` and below.
+    /// All photos in `root` and below, but for those that [`Labels::Auto`] leaves out.
     ///
-    /// Files count as photos by their extension (jpg, jpeg, png, webp, bmp, in either case) or,
-    /// without one, by their first bytes; names that begin with a dot are passed over. Whether they
-    /// can be read shows when they are loaded.
+    /// Files count as photos by their usual endings (jpg, jpeg, jpe, jfif, png, webp, bmp, dib, ...,
+    /// in either case) or, under another name, by their first bytes; hidden ones, what systems leave
+    /// behind for themselves, and what fgvr writes (runs, exports) are passed over. Whether a photo
+    /// can be read shows when it is loaded. A folder that cannot be read is passed over, and so is one
+    /// that a link leads to when it is read already. [`open`](crate::open) says what was passed over.
     ///
     /// # Errors
-    /// [`Error::NoFolder`], [`Error::NotAFolder`], [`Error::NoPhotos`], [`Error::Io`], and
-    /// [`Error::Layout`] for folders nested without end or a photo without the class that
-    /// [`Labels::Folders`] asks for.
+    /// [`Error::NoFolder`], [`Error::NotAFolder`], [`Error::NoPhotos`], [`Error::Io`] for `root`
+    /// itself, and [`Error::Layout`] for a photo without the class that [`Labels::Folders`] asks for.
     pub fn new(root: &Path, labels: Labels, max_pixels: u64) -> Result<Self, Error> {
-        let photos = scan(root)?;
-        let labelled = match labels {
-            Labels::Auto => looks_labelled(&photos),
-            Labels::Folders => true,
-            Labels::None => false,
-        };
-        let mut folder = Self {
+        let mut folder = Self::of(root, scan(root)?.photos, max_pixels);
+        let reading = folder.read(root, labels, 0)?;
+        if reading.labelled(labels) {
+            folder.leave_out(&reading.loose);
+            folder.set_classes(&reading.classes.into_iter().collect::<Vec<_>>(), 0);
+        }
+        Ok(folder)
+    }
+
+    /// `photos` of the folder `root`, without classes.
+    pub(crate) fn of(root: &Path, photos: Vec<Photo>, max_pixels: u64) -> Self {
+        Self {
             name: root.display().to_string(),
             photos,
             classes: Vec::new(),
             max_pixels,
-        };
-        if labelled {
-            let classes = folder.class_names(root)?;
-            folder.set_classes(&classes.into_iter().collect::<Vec<_>>());
         }
-        Ok(folder)
+    }
+
+    /// What the folders say that lie `skip` below `root`.
+    ///
+    /// # Errors
+    /// [`Error::Layout`] for a photo without the class that [`Labels::Folders`] asks for.
+    pub(crate) fn read(&self, root: &Path, labels: Labels, skip: usize) -> Result<Reading, Error> {
+        let reading = Reading::of(&self.photos, skip);
+        match reading.loose.first() {
+            Some(loose) if labels == Labels::Folders => Err(Error::Layout {
+                path: root.join(&self.photos[*loose].id),
+                problem: "lies in no class folder; move it into one, or set data.labels=auto"
+                    .to_owned(),
+            }),
+            _ => Ok(reading),
+        }
+    }
+
+    /// Why these photos are without labels, though their folders might be taken for classes.
+    pub(crate) fn why_unlabelled(&self, reading: &Reading, skip: usize) -> Option<String> {
+        if let Some(reason) = reading.why_not() {
+            return Some(format!(
+                "no labels: {reason}; data.labels=folders takes the first folder of each for its class"
+            ));
+        }
+        let first = below(&self.photos.first()?.id, skip).split('/').next()?;
+        let inside = Reading::of(&self.photos, skip + 1);
+        (reading.in_one_folder() && inside.has_folders()).then(|| {
+            let first = shown(first);
+            format!("no labels: all images lie in the folder {first}; open that one to have the folders in it as classes or splits")
+        })
     }
 
     /// The same folder with only the photos that `keep` says yes to.
@@ -94,33 +129,28 @@ impl Folder {
         &self.photos
     }
 
-    /// The first folder of every photo.
-    fn class_names(&self, root: &Path) -> Result<BTreeSet<String>, Error> {
-        let class = |photo: &Photo| match photo.id.split_once('/') {
-            Some((class, _)) => Ok(class.to_owned()),
-            None => Err(Error::Layout {
-                path: root.join(&photo.id),
-                problem: "lies in no class folder".to_owned(),
-            }),
-        };
-        self.photos.iter().map(class).collect()
+    /// Takes the photos at `positions`, which are sorted, out, and returns their ids.
+    pub(crate) fn leave_out(&mut self, positions: &[usize]) -> Vec<String> {
+        let left_out = positions.iter().map(|&i| self.photos[i].id.clone());
+        let left_out = left_out.collect();
+        let mut index = 0;
+        self.photos.retain(|_| {
+            index += 1;
+            positions.binary_search(&(index - 1)).is_err()
+        });
+        left_out
     }
 
-    /// Labels every photo by its first folder's position in `classes`, which must be sorted.
-    pub(crate) fn set_classes(&mut self, classes: &[String]) {
+    /// Labels every photo by the position in `classes`, which must be sorted, of the folder that
+    /// stands `skip` folders below the one that was opened.
+    pub(crate) fn set_classes(&mut self, classes: &[String], skip: usize) {
         for photo in &mut self.photos {
-            let class = photo.id.split('/').next().unwrap_or_default();
-            let position = classes.binary_search_by(|c| c.as_str().cmp(class));
+            let class = below(&photo.id, skip).split('/').next();
+            let class = class_name(class.unwrap_or_default());
+            let position = classes.binary_search_by(|c| c.as_str().cmp(&class));
             photo.label = position.ok().and_then(|p| u32::try_from(p).ok());
         }
         self.classes = classes.to_vec();
-    }
-
-    /// Puts `folder/` in front of every id.
-    pub(crate) fn prefix_ids(&mut self, folder: &str) {
-        for photo in &mut self.photos {
-            photo.id = format!("{folder}/{}", photo.id);
-        }
     }
 
     fn photo(&self, index: usize) -> Result<&Photo, Error> {
@@ -147,7 +177,7 @@ impl Dataset for Folder {
         self.photos.get(index)?.label
     }
 
-    /// The path from the folder that was opened, with `/` between names.
+    /// The path from the folder that was opened, as [`id_of`](crate::id_of) writes it.
     fn id(&self, index: usize) -> String {
         self.photos
             .get(index)
@@ -160,101 +190,6 @@ impl Dataset for Folder {
 
     fn classes(&self) -> &[String] {
         &self.classes
-    }
-}
-
-fn looks_labelled(photos: &[Photo]) -> bool {
-    let mut classes = BTreeSet::new();
-    photos.iter().all(|photo| match photo.id.split_once('/') {
-        Some((class, file)) => {
-            classes.insert(class);
-            !file.contains('/')
-        }
-        None => false,
-    }) && classes.len() > 1
-}
-
-/// The photos in `root` and below, sorted by id.
-fn scan(root: &Path) -> Result<Vec<Photo>, Error> {
-    match fs::metadata(root) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::NoFolder {
-                path: root.to_owned(),
-            });
-        }
-        Err(e) => return Err(io_error(root, e)),
-        Ok(m) if !m.is_dir() => {
-            return Err(Error::NotAFolder {
-                path: root.to_owned(),
-            });
-        }
-        Ok(_) => {}
-    }
-    let mut photos = Vec::new();
-    walk(root, "", 0, &mut photos)?;
-    if photos.is_empty() {
-        return Err(Error::NoPhotos {
-            path: root.to_owned(),
-        });
-    }
-    photos.sort_by(|a, b| (&a.id, &a.path).cmp(&(&b.id, &b.path)));
-    Ok(photos)
-}
-
-fn walk(folder: &Path, id: &str, depth: usize, photos: &mut Vec<Photo>) -> Result<(), Error> {
-    if depth > DEEPEST {
-        return Err(Error::Layout {
-            path: folder.to_owned(),
-            problem: format!("more than {DEEPEST} folders deep; a link that leads back up?"),
-        });
-    }
-    for entry in fs::read_dir(folder).map_err(|e| io_error(folder, e))? {
-        let entry = entry.map_err(|e| io_error(folder, e))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') {
-            continue;
-        }
-        let path = entry.path();
-        let id = if id.is_empty() {
-            name
-        } else {
-            format!("{id}/{name}")
-        };
-        // Of the target, where it is a link. A link to nothing is a photo that cannot be read, if
-        // its name says that it is a photo.
-        if fs::metadata(&path).is_ok_and(|m| m.is_dir()) {
-            walk(&path, &id, depth + 1, photos)?;
-        } else if is_photo(&path) {
-            photos.push(Photo {
-                id,
-                path,
-                label: None,
-            });
-        }
-    }
-    Ok(())
-}
-
-fn is_photo(path: &Path) -> bool {
-    match path.extension() {
-        Some(extension) => {
-            let extension = extension.to_string_lossy().to_ascii_lowercase();
-            matches!(extension.as_str(), "jpg" | "jpeg" | "png" | "webp" | "bmp")
-        }
-        None => {
-            let mut start = [0; 16];
-            let length = File::open(path).and_then(|mut f| f.read(&mut start));
-            length.is_ok_and(|length| {
-                image::guess_format(&start[..length]).is_ok_and(|f| f.reading_enabled())
-            })
-        }
-    }
-}
-
-fn io_error(path: &Path, source: std::io::Error) -> Error {
-    Error::Io {
-        path: path.to_owned(),
-        source,
     }
 }
 

@@ -10,10 +10,13 @@ pub mod dataset;
 mod decode;
 mod error;
 mod folder;
+mod found;
 mod keyed;
+mod layout;
 mod load_batch;
 pub mod loader;
 pub mod lookalikes;
+mod name;
 mod normalisation;
 mod open;
 mod png;
@@ -23,11 +26,13 @@ pub use dataset::{Dataset, Image, PartMask};
 pub use decode::{decode, decode_bytes};
 pub use error::Error;
 pub use folder::{Folder, Labels};
+pub use found::{Found, SplitCounts, UnreadableFolder};
 pub use load_batch::{Loaded, load_batch};
 pub use loader::{
     Batch, Loader, LoaderConfig, Position, Quarantined, Stopper, Transform, write_quarantine,
 };
 pub use lookalikes::{Lookalikes, LookalikesConfig, Split};
+pub use name::{id_of, path_of, shown};
 pub use normalisation::Normalisation;
 pub use open::{DataConfig, Splits, open};
 pub use png::{encode_png, grid, write_png};

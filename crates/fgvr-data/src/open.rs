@@ -1,11 +1,14 @@
 //! From a data set's name to its splits.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::folder::{Folder, Labels};
+use crate::folder::{Folder, Labels, Reading, scan};
+use crate::found::{Found, SplitCounts, listed};
+use crate::layout::{Layout, layout};
 use crate::split::held_out;
-use crate::{Dataset, Error, Lookalikes, LookalikesConfig, Split};
+use crate::{Dataset, Error, Lookalikes, LookalikesConfig, Split, path_of};
 
 /// How a data set is opened.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,10 +24,11 @@ pub struct DataConfig {
     /// Of the hash that decides what is held out of a folder. Runs that are to be compared keep it
     /// the same: it is not the seed of a run.
     pub seed: u64,
-    /// Share of the training images of every class held out as `val`, in [0, 1).
+    /// Share of the training images of every class held out as `val`, in [0, 1), where a folder has
+    /// no `val/` of its own.
     pub val_fraction: f64,
     /// Share of the images of every class held out as `test`, in [0, 1), where a folder has labels
-    /// and no `test/` of its own.
+    /// and no splits of its own.
     pub test_fraction: f64,
     /// Of `builtin:lookalikes`.
     pub lookalikes: LookalikesConfig,
@@ -88,29 +92,37 @@ impl DataConfig {
 pub struct Splits {
     /// To train on, without `val`.
     pub train: Arc<dyn Dataset>,
-    /// Held out of the training images, for choices; never test images. Empty when
-    /// [`DataConfig::val_fraction`] is 0.
+    /// A folder's own `val/`, or held out of the training images, for choices; never test images.
+    /// Empty without such a folder when [`DataConfig::val_fraction`] is 0.
     pub val: Arc<dyn Dataset>,
-    /// To report on, where there is one.
+    /// To report on, where there is one. It may be without labels where `train` has some.
     pub test: Option<Arc<dyn Dataset>>,
     /// The name that was opened.
     pub name: String,
+    /// What was found there, and what of it is not used.
+    pub found: Found,
 }
 
 /// Opens the built-in set, `builtin:lookalikes`, or a folder of photos:
 ///
-/// - With a folder `train/` in it, that is what is trained on, and `test/`, if there, is the test
-///   split. The two share one list of classes, so labels mean the same in both.
+/// - Where the folders in it are splits (`train`, `training`; `val`, `valid`, `validation`, `dev`;
+///   `test`, `testing`; in either case), what `train/` holds is trained on, `val/` is validated on and
+///   `test/` is tested on. A folder with another name beside them makes all of them classes, unless
+///   `train/` holds class folders and another split is there.
 /// - Otherwise the photos of the folder itself are split by a hash of their relative paths. Without
 ///   labels there is nothing to score, hence no test split.
 ///
-/// `val` is held out of the training photos by the same kind of hash, class by class where there
-/// are labels; adding photos to one class moves none of another class.
+/// Without `val/`, `val` is held out of the training photos by the same kind of hash, class by class
+/// where there are labels; adding photos to one class moves none of another class. All splits share
+/// one list of classes, so labels mean the same in each; a split whose photos lie in no class
+/// folders is without labels. Names of classes are compared in Unicode's composed form (NFC).
+///
+/// `spec` may be a path as [`id_of`](crate::id_of) writes it. [`Splits::found`] says what was passed
+/// over.
 ///
 /// # Errors
 /// [`Error::UnknownSet`] for an unknown `builtin:` name, [`Error::Setting`] for a setting outside
-/// its range, [`Error::Layout`] for a `test/` without `train/` or with labels in only one of them,
-/// and those of [`Folder::new`].
+/// its range, [`Error::Layout`] for a `test/` without `train/`, and those of [`Folder::new`].
 pub fn open(spec: &str, cfg: &DataConfig) -> Result<Splits, Error> {
     cfg.validate()?;
     if spec == "builtin:lookalikes" {
@@ -121,25 +133,46 @@ pub fn open(spec: &str, cfg: &DataConfig) -> Result<Splits, Error> {
             spec: spec.to_owned(),
         });
     }
-    let root = Path::new(spec);
-    let (train_root, test_root) = (root.join("train"), root.join("test"));
-    let (train, test) = if train_root.is_dir() {
-        let test = test_root.is_dir().then_some(test_root.as_path());
-        train_and_test(&train_root, test, cfg)?
-    } else if test_root.is_dir() {
-        return Err(Error::Layout {
-            path: root.to_owned(),
-            problem: "has a folder test/ but no train/".to_owned(),
-        });
-    } else {
-        split_by_hash(root, cfg)?
+    let literal = Path::new(spec);
+    let root = match literal.symlink_metadata() {
+        Ok(_) => literal.to_owned(),
+        Err(_) => path_of(spec),
     };
-    let held_out = held_out(train.photos(), cfg.val_fraction, cfg.seed, "val");
+    let root = root.as_path();
+    let mut scan = scan(root)?;
+    let mut found = std::mem::take(&mut scan.found);
+    found.source = spec.to_owned();
+    let folder = |photos| Folder::of(root, photos, cfg.max_pixels);
+    let (train, val, test) = match layout(root, scan, &mut found)? {
+        Layout::Whole(photos) => {
+            let (train, test) = whole(root, folder(photos), cfg, &mut found)?;
+            (train, None, test)
+        }
+        Layout::Split(parts) => {
+            let [train, val, test] = own_splits(root, parts.map(folder), cfg, &mut found)?;
+            let some = |part: Folder| (!part.is_empty()).then_some(part);
+            (train, some(val), some(test))
+        }
+    };
+    let (train, val) = match val {
+        Some(val) => (train, val),
+        None => {
+            let held_out = held_out(train.photos(), cfg.val_fraction, cfg.seed, "val");
+            let val = train.subset(|i| held_out[i]);
+            (train.subset(|i| !held_out[i]), val)
+        }
+    };
+    found.images = SplitCounts {
+        train: train.len(),
+        val: val.len(),
+        test: test.as_ref().map(Folder::len),
+    };
     Ok(Splits {
-        val: Arc::new(train.subset(|i| held_out[i])),
-        train: Arc::new(train.subset(|i| !held_out[i])),
+        val: Arc::new(val),
+        train: Arc::new(train),
         test: test.map(|test| Arc::new(test) as Arc<dyn Dataset>),
         name: spec.to_owned(),
+        found,
     })
 }
 
@@ -147,52 +180,133 @@ fn lookalikes(spec: &str, cfg: &DataConfig) -> Result<Splits, Error> {
     let split = |split| -> Result<Arc<dyn Dataset>, Error> {
         Ok(Arc::new(Lookalikes::new(&cfg.lookalikes, cfg.size, split)?))
     };
-    let test = split(Split::Test)?;
+    let (train, val, test) = (
+        split(Split::Train)?,
+        split(Split::Val)?,
+        Some(split(Split::Test)?).filter(|test| !test.is_empty()),
+    );
+    let found = Found {
+        source: spec.to_owned(),
+        images: SplitCounts {
+            train: train.len(),
+            val: val.len(),
+            test: test.as_ref().map(|test| test.len()),
+        },
+        classes: train.classes().len(),
+        ..Found::default()
+    };
     Ok(Splits {
-        train: split(Split::Train)?,
-        val: split(Split::Val)?,
-        test: (!test.is_empty()).then_some(test),
+        train,
+        val,
+        test,
         name: spec.to_owned(),
+        found,
     })
 }
 
-fn train_and_test(
-    train: &Path,
-    test: Option<&Path>,
+/// The photos of a folder with their classes, and of them those held out to test on, where there are
+/// classes.
+fn whole(
+    root: &Path,
+    mut all: Folder,
     cfg: &DataConfig,
+    found: &mut Found,
 ) -> Result<(Folder, Option<Folder>), Error> {
-    let mut train_set = Folder::new(train, cfg.labels, cfg.max_pixels)?;
-    let mut test_set = match test {
-        Some(path) => Some(Folder::new(path, cfg.labels, cfg.max_pixels)?),
-        None => None,
-    };
-    if let Some(test_set) = &mut test_set {
-        if train_set.classes().is_empty() != test_set.classes().is_empty() {
-            return Err(Error::Layout {
-                path: train.to_owned(),
-                problem: "class folders in only one of train/ and test/".to_owned(),
-            });
+    let reading = all.read(root, cfg.labels, 0)?;
+    if !reading.labelled(cfg.labels) {
+        if cfg.labels == Labels::Auto {
+            found.notes.extend(all.why_unlabelled(&reading, 0));
         }
-        let mut classes = [train_set.classes(), test_set.classes()].concat();
-        if !classes.is_empty() {
-            classes.sort();
-            classes.dedup();
-            train_set.set_classes(&classes);
-            test_set.set_classes(&classes);
-        }
-        test_set.prefix_ids("test");
+        return Ok((all, None));
     }
-    train_set.prefix_ids("train");
-    Ok((train_set, test_set))
-}
-
-fn split_by_hash(root: &Path, cfg: &DataConfig) -> Result<(Folder, Option<Folder>), Error> {
-    let all = Folder::new(root, cfg.labels, cfg.max_pixels)?;
-    if all.classes().is_empty() || cfg.test_fraction == 0. {
+    found.left_out = all.leave_out(&reading.loose);
+    let classes: Vec<String> = reading.classes.into_iter().collect();
+    all.set_classes(&classes, 0);
+    found.classes = classes.len();
+    if cfg.test_fraction == 0. {
         return Ok((all, None));
     }
     let test = held_out(all.photos(), cfg.test_fraction, cfg.seed, "test");
     Ok((all.subset(|i| !test[i]), Some(all.subset(|i| test[i]))))
+}
+
+/// The splits that a folder has, to train, validate and test on, with the classes that they share.
+fn own_splits(
+    root: &Path,
+    mut parts: [Folder; 3],
+    cfg: &DataConfig,
+    found: &mut Found,
+) -> Result<[Folder; 3], Error> {
+    let mut readings = Vec::new();
+    for part in &parts {
+        readings.push(part.read(root, cfg.labels, 1)?);
+    }
+    // One class folder is enough where another split has two.
+    let some = readings.iter().any(|reading| reading.labelled(cfg.labels));
+    let labelled = |reading: &Reading| match cfg.labels {
+        Labels::Auto => some && reading.in_class_folders(1),
+        labels => reading.labelled(labels),
+    };
+    let with_labels: Vec<bool> = readings.iter().map(labelled).collect();
+    let classes: BTreeSet<String> = readings
+        .iter()
+        .zip(&with_labels)
+        .filter(|(_, labelled)| **labelled)
+        .flat_map(|(reading, _)| reading.classes.iter().cloned())
+        .collect();
+    let classes: Vec<String> = classes.into_iter().collect();
+    found.classes = classes.len();
+    for ((part, reading), labelled) in parts.iter_mut().zip(&readings).zip(with_labels) {
+        if labelled {
+            found.left_out.extend(part.leave_out(&reading.loose));
+            part.set_classes(&classes, 1);
+            continue;
+        }
+        let Some(name) = part.photos().first().and_then(|p| p.id.split('/').next()) else {
+            continue;
+        };
+        if some {
+            found.notes.push(format!(
+                "{name}/ is not in class folders as the other splits are: its {} without labels",
+                counted_are(part.len())
+            ));
+        } else if cfg.labels == Labels::Auto {
+            found.notes.extend(part.why_unlabelled(reading, 1));
+        }
+    }
+    let seen = labels_of(&parts[0]);
+    for (part, purpose) in parts[1..].iter().zip(["validate", "test"]) {
+        let lacking: Vec<String> = labels_of(part)
+            .difference(&seen)
+            .filter_map(|label| classes.get(*label as usize).cloned())
+            .collect();
+        if !(seen.is_empty() || lacking.is_empty()) {
+            let what = if lacking.len() == 1 {
+                "a class"
+            } else {
+                "classes"
+            };
+            let names = listed(&lacking);
+            found.notes.push(format!(
+                "there is nothing to train on of {what} to {purpose} on: {names}"
+            ));
+        }
+    }
+    Ok(parts)
+}
+
+fn labels_of(part: &Folder) -> BTreeSet<u32> {
+    part.photos()
+        .iter()
+        .filter_map(|photo| photo.label)
+        .collect()
+}
+
+fn counted_are(images: usize) -> String {
+    match images {
+        1 => "1 image is".to_owned(),
+        images => format!("{images} images are"),
+    }
 }
 
 #[cfg(test)]

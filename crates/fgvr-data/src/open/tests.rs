@@ -137,9 +137,237 @@ fn names_and_layouts_that_fit_nothing_are_errors() {
     let root = folder(classes("test/", &[2, 2]));
     assert!(fails(root.path().to_str().unwrap()).contains("no train/"));
     assert!(fails(root.path().join("none").to_str().unwrap()).contains("no such folder"));
-    let mixed = [classes("train/", &[2, 2]), vec!["test/1.jpg".to_owned()]].concat();
-    let root = folder(mixed);
-    assert!(fails(root.path().to_str().unwrap()).contains("only one of train/ and test/"));
+}
+
+/// Files below `classes`, each with `count` photos.
+fn in_folders(classes: &[&str], count: usize) -> Vec<String> {
+    let photos = |class: &&str| {
+        let class = (*class).to_owned();
+        (0..count).map(move |i| format!("{class}/{i:03}.jpg"))
+    };
+    classes.iter().flat_map(photos).collect()
+}
+
+/// Photos of each split, and the classes.
+fn sizes(splits: &Splits) -> ([usize; 2], Option<usize>, usize) {
+    let test = splits.test.as_ref().map(|test| test.len());
+    (
+        [splits.train.len(), splits.val.len()],
+        test,
+        splits.train.classes().len(),
+    )
+}
+
+#[test]
+fn a_class_that_is_called_as_a_split_is_a_class() {
+    for names in [
+        ["bus", "car", "train", "tram"],
+        ["Test", "train", "val", "rest"],
+    ] {
+        let root = folder(in_folders(&names, 12));
+        let splits = open_folder(&root, &DataConfig::default());
+        assert_eq!(sizes(&splits), ([36, 4], Some(8), 4), "{names:?}");
+    }
+    // Also where the others cannot be decoded.
+    let root = folder([in_folders(&["train"], 12), vec!["bus/1.heic".to_owned()]].concat());
+    let splits = open_folder(&root, &DataConfig::default());
+    assert_eq!(splits.train.id(0), "train/000.jpg");
+    assert_eq!(splits.train.len() + splits.val.len(), 12);
+}
+
+#[test]
+fn splits_are_known_in_either_case_and_by_their_usual_names() {
+    for [train, val, test] in [
+        ["train", "val", "test"],
+        ["Train", "Valid", "TEST"],
+        ["training", "validation", "testing"],
+        ["TRAIN", "dev", "Test"],
+    ] {
+        let files = [
+            in_folders(&[&format!("{train}/a"), &format!("{train}/b")], 10),
+            in_folders(&[&format!("{val}/a"), &format!("{val}/b")], 3),
+            in_folders(&[&format!("{test}/a"), &format!("{test}/b")], 2),
+            // Neither is an entry: no pictures are in it.
+            vec!["labels/a.csv".to_owned(), "README.md".to_owned()],
+        ];
+        let root = folder(files.concat());
+        let splits = open_folder(&root, &DataConfig::default());
+        assert_eq!(sizes(&splits), ([20, 6], Some(4), 2), "{train}");
+        assert!(ids(&splits.val).iter().all(|id| id.starts_with(val)));
+        // All of them also where nothing is to be held out, as for embedding.
+        let cfg = DataConfig {
+            val_fraction: 0.,
+            test_fraction: 0.,
+            ..DataConfig::default()
+        };
+        assert_eq!(sizes(&open_folder(&root, &cfg)), ([20, 6], Some(4), 2));
+    }
+}
+
+#[test]
+fn a_folder_beside_splits_of_class_folders_is_left_out_and_named() {
+    let splits = in_folders(&["train/a", "train/b", "test/a", "test/b"], 10);
+    let root = folder(
+        [
+            splits,
+            in_folders(&["extra"], 5),
+            vec!["cover.jpg".to_owned()],
+        ]
+        .concat(),
+    );
+    let splits = open_folder(&root, &DataConfig::default());
+    assert_eq!(sizes(&splits), ([18, 2], Some(20), 2));
+    assert_eq!(splits.found.left_out, ["cover.jpg"]);
+    assert_eq!(
+        splits.found.notes,
+        ["left out: 5 images in extra, beside the splits"]
+    );
+}
+
+#[test]
+fn two_folders_of_one_split_are_one() {
+    let root = folder(in_folders(&["train/a", "train/b", "val/a", "dev/b"], 10));
+    let splits = open_folder(&root, &DataConfig::default());
+    assert_eq!(sizes(&splits), ([20, 20], None, 2));
+    assert_eq!(splits.found.notes, ["taken for one split: dev, val"]);
+}
+
+#[test]
+fn a_split_without_class_folders_is_without_labels_and_said_to_be() {
+    let labelled = in_folders(&["train/a", "train/b"], 10);
+    let root = folder([labelled, in_folders(&["test"], 6)].concat());
+    let splits = open_folder(&root, &DataConfig::default());
+    assert_eq!(sizes(&splits), ([18, 2], Some(6), 2));
+    let test = splits.test.unwrap();
+    assert_eq!((test.label(0), splits.train.label(0)), (None, Some(0)));
+    let notes = splits.found.notes.join("\n");
+    assert!(notes.contains("test/ is not in class folders"), "{notes}");
+    // The other way round, too.
+    let root = folder(
+        [
+            in_folders(&["train"], 20),
+            in_folders(&["test/a", "test/b"], 3),
+        ]
+        .concat(),
+    );
+    let splits = open_folder(&root, &DataConfig::default());
+    assert_eq!(sizes(&splits), ([18, 2], Some(6), 0));
+    assert_eq!(splits.test.unwrap().label(0), Some(0));
+    assert!(splits.found.notes[0].contains("train/ is not in class folders"));
+    // One class is enough in a split beside one with several.
+    let root = folder(in_folders(&["train/a", "train/b", "test/b"], 10));
+    let test = open_folder(&root, &DataConfig::default()).test.unwrap();
+    assert_eq!(test.label(0), Some(1));
+    // Asked for class folders, a photo without one is an error that says what else to ask for.
+    let root = folder(
+        [
+            in_folders(&["train/a", "train/b"], 10),
+            in_folders(&["test"], 6),
+        ]
+        .concat(),
+    );
+    let cfg = DataConfig {
+        labels: Labels::Folders,
+        ..DataConfig::default()
+    };
+    let error = open(root.path().to_str().unwrap(), &cfg)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("test/000.jpg: lies in no class folder")
+            && error.contains("data.labels=auto"),
+        "{error}"
+    );
+}
+
+#[test]
+fn classes_that_are_not_trained_on_are_named() {
+    let root = folder(in_folders(
+        &["train/a", "train/b", "test/b", "test/c", "test/d"],
+        10,
+    ));
+    let splits = open_folder(&root, &DataConfig::default());
+    assert_eq!(
+        splits.found.notes,
+        ["there is nothing to train on of classes to test on: c, d"]
+    );
+    // An accent written in two ways is no other class.
+    let root = folder(in_folders(
+        &["train/e\u{301}", "train/b", "test/é", "test/b"],
+        10,
+    ));
+    let splits = open_folder(&root, &DataConfig::default());
+    assert!(splits.found.notes.is_empty(), "{:?}", splits.found.notes);
+    assert_eq!(sizes(&splits).2, 2);
+}
+
+#[test]
+fn no_labels_where_some_might_be_expected_are_explained() {
+    for (files, words) in [
+        (
+            in_folders(&["x/a", "x/b", "y/c"], 5),
+            "no labels: 15 of 15 images lie more than one folder deep",
+        ),
+        (
+            in_folders(&["birds/a", "birds/b"], 5),
+            "all images lie in the folder birds; open that one",
+        ),
+        (
+            [
+                in_folders(&["a", "b"], 5),
+                (0..9).map(|i| format!("{i}.jpg")).collect(),
+            ]
+            .concat(),
+            "9 of 19 images lie in no folder",
+        ),
+    ] {
+        let splits = open_folder(&folder(files), &DataConfig::default());
+        assert_eq!(splits.found.classes, 0);
+        let notes = splits.found.notes.join("\n");
+        assert!(notes.contains(words), "{words}: {notes}");
+    }
+    for files in [
+        in_folders(&["a"], 5),
+        (0..9).map(|i| format!("{i}.jpg")).collect(),
+    ] {
+        assert!(
+            open_folder(&folder(files), &DataConfig::default())
+                .found
+                .notes
+                .is_empty()
+        );
+    }
+}
+
+#[test]
+fn the_summary_counts_what_is_used_and_what_is_not() {
+    let files = [
+        in_folders(&["a", "b"], 10),
+        vec![
+            "cover.jpg".to_owned(),
+            "a/1.heic".to_owned(),
+            "b/@eaDir/1.jpg".to_owned(),
+        ],
+    ];
+    let root = folder(files.concat());
+    let found = open_folder(&root, &DataConfig::default()).found;
+    let images = SplitCounts {
+        train: 14,
+        val: 2,
+        test: Some(4),
+    };
+    assert_eq!((found.images, found.classes), (images, 2));
+    let line = found.to_string();
+    let told = "20 images in 2 classes (14 to train on, 2 to validate, 4 to test); passed over: 1 .heic, 1 @eaDir; \
+                left out: 1 image in no class folder";
+    assert!(line.ends_with(told), "{line}");
+    assert!(
+        found
+            .lines()
+            .iter()
+            .any(|line| line.contains("left out: cover.jpg, which lies in no class folder"))
+    );
 }
 
 #[test]
