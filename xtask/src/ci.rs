@@ -47,7 +47,7 @@ pub(crate) fn run(chosen: &[String]) -> Result<ExitCode> {
     let start = Instant::now();
     let mut times = Vec::new();
     for (index, stage) in stages.iter().enumerate() {
-        eprintln!(
+        say!(
             "\n==> [{}/{}] {}: {}",
             index + 1,
             stages.len(),
@@ -60,21 +60,21 @@ pub(crate) fn run(chosen: &[String]) -> Result<ExitCode> {
         match outcome {
             Outcome::Passed => {
                 times.push((stage.name.as_str(), took, End::Passed));
-                eprintln!("    {} passed in {}", stage.name, shown(took));
+                say!("    {} passed in {}", stage.name, shown(took));
             }
             Outcome::Skipped(reason) => {
                 times.push((stage.name.as_str(), took, End::Skipped));
-                eprintln!("    SKIPPED: {reason}");
+                say!("    SKIPPED: {reason}");
             }
             Outcome::Failed(repeat) => {
                 times.push((stage.name.as_str(), took, End::Failed));
-                eprintln!("\n{}", summary(&times, start.elapsed()));
-                eprintln!("{} failed; to repeat it: {repeat}", stage.name);
+                say!("\n{}", summary(&times, start.elapsed()));
+                say!("{} failed; to repeat it: {repeat}", stage.name);
                 return Ok(ExitCode::FAILURE);
             }
         }
     }
-    eprintln!("\n{}", summary(&times, start.elapsed()));
+    say!("\n{}", summary(&times, start.elapsed()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -92,7 +92,7 @@ impl Stage {
             Work::Tidy => {
                 let problems = tidy::check(root)?;
                 for problem in &problems {
-                    eprintln!("{problem}");
+                    say!("{problem}");
                 }
                 Ok(match problems.is_empty() {
                     true => Outcome::Passed,
@@ -101,7 +101,7 @@ impl Stage {
             }
             Work::Cargo(calls) => {
                 for call in calls {
-                    eprintln!("    {call}");
+                    say!("    {call}");
                     if !call.run(root)?.success() {
                         return Ok(Outcome::Failed(call.to_string()));
                     }
@@ -121,7 +121,7 @@ fn outcome(result: Result<Option<String>>, command: &str) -> Outcome {
         Ok(None) => Outcome::Passed,
         Ok(Some(reason)) => Outcome::Skipped(reason),
         Err(error) => {
-            eprintln!("{error:#}");
+            say!("{error:#}");
             Outcome::Failed(format!("cargo xtask {command}"))
         }
     }

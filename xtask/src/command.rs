@@ -1,23 +1,31 @@
 //! Commands that can be shown as one would type them.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::output;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// A call of cargo with its arguments and environment.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Cargo {
-    args: Vec<String>,
+    args: Vec<OsString>,
     env: Vec<(&'static str, &'static str)>,
     nightly: bool,
 }
 
 impl Cargo {
     /// A call with these arguments.
-    pub(crate) fn new<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Self {
+    pub(crate) fn new<S: Into<OsString>>(args: impl IntoIterator<Item = S>) -> Self {
         Self {
             args: args.into_iter().map(Into::into).collect(),
             env: Vec::new(),
@@ -26,16 +34,9 @@ impl Cargo {
     }
 
     /// The call with more arguments.
-    pub(crate) fn args(mut self, args: &[String]) -> Self {
-        self.args.extend_from_slice(args);
-        self
-    }
-
-    /// The call for a workspace that the current folder need not be in.
-    pub(crate) fn manifest(mut self, path: &Path) -> Self {
-        let at = self.args.len().min(1);
-        let option = ["--manifest-path".to_string(), path.display().to_string()];
-        self.args.splice(at..at, option);
+    pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        let args = args.into_iter().map(|arg| arg.as_ref().to_owned());
+        self.args.extend(args);
         self
     }
 
@@ -87,28 +88,78 @@ impl fmt::Display for Cargo {
             "cargo"
         })?;
         for arg in &self.args {
-            write!(f, " {}", quoted(arg))?;
+            write!(f, " {}", quoted(&arg.to_string_lossy()))?;
         }
         Ok(())
     }
 }
 
-/// Builds a program by `cargo build` with these arguments and says where it lies.
+/// Builds a program by `cargo build` with these arguments and says where it lies. Cargo shows how far it is; where
+/// there is no terminal for its bar, which shows that it still builds a large crate, a line a minute does.
 pub(crate) fn executable(root: &Path, args: &[&str], name: &str) -> Result<PathBuf> {
     let format = "--message-format=json-render-diagnostics";
     let cargo = Cargo::new([&["build"], args, &[format]].concat());
-    eprintln!("{cargo}");
-    let output = cargo
-        .command()
-        .current_dir(root)
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("cannot run `{cargo}`"))?;
-    if !output.status.success() {
+    let (ended, end) = channel::<()>();
+    let (status, messages) = std::thread::scope(|scope| -> Result<_> {
+        scope.spawn(move || every(MINUTE, &end, |begun| still_building(name, begun.elapsed())));
+        // Dropped with this part, which ends the lines.
+        let _ended = ended;
+        let mut child = cargo
+            .command()
+            .current_dir(root)
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot run `{cargo}`"))?;
+        let mut messages = Vec::new();
+        let mut output = child.stdout.take().context("no standard output")?;
+        output.read_to_end(&mut messages)?;
+        Ok((child.wait()?, messages))
+    })?;
+    if !status.success() {
         bail!("`{cargo}` failed; see above");
     }
-    named(&String::from_utf8_lossy(&output.stdout), name)
+    named(&String::from_utf8_lossy(&messages), name)
         .with_context(|| format!("`{cargo}` names no program {name}"))
+}
+
+/// Calls `tell` with its start after each `period`, until nobody holds the other end of `end`.
+fn every(period: Duration, end: &Receiver<()>, mut tell: impl FnMut(Instant)) {
+    let begun = Instant::now();
+    while let Err(RecvTimeoutError::Timeout) = end.recv_timeout(period) {
+        tell(begun);
+    }
+}
+
+fn still_building(name: &str, took: Duration) {
+    if !output::draws() {
+        say!("    building {name} for {} min so far", took.as_secs() / 60);
+    }
+}
+
+/// Becomes `command`, so that signals and exit codes are those of the program itself.
+#[cfg(unix)]
+pub(crate) fn become_it(mut command: Command) -> Result<ExitCode> {
+    use std::os::unix::process::CommandExt as _;
+    // Returns only when it fails.
+    let error = command.exec();
+    Err(error).with_context(|| cannot_run(&command))
+}
+
+/// Runs `command` and ends with its exit code: a process cannot become another here.
+#[cfg(not(unix))]
+pub(crate) fn become_it(mut command: Command) -> Result<ExitCode> {
+    let status = command.status().with_context(|| cannot_run(&command))?;
+    Ok(code(status))
+}
+
+fn cannot_run(command: &Command) -> String {
+    format!("cannot run {}", command.get_program().display())
+}
+
+/// The exit code of a process that has ended, for this one to end with.
+pub(crate) fn code(status: ExitStatus) -> ExitCode {
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// The program called `name` among cargo's messages.
@@ -143,8 +194,22 @@ mod tests {
             call.to_string(),
             "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps"
         );
-        let call = Cargo::new(["run"]).args(&["a b".into(), "it's".into(), String::new()]);
+        let call = Cargo::new(["run"]).args(["a b", "it's", ""]);
         assert_eq!(call.to_string(), r"cargo run 'a b' 'it'\''s' ''");
+    }
+
+    #[test]
+    fn a_long_build_is_told_of_until_it_ends() {
+        let (ended, end) = channel();
+        let mut told = 0;
+        let mut ended = Some(ended);
+        every(Duration::from_millis(1), &end, |_| {
+            told += 1;
+            if told == 3 {
+                ended = None;
+            }
+        });
+        assert_eq!(told, 3);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::Cargo;
 use crate::nearest::nearest;
+use crate::output::print;
 use crate::toolchain::Nightly;
 use crate::workspace;
 
@@ -61,7 +62,7 @@ struct Outcome {
 /// Builds the targets and runs them.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-        print!("{USAGE}");
+        print(USAGE)?;
         return Ok(ExitCode::SUCCESS);
     }
     let request = parse(args)?;
@@ -72,7 +73,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     };
     let root = workspace::root()?;
     let build = build();
-    eprintln!("{build}");
+    say!("{build}");
     let status = build.run(&root)?;
     if !status.success() {
         bail!(
@@ -85,10 +86,10 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     let mut outcomes = Vec::new();
     for index in request.targets {
         let (target, seeds) = TARGETS[index];
-        eprintln!("{target}: {seconds:.0} s");
+        say!("{target}: {seconds:.0} s");
         outcomes.push(fuzz(&root, &programs.join(target), target, seeds, seconds)?);
     }
-    print!("{}", table(&outcomes));
+    print(&table(&outcomes))?;
     let clean = outcomes
         .iter()
         .all(|outcome| outcome.passed && outcome.findings == 0);
@@ -180,7 +181,7 @@ fn fuzz(
         .into_owned();
     let passed = status.success();
     if !passed {
-        eprintln!("{target} stopped with {status}; see {}", log.display());
+        say!("{target} stopped with {status}; see {}", log.display());
     }
     Ok(Outcome {
         target,

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::executable;
 use crate::nearest::nearest;
+use crate::output::{print, show};
 use crate::scratch::Folder;
 use crate::{python, workspace};
 
@@ -89,7 +90,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     for arg in args {
         match arg.as_str() {
             "--help" | "-h" => {
-                print!("{USAGE}");
+                print(USAGE)?;
                 return Ok(ExitCode::SUCCESS);
             }
             "--require" => require = true,
@@ -105,7 +106,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         None => Ok(ExitCode::SUCCESS),
         Some(reason) if require => bail!("{reason}"),
         Some(reason) => {
-            eprintln!("SKIPPED: {reason}");
+            say!("SKIPPED: {reason}");
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -132,7 +133,7 @@ pub(crate) fn round_trips(root: &Path) -> Result<Option<String>> {
         programs
             .back(&network, &folder)
             .with_context(|| format!("{} from timm to fgvr", network.name))?;
-        eprintln!("{}: there and back within 1e-4", network.name);
+        say!("{}: there and back within 1e-4", network.name);
     }
     Ok(None)
 }
@@ -219,7 +220,7 @@ impl Programs {
 
 /// Runs `command` with `args`, words between blanks, in `folder`; what it says is shown where it fails.
 fn call(mut command: Command, folder: &Path, name: &str, args: &str) -> Result<()> {
-    eprintln!("    {name} {args}");
+    say!("    {name} {args}");
     let output = command
         .args(args.split_whitespace())
         .current_dir(folder)
@@ -234,7 +235,7 @@ fn call(mut command: Command, folder: &Path, name: &str, args: &str) -> Result<(
         );
     }
     if name == SCRIPT {
-        eprint!("{said}");
+        show(&said);
     }
     Ok(())
 }

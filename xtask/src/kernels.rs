@@ -1,11 +1,13 @@
 //! `cargo xtask kernels`: the GPU kernels, named, compiled and run.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::Cargo;
+use crate::command::{Cargo, become_it, code, executable};
+use crate::output::print;
 use crate::{gpu, workspace};
 
 pub(crate) const USAGE: &str = "\
@@ -30,49 +32,42 @@ const PACKAGE: &str = "nvidia-cuda-nvrtc==13.0.88";
 const FOLDER: &str = "target/nvrtc";
 
 /// Runs the command that `args` begin with.
-pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
+pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
     let root = workspace::root()?;
-    let status = match args.first().map(String::as_str) {
+    let program = match args.first().map(|name| name.to_str().unwrap_or_default()) {
         None | Some("help" | "--help" | "-h") => {
-            print!("{USAGE}");
+            print(USAGE)?;
             return Ok(ExitCode::from(u8::from(args.is_empty()) * 2));
         }
         Some("test") => {
             let cargo = test(gpu::driver(), has_sanitizer(), &args[1..]);
-            eprintln!("{cargo}");
-            cargo.run(&root)?
+            say!("{cargo}");
+            return Ok(code(cargo.run(&root)?));
         }
-        Some("bench") => program(&["program", "cuda"], &["--release"], args).run(&root)?,
-        // Named files are relative to where one stands.
-        Some(_) => program(&["program"], &[], args)
-            .manifest(&root.join("Cargo.toml"))
-            .run(&std::env::current_dir()?)?,
+        Some("bench") => program(&root, "program,cuda", &["--release"])?,
+        Some(_) => program(&root, "program", &[])?,
     };
-    Ok(code(status))
+    // Named files are relative to where one stands.
+    let mut command = Command::new(program);
+    command.args(args);
+    become_it(command)
 }
 
-fn code(status: ExitStatus) -> ExitCode {
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    code.map_or(ExitCode::FAILURE, ExitCode::from)
-}
-
-fn program(features: &[&str], profile: &[&str], args: &[String]) -> Cargo {
-    let features = features.join(",");
+/// Builds the program and says where it lies.
+fn program(root: &Path, features: &str, profile: &[&str]) -> Result<PathBuf> {
     let which = [
-        "run",
-        "-q",
         "-p",
         "fgvr-cuda",
         "--bin",
         "kernels",
         "--features",
-        &features,
+        features,
     ];
-    Cargo::new([&which[..], profile, &["--"]].concat()).args(args)
+    executable(root, &[&which, profile].concat(), "kernels")
 }
 
 /// The tests; with a GPU also on it, under compute-sanitizer where that is installed.
-fn test(gpu: bool, sanitizer: bool, args: &[String]) -> Cargo {
+fn test<S: AsRef<OsStr>>(gpu: bool, sanitizer: bool, args: &[S]) -> Cargo {
     let mut all = vec!["test", "-p", "fgvr-cuda"];
     if gpu {
         all.extend(["--features", "cuda"]);
@@ -101,33 +96,42 @@ fn has_sanitizer() -> bool {
 /// # Errors
 /// A kernel that does not compile, or an error that is not found.
 pub(crate) fn check(root: &Path) -> Result<Option<String>> {
-    let check = program(&["program"], &[], &["check".to_string()]);
-    let planted = Cargo::new(["test", "-q", "-p", "fgvr-cuda", "--test", "nvrtc"]);
+    let program = program(root, "program", &[])?;
+    let check = || {
+        let mut command = Command::new(&program);
+        command.arg("check");
+        command
+    };
+    let cargo = Cargo::new(["test", "-p", "fgvr-cuda", "--test", "nvrtc"]);
+    let planted = || cargo.command();
+    let calls: [(String, &dyn Fn() -> Command); 2] = [
+        ("cargo xtask kernels check".to_string(), &check),
+        (cargo.to_string(), &planted),
+    ];
     let mut libraries = None;
-    for cargo in [check, planted] {
-        eprintln!("    {cargo}");
-        let mut status = run_with(root, &cargo, libraries.as_deref())?;
+    for (name, call) in calls {
+        say!("    {name}");
+        let mut status = run_with(root, call(), libraries.as_deref())?;
         if status.code() == Some(NO_COMPILER) && libraries.is_none() {
             libraries = match install(root) {
                 Ok(libraries) => Some(libraries),
                 Err(error) => return Ok(Some(format!("no NVRTC, and {error:#}"))),
             };
-            status = run_with(root, &cargo, libraries.as_deref())?;
+            status = run_with(root, call(), libraries.as_deref())?;
         }
         if !status.success() {
-            bail!("`{cargo}` failed; see above");
+            bail!("`{name}` failed; see above");
         }
     }
     Ok(None)
 }
 
-fn run_with(root: &Path, cargo: &Cargo, libraries: Option<&Path>) -> Result<ExitStatus> {
-    let mut command = cargo.command();
+fn run_with(root: &Path, mut command: Command, libraries: Option<&Path>) -> Result<ExitStatus> {
     if let Some(libraries) = libraries {
         command.env("CUDA_TOOLKIT_LIBS", libraries);
     }
     let status = command.current_dir(root).status();
-    status.with_context(|| format!("cannot run `{cargo}`"))
+    status.with_context(|| format!("cannot run {}", command.get_program().display()))
 }
 
 /// The folder of NVRTC's library, from the package that pip finds.
@@ -182,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_gpu_is_used_where_there_is_one() {
-        let shown = |gpu, sanitizer| test(gpu, sanitizer, &["norm".to_string()]).to_string();
+        let shown = |gpu, sanitizer| test(gpu, sanitizer, &["norm"]).to_string();
         assert_eq!(shown(false, true), "cargo test -p fgvr-cuda norm");
         assert_eq!(
             shown(true, false),

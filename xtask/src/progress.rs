@@ -1,7 +1,8 @@
 //! How far the measurement is, on standard error.
 
-use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
+
+use crate::output::{draws, show};
 
 /// Counts work in units that take about the same time, and guesses from what is done how long the
 /// rest takes.
@@ -18,7 +19,7 @@ impl Progress {
             start: Instant::now(),
             total,
             done: 0,
-            terminal: std::io::stderr().is_terminal(),
+            terminal: draws(),
         }
     }
 
@@ -26,10 +27,9 @@ impl Progress {
     pub(crate) fn now(&mut self, case: &str, what: &str) {
         let line = self.line(case, what);
         if self.terminal {
-            eprint!("\r\x1b[K{line}");
-            let _ = std::io::stderr().flush();
+            show(&format!("\r\x1b[K{line}"));
         } else if what == "preparing" {
-            eprintln!("{line}");
+            say!("{line}");
         }
     }
 
@@ -46,17 +46,17 @@ impl Progress {
     /// Something to keep on the screen.
     pub(crate) fn note(&self, text: &str) {
         if self.terminal {
-            eprint!("\r\x1b[K");
+            show("\r\x1b[K");
         }
-        eprintln!("{text}");
+        say!("{text}");
     }
 
     /// Clears the changing line.
     pub(crate) fn end(&self) {
         if self.terminal {
-            eprint!("\r\x1b[K");
+            show("\r\x1b[K");
         }
-        eprintln!("measured in {}", shown(self.start.elapsed()));
+        say!("measured in {}", shown(self.start.elapsed()));
     }
 
     fn line(&self, case: &str, what: &str) -> String {

@@ -35,7 +35,7 @@ pub(crate) fn interpreter(root: &Path) -> Result<PathBuf> {
     if python.exists() && std::fs::read_to_string(&stamp).is_ok_and(|held| held == pins) {
         return Ok(python);
     }
-    eprintln!(
+    say!(
         "making {} with {}; this loads some gigabytes once (PIP_EXTRA_INDEX_URL can name an \
          index with the smaller CPU builds)",
         folder.display(),
@@ -61,7 +61,7 @@ pub(crate) fn warn_of_other_versions(root: &Path, packages: &[(&str, Option<&str
         let pinned = pinned(root, package)?.unwrap_or_default();
         // A build's name, such as +cpu, does not count.
         if found.split('+').next() != Some(pinned.as_str()) {
-            eprintln!("{package} is {found}, not {pinned} as pinned in {PINS}");
+            say!("{package} is {found}, not {pinned} as pinned in {PINS}");
         }
     }
     Ok(())

@@ -21,13 +21,13 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         bail!("{REMEDY}");
     };
     if !nightly.source {
-        eprintln!(
+        say!(
             "without the standard library's source, its own code goes unchecked; \
              `rustup component add rust-src --toolchain nightly` adds it"
         );
     }
     let cargo = call(&nightly, args);
-    eprintln!("{cargo}");
+    say!("{cargo}");
     let status = cargo.run(&workspace::root()?)?;
     Ok(match status.success() {
         true => ExitCode::SUCCESS,

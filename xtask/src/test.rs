@@ -17,7 +17,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         return sanitize::run(rest);
     }
     let cargo = call(args);
-    eprintln!("{cargo}");
+    say!("{cargo}");
     let status = cargo.run(&workspace::root()?)?;
     Ok(if status.success() {
         ExitCode::SUCCESS

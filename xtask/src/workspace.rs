@@ -13,11 +13,13 @@ pub(crate) fn root() -> Result<PathBuf> {
     Ok(root.to_path_buf())
 }
 
-/// The members' folders relative to `root`: `benches`, `tests`, `xtask` and those in `crates`, in order of
+/// The members' folders relative to `root`: `benches`, `tests`, `xtask`, `xtask/start` and those in `crates`, in order of
 /// name.
 pub(crate) fn members(root: &Path) -> Result<Vec<PathBuf>> {
     let crates = root.join("crates");
-    let mut members: Vec<PathBuf> = ["benches", "tests", "xtask"].map(PathBuf::from).into();
+    let mut members: Vec<PathBuf> = ["benches", "tests", "xtask", "xtask/start"]
+        .map(PathBuf::from)
+        .into();
     for entry in std::fs::read_dir(&crates).with_context(|| crates.display().to_string())? {
         let name = entry
             .with_context(|| crates.display().to_string())?

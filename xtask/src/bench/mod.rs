@@ -32,6 +32,7 @@ use self::outcome::Outcome;
 pub(crate) use self::programs::{Programs, build};
 use self::report::Part;
 pub(crate) use self::target::Target;
+use crate::output::print;
 use crate::progress::Progress;
 use crate::{gpu, page, python, workspace};
 
@@ -41,7 +42,7 @@ const PAGE: &str = "docs/benchmarks.md";
 /// Measures what `args` ask for.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-        print!("{USAGE}");
+        print(USAGE)?;
         return Ok(ExitCode::SUCCESS);
     }
     let options = Options::parse(args)?;
@@ -68,9 +69,9 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     if options.json {
         let mut cases = outcome::json(&found.timed);
         cases.extend(gradients::json(&found.compared));
-        println!("{:#}", Value::Object(cases));
+        print(&format!("{:#}\n", Value::Object(cases)))?;
     } else {
-        print!("{}", text(&machine, &options, &found));
+        print(&text(&machine, &options, &found))?;
     }
     if options.write {
         let sections: Vec<(String, String)> = options
@@ -87,7 +88,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
             .map(|(name, text)| (name.as_str(), text.clone()))
             .collect();
         page::write(&programs.root, PAGE, &sections)?;
-        eprintln!("bench: wrote {PAGE}");
+        say!("bench: wrote {PAGE}");
     }
     if found.compared.iter().all(Comparison::right) {
         Ok(ExitCode::SUCCESS)

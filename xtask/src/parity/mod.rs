@@ -21,6 +21,7 @@ pub(crate) use self::options::USAGE;
 use self::outcome::Outcome;
 use self::photos::View;
 use crate::bench::{Programs, Target, build};
+use crate::output::print;
 use crate::progress::Progress;
 use crate::scratch::Folder;
 use crate::server::Server;
@@ -32,7 +33,7 @@ const PAGE: &str = "docs/parity.md";
 /// Compares what `args` ask for.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-        print!("{USAGE}");
+        print(USAGE)?;
         return Ok(ExitCode::SUCCESS);
     }
     let options = Options::parse(args)?;
@@ -53,18 +54,18 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         let rows: Vec<Value> = found.outcomes.iter().map(Outcome::json).collect();
         let views: Vec<Value> = found.views.iter().map(View::json).collect();
         let all = json!({ "versions": versions, "rows": rows, "preprocessing": views });
-        println!("{all:#}");
+        print(&format!("{all:#}\n"))?;
     } else {
-        println!("{versions}\n\n{}", report::text(&found));
+        print(&format!("{versions}\n\n{}\n", report::text(&found)))?;
     }
     for failure in &failures {
-        eprintln!("{failure}");
+        say!("{failure}");
     }
     if options.write {
         let sections = report::sections(&found, &options.command());
         page::write(&programs.root, PAGE, &sections)?;
         let names: Vec<&str> = sections.iter().map(|(name, _)| *name).collect();
-        eprintln!("wrote {} into {PAGE}", names.join(", "));
+        say!("wrote {} into {PAGE}", names.join(", "));
     }
     Ok(match failures.is_empty() {
         true => ExitCode::SUCCESS,

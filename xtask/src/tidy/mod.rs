@@ -65,13 +65,13 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     }
     let problems = check(&workspace::root()?)?;
     for problem in &problems {
-        eprintln!("{problem}");
+        say!("{problem}");
     }
     Ok(if problems.is_empty() {
-        eprintln!("tidy: no problem");
+        say!("tidy: no problem");
         ExitCode::SUCCESS
     } else {
-        eprintln!("tidy: {} problems", problems.len());
+        say!("tidy: {} problems", problems.len());
         ExitCode::FAILURE
     })
 }
