@@ -162,7 +162,7 @@ pub(crate) fn encoder_of(
 }
 
 /// What to say where the tensors of a checkpoint do not fit the networks of the run's settings.
-pub(crate) fn unfit(run: &Path, error: &candle_core::Error) -> Error {
+pub(crate) fn unfit(run: &Path, error: &dyn std::fmt::Display) -> Error {
     // Only its first line: candle's errors bring a backtrace along where one is asked for.
     let text = error.to_string();
     let problem = text.lines().next().unwrap_or_default();
