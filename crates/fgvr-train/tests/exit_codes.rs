@@ -155,7 +155,7 @@ fn what_a_person_can_mend_is_one_line_and_exit_code_2() {
         command
             .env("HF_ENDPOINT", "http://127.0.0.1:9")
             .env("HF_HOME", place.join("hub"))
-            .env("HF_TOKEN", "a token")
+            .env("HF_TOKEN", "token")
             .env_remove("HF_HUB_OFFLINE");
         let output = command.output().expect("fgvr starts");
         let stderr = String::from_utf8_lossy(&output.stderr);
