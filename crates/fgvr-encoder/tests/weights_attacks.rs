@@ -534,7 +534,7 @@ fn files_that_are_something_else_say_what() {
         ),
         (
             b"{\"error\":\"Invalid username or password.\"}",
-            "JSON that begins \"{",
+            "JSON that begins {",
             "Invalid username",
         ),
         (

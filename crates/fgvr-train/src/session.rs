@@ -258,7 +258,7 @@ impl<'a> Session<'a> {
         if due(self.config.monitor.knn_every) {
             match self.validate() {
                 Ok(knn) => row.val_knn = knn,
-                Err(problem @ Error::Evaluation(_)) => {
+                Err(problem @ (Error::Evaluation(_) | Error::NotFinite { .. })) => {
                     let line = format!("warning: step {}: no validation: {problem}", row.step);
                     self.say(observer, &line)?;
                 }

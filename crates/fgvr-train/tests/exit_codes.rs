@@ -140,7 +140,6 @@ fn what_a_person_can_mend_is_one_line_and_exit_code_2() {
         ("pretrain --set loader.batch=0", "loader.batch"),
         ("pretrain --device tpu", "expected auto, cpu"),
         ("pretrain --steps 0", "steps"),
-        ("pretrain --seed -1", "seed"),
         ("calibrate --supervised-epochs 0", "--supervised-epochs"),
         ("study --preset sseds --out s", "seeds"),
         ("study --preset seeds --arm nobody --out s", "nobody"),
@@ -156,7 +155,7 @@ fn what_a_person_can_mend_is_one_line_and_exit_code_2() {
         command
             .env("HF_ENDPOINT", "http://127.0.0.1:9")
             .env("HF_HOME", place.join("hub"))
-            .env_remove("HF_TOKEN")
+            .env("HF_TOKEN", "token")
             .env_remove("HF_HUB_OFFLINE");
         let output = command.output().expect("fgvr starts");
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -180,6 +179,7 @@ fn a_command_line_that_makes_no_sense_is_exit_code_2() {
         "pretain",
         "pretrain --dta x",
         "pretrain --steps x",
+        "pretrain --seed -1",
         "pretrain --epochs 1 --steps 1",
         "eval",
         "eval --run r --precision f64",

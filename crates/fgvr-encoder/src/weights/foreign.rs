@@ -225,11 +225,12 @@ fn text(start: &[u8]) -> Option<Foreign> {
     {
         return None;
     }
-    let quoted = brief(&whole);
+    // On one line and without control characters: nothing to escape.
+    let start = shortened(&whole, SHOWN);
     let (found, advice) = match shown[0] {
-        b'<' => (format!("a document of XML that begins {quoted}"), ANSWER),
-        b'{' | b'[' => (format!("JSON that begins {quoted}"), ANSWER),
-        _ => (format!("text that begins {quoted}"), EXPECTED),
+        b'<' => (format!("a document of XML that begins {start}"), ANSWER),
+        b'{' | b'[' => (format!("JSON that begins {start}"), ANSWER),
+        _ => (format!("text that begins \"{start}\""), EXPECTED),
     };
     Some(Foreign { found, advice })
 }

@@ -20,13 +20,14 @@ Examples:
   fgvr export --run runs/demo --to my-encoder     weights for timm, torchvision, transformers
   fgvr weights inspect resnet50.pth               what a file or a Hub repository holds
 
-A command that fails says why on one line. It ends with 2 where you can mend it (a path, a file, a setting, a
-full disk), with 1 where you cannot or an alarm ended the run, and with 130 after a signal.";
+A command that fails says why on one line. It ends with 2 where you can mend it (a path, a file, a
+setting, a full disk), with 1 where you cannot or an alarm ended the run, and with 130 after a signal.";
 
 const SOURCES: &str = "\
 SRC is a safetensors file, a PyTorch .pth, .pt, .bin or .pth.tar file of any version since 0.1.10
-(nothing in it is run), a folder with one of them and perhaps a config.json, or hf:owner/name[@revision][:file] on the Hub. Names of
-timm, torchvision, transformers, MoCo, DINO, BYOL, SimSiam, lightly and solo-learn are found by looking.
+(nothing in it is run), a folder with one of them and perhaps a config.json, or
+hf:owner/name[@revision][:file] on the Hub. Names of timm, torchvision, transformers, MoCo, DINO, BYOL,
+SimSiam, lightly and solo-learn are found by looking.
 HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are heeded.";
 
 const EXPORT_EXAMPLES: &str = "\
