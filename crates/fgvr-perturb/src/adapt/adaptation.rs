@@ -142,7 +142,8 @@ impl Adaptation {
     }
 
     /// Whether views of an image vary in fewer directions than there are channels, so that the ridge alone decides about
-    /// the others: a warning. Too few images, or features that are degenerate by themselves.
+    /// the others: a warning. Either there are few images, or the features lie in a subspace by themselves: those behind a
+    /// layer norm always lack one direction. [`Fitted::rank`] tells by how much.
     #[must_use]
     pub fn rank_deficient(&self) -> bool {
         self.fitted.rank.is_some_and(|rank| rank < self.width)

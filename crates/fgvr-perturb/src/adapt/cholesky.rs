@@ -21,7 +21,7 @@ pub(super) fn cholesky(matrix: &mut [f64], n: usize) -> Result<(), usize> {
         let given = rest[0];
         let square = given - dot(left, left);
         // What rounding leaves of an exact 0, or NaN.
-        if !(square > n as f64 * f64::EPSILON * given) {
+        if square.is_nan() || square <= n as f64 * f64::EPSILON * given {
             return Err(column);
         }
         let diagonal = square.sqrt();

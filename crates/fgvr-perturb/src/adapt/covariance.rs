@@ -69,3 +69,41 @@ pub(super) fn spectrum(covariance: &[f64], width: usize) -> Result<Spectrum, Ada
         effective_rank: entropy.exp(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapt::vectors::dot;
+
+    #[test]
+    fn a_random_basis_keeps_the_eigenvalues_and_turns_the_eigenvectors() {
+        // `tests/golden/adaptation.py`
+        let golden = fgvr_testkit::golden("adaptation.safetensors");
+        let values = |name: &str| -> Vec<f64> {
+            let tensor = golden.get(name);
+            tensor.flatten_all().unwrap().to_vec1().unwrap()
+        };
+        let (within, expected) = (values("within"), values("within_eigenvalues"));
+        let n = expected.len();
+        let turned = in_random_basis(&within, n, 5).unwrap();
+        let mut found = eigenvalues(turned.clone(), n).unwrap();
+        found.sort_by(f64::total_cmp);
+        fgvr_testkit::assert_close_values("eigenvalues", &found, &expected, 1e-12);
+        let length = |m: &[f64]| dot(m, m).sqrt();
+        let agreement = dot(&turned, &within) / (length(&turned) * length(&within));
+        assert!(agreement < 0.8, "{agreement}");
+    }
+
+    #[test]
+    fn the_spectrum_counts_directions() {
+        // 3, 1 and a 0 in a turned basis of three.
+        let matrix = [2., 1., 0., 1., 2., 0., 0., 0., 0.];
+        let found = spectrum(&matrix, 3).unwrap();
+        assert_eq!(found.rank, 2);
+        let entropy = -(0.75f64 * 0.75f64.ln() + 0.25 * 0.25f64.ln());
+        assert!((found.effective_rank - entropy.exp()).abs() < 1e-12);
+        let all = spectrum(&[2., 0., 0., 2.], 2).unwrap();
+        assert_eq!(all.rank, 2);
+        assert!((all.effective_rank - 2.).abs() < 1e-12);
+    }
+}

@@ -181,10 +181,10 @@ mod tests {
         let Eigen { values, vectors } = eigen(matrix.to_vec(), n).unwrap();
         let scale = matrix.iter().fold(1f64, |top, v| top.max(v.abs())) * n as f64;
         let row = |k: usize| &vectors[k * n..(k + 1) * n];
-        for k in 0..n {
+        for (k, value) in values.iter().enumerate() {
             // A u = value u, row by row of A.
             for (i, entries) in matrix.chunks_exact(n).enumerate() {
-                let off = dot(entries, row(k)) - values[k] * row(k)[i];
+                let off = dot(entries, row(k)) - value * row(k)[i];
                 assert!(off.abs() < 1e-14 * scale, "vector {k}: {off:e}");
             }
             for j in 0..n {
