@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fgvr_data::augment::{ViewKey, augment};
-use fgvr_data::{Image, Loader, LoaderConfig, Position, Splits};
+use fgvr_data::{Found, Image, Loader, LoaderConfig, Position, Splits};
 use serde::Serialize;
 
 use crate::checkpoint;
 use crate::config::PretrainConfig;
+use crate::data::open_data;
 use crate::embedder::at_least_one;
 use crate::environment::simd;
 use crate::evaluate::{Evaluation, evaluate};
@@ -31,6 +32,8 @@ pub struct Summary {
     pub last: Option<StepRow>,
     /// The evaluation; absent if interrupted.
     pub evaluation: Option<Evaluation>,
+    /// What was found where the data was opened.
+    pub data: Found,
 }
 
 /// Trains from the start into a fresh run folder, evaluates and reports.
@@ -46,7 +49,8 @@ pub fn pretrain(
     config.validate()?;
     compute.check(config.precision)?;
     place.check()?;
-    let splits = fgvr_data::open(&config.source, &config.data)?;
+    let splits = open_data(config, observer)?;
+    let found = splits.found.clone();
     let images = splits.train.len();
     let (trainer, loaded) = if config.weights.source.is_empty() {
         (Trainer::new(config, images, compute)?, None)
@@ -59,6 +63,7 @@ pub fn pretrain(
     let run = place.create()?;
     run.write("config.toml", config.to_toml()?.as_bytes())?;
     let session = Session::new(config, &run, splits, trainer, compute)?;
+    log_data(&run, &found)?;
     if let Some(report) = loaded {
         let text = serde_json::to_vec_pretty(&report)
             .map_err(|e| Error::run(run.path(), e.to_string()))?;
@@ -76,7 +81,8 @@ pub fn resume(run: &RunFolder, compute: &Compute, observer: &mut dyn Observer) -
     let config = run.config()?;
     compute.check(config.precision)?;
     let (manifest, tensors) = checkpoint::load_last(run)?;
-    let splits = fgvr_data::open(&config.source, &config.data)?;
+    let splits = open_data(&config, observer)?;
+    let found = splits.found.clone();
     // Whatever it started from, all of it is in the checkpoint.
     let mut trainer = Trainer::new(&config, splits.train.len(), compute)?;
     // Only a state that fits is gone on with; until then nothing in the folder is touched.
@@ -91,6 +97,7 @@ pub fn resume(run: &RunFolder, compute: &Compute, observer: &mut dyn Observer) -
     })?;
     let mut session = Session::new(&config, run, splits, trainer, compute)?;
     (session.best_val, session.saved) = (manifest.best_val, Some(manifest.step));
+    log_data(run, &found)?;
     if manifest.simd != simd() {
         let line = format!(
             "this run used {} kernels and goes on with {}: the last bits may differ (FGVR_SIMD chooses)",
@@ -122,7 +129,7 @@ pub fn evaluate_run(
     if let Some(batch) = batch {
         config.evaluate.batch = at_least_one(batch)?;
     }
-    let splits = fgvr_data::open(&config.source, &config.data)?;
+    let splits = open_data(&config, observer)?;
     let mut trainer = Trainer::new(&config, trained_on, compute)?;
     let (manifest, tensors) = checkpoint::load_last(run)?;
     trainer.load_state(manifest.step, &tensors)?;
@@ -132,6 +139,11 @@ pub fn evaluate_run(
         observer.on_message(warning);
     }
     Ok(evaluation)
+}
+
+/// What was found of the data, for the log; the observer was told when it was opened.
+fn log_data(run: &RunFolder, found: &Found) -> Result<()> {
+    found.lines().iter().try_for_each(|line| run.log(line))
 }
 
 /// The loader at the position after `steps` optimiser steps.

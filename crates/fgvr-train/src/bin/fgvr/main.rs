@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // One line, whatever the libraries below made of it.
-            let text = format!("{error:#}");
+            let text = chain(&error);
             let line: Vec<&str> = text.split_whitespace().collect();
             eprintln!("error: {}", line.join(" "));
             let bad_input = error
@@ -30,5 +30,40 @@ fn main() -> ExitCode {
                 .is_some_and(fgvr_train::Error::is_bad_input);
             ExitCode::from(if bad_input { BAD_INPUT } else { 1 })
         }
+    }
+}
+
+/// The error and its causes. Some errors tell their cause in their own text: it is not said twice.
+fn chain(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .fold(error.to_string(), |text, cause| {
+            let cause = cause.to_string();
+            if text.contains(&cause) {
+                text
+            } else {
+                format!("{text}: {cause}")
+            }
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let source = std::io::Error::other("the disk is gone");
+        let inner = fgvr_train::Error::Io {
+            path: "a.png".into(),
+            source,
+        };
+        let error = anyhow::Error::new(inner);
+        assert_eq!(chain(&error), "a.png: the disk is gone");
+        assert_eq!(
+            chain(&error.context("no table")),
+            "no table: a.png: the disk is gone"
+        );
     }
 }
