@@ -207,22 +207,23 @@ fn names_of_any_bytes_are_classes_apart_and_messages_stay_on_one_line() {
     .unwrap();
     let mut command = place.fgvr(&[
         "pretrain",
-        "--config=tiny.toml",
-        "--out=run",
+        "--config=../tiny.toml",
+        "--data=.",
+        "--out=../run",
         "--steps=3",
-        "--set=data.val_fraction=0",
     ]);
-    let output = command.arg("--data").arg(&birds).output().unwrap();
+    let output = command.current_dir(&birds).output().unwrap();
+    let stderr = text(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains(".: 37 images in 3 classes"), "{stderr}");
+    let mut command = place.fgvr(&["embed", "--run=run", "--out=e.csv", "--data"]);
+    let output = command.arg(&birds).output().unwrap();
     let stderr = text(&output.stderr);
     assert!(output.status.success(), "{stderr}");
     assert!(
         stderr.contains(r"v\xF6gel: 37 images in 3 classes"),
         "{stderr}"
     );
-    let mut command = place.fgvr(&["embed", "--run=run", "--out=e.csv", "--data"]);
-    let output = command.arg(&birds).output().unwrap();
-    let stderr = text(&output.stderr);
-    assert!(output.status.success(), "{stderr}");
     assert!(
         stderr.contains(r"left out: \xE9t\xE9/broken\n\u{1b}[31m.png ("),
         "{stderr}"
