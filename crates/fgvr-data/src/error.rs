@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::name::shown_path;
 
-/// An error of this crate.
+/// An error of this crate. Its text is one line, whatever a file is called.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

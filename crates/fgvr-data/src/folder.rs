@@ -6,7 +6,7 @@ mod scan;
 
 use std::path::{Path, PathBuf};
 
-use crate::name::class_name;
+use crate::name::{class_name, shown_path};
 use crate::{Dataset, Error, Image, decode, shown};
 
 pub(crate) use classes::{Reading, below, few};
@@ -64,7 +64,7 @@ impl Folder {
     /// itself, and [`Error::Layout`] for a photo without the class that [`Labels::Folders`] asks for.
     pub fn new(root: &Path, labels: Labels, max_pixels: u64) -> Result<Self, Error> {
         let mut folder = Self::of(root, scan(root)?.photos, max_pixels);
-        let reading = folder.read(root, labels, 0)?;
+        let reading = folder.read(labels, 0)?;
         if reading.labelled(labels) {
             folder.leave_out(&reading.loose);
             folder.set_classes(&reading.classes.into_iter().collect::<Vec<_>>(), 0);
@@ -75,22 +75,22 @@ impl Folder {
     /// `photos` of the folder `root`, without classes.
     pub(crate) fn of(root: &Path, photos: Vec<Photo>, max_pixels: u64) -> Self {
         Self {
-            name: root.display().to_string(),
+            name: shown_path(root),
             photos,
             classes: Vec::new(),
             max_pixels,
         }
     }
 
-    /// What the folders say that lie `skip` below `root`.
+    /// What the folders say that lie `skip` below the one that was opened.
     ///
     /// # Errors
     /// [`Error::Layout`] for a photo without the class that [`Labels::Folders`] asks for.
-    pub(crate) fn read(&self, root: &Path, labels: Labels, skip: usize) -> Result<Reading, Error> {
+    pub(crate) fn read(&self, labels: Labels, skip: usize) -> Result<Reading, Error> {
         let reading = Reading::of(&self.photos, skip);
         match reading.loose.first() {
             Some(loose) if labels == Labels::Folders => Err(Error::Layout {
-                path: root.join(&self.photos[*loose].id),
+                path: self.photos[*loose].path.clone(),
                 problem: "lies in no class folder; move it into one, or set data.labels=auto"
                     .to_owned(),
             }),

@@ -145,11 +145,11 @@ pub fn open(spec: &str, cfg: &DataConfig) -> Result<Splits, Error> {
     let folder = |photos| Folder::of(root, photos, cfg.max_pixels);
     let (train, val, test) = match layout(root, scan, &mut found)? {
         Layout::Whole(photos) => {
-            let (train, test) = whole(root, folder(photos), cfg, &mut found)?;
+            let (train, test) = whole(folder(photos), cfg, &mut found)?;
             (train, None, test)
         }
         Layout::Split(parts) => {
-            let [train, val, test] = own_splits(root, parts.map(folder), cfg, &mut found)?;
+            let [train, val, test] = own_splits(parts.map(folder), cfg, &mut found)?;
             let some = |part: Folder| (!part.is_empty()).then_some(part);
             (train, some(val), some(test))
         }
@@ -207,12 +207,11 @@ fn lookalikes(spec: &str, cfg: &DataConfig) -> Result<Splits, Error> {
 /// The photos of a folder with their classes, and of them those held out to test on, where there are
 /// classes.
 fn whole(
-    root: &Path,
     mut all: Folder,
     cfg: &DataConfig,
     found: &mut Found,
 ) -> Result<(Folder, Option<Folder>), Error> {
-    let reading = all.read(root, cfg.labels, 0)?;
+    let reading = all.read(cfg.labels, 0)?;
     if !reading.labelled(cfg.labels) {
         if cfg.labels == Labels::Auto {
             found.notes.extend(all.why_unlabelled(&reading, 0));
@@ -232,14 +231,13 @@ fn whole(
 
 /// The splits that a folder has, to train, validate and test on, with the classes that they share.
 fn own_splits(
-    root: &Path,
     mut parts: [Folder; 3],
     cfg: &DataConfig,
     found: &mut Found,
 ) -> Result<[Folder; 3], Error> {
     let mut readings = Vec::new();
     for part in &parts {
-        readings.push(part.read(root, cfg.labels, 1)?);
+        readings.push(part.read(cfg.labels, 1)?);
     }
     // One class folder is enough where another split has two.
     let some = readings.iter().any(|reading| reading.labelled(cfg.labels));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use fgvr_data::augment::EvaluationView;
-use fgvr_data::{DataConfig, Dataset, Loaded, Normalisation, load_batch};
+use fgvr_data::{DataConfig, Dataset, Loaded, Normalisation, load_batch, shown};
 use fgvr_encoder::FrozenBackbone;
 use fgvr_eval::Embeddings;
 use fgvr_ssl::Screening;
@@ -194,6 +194,7 @@ pub fn embed_set(
         ..DataConfig::default()
     };
     let splits = fgvr_data::open(source, &config)?;
+    observer.on_data(&splits.found);
     let sets = [
         ("train", Some(splits.train)),
         ("val", Some(splits.val)),
@@ -211,9 +212,12 @@ pub fn embed_set(
         paths: Vec::with_capacity(total),
         splits: Vec::with_capacity(total),
         labels: Vec::with_capacity(total),
+        // A split without labels beside others has none.
         classes: sets
-            .first()
-            .map_or_else(Vec::new, |(_, set)| set.classes().to_vec()),
+            .iter()
+            .map(|(_, set)| set.classes())
+            .find(|classes| !classes.is_empty())
+            .map_or_else(Vec::new, <[String]>::to_vec),
         device: embedder.device().to_owned(),
     };
     let mut done = 0;
@@ -222,7 +226,8 @@ pub fn embed_set(
         for indices in all(set).chunks(embedder.sight.batch.max(1)) {
             let loaded = load(set, indices, &embedder.sight)?;
             for bad in &loaded.unreadable {
-                observer.on_message(&format!("left out: {} ({})", bad.path, bad.reason));
+                let line = format!("left out: {} ({})", bad.path, bad.reason);
+                observer.on_message(&shown(&line));
             }
             if let Some(images) = loaded.images {
                 let features = pooled(&embedder.encoder, &images)?;

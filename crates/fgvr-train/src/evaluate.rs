@@ -1,16 +1,18 @@
 //! Judging frozen features: kNN, linear probe and retrieval beside honest baselines.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use fgvr_data::augment::EvaluationView;
-use fgvr_data::{Dataset, Splits};
+use fgvr_data::{Dataset, Found, Splits, shown};
 use fgvr_encoder::Backbone;
 use fgvr_eval::{RetrievalConfig, knn, linear_probe, retrieval};
 use fgvr_nn::Parameters;
 use serde::Serialize;
 
 use crate::config::PretrainConfig;
+use crate::data::lacking;
 use crate::embed::{Embedded, Sight, embed, embed_screened, pixels};
 use crate::parts::{PartHits, part_hits};
 use crate::reconstruct::{Psnr, reconstruction_psnr};
@@ -18,7 +20,8 @@ use crate::start::{load_start, open_weights};
 use crate::trained::Trained;
 use crate::{Compute, Error, Observer, Result};
 
-/// `eval.json`: figures are fractions in [0, 1], absent (`null`) where there are no labels.
+/// `eval.json`: figures are fractions in [0, 1], absent (`null`) where there are no labels, and those of
+/// neighbours and probe where there is nothing to train on of a class that is judged.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evaluation {
     /// The trained encoder.
@@ -37,38 +40,76 @@ pub struct Evaluation {
     pub classes: Option<usize>,
     /// Images that were trained on.
     pub train_images: usize,
-    /// Images that were tested on.
+    /// Of which split the judged images are.
+    pub judged_on: JudgedOn,
+    /// Test images that were judged; 0 where validation images were.
     pub test_images: usize,
-    /// Test images left out of retrieval queries, since they are the only ones of their class.
+    /// Validation images that were judged in place of test images; 0 otherwise.
+    pub validation_images: usize,
+    /// Judged images left out of retrieval queries, since they are the only ones of their class.
     pub single_image_queries: Option<usize>,
+    /// What was found where the data was opened.
+    pub data: Found,
     /// Where the networks ran.
     pub device: String,
+}
+
+/// The split that figures are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JudgedOn {
+    /// Images that neither training nor any choice has seen.
+    Test,
+    /// Where there are no test images, or none with labels: images that training has not seen, and by
+    /// which the best checkpoint is chosen.
+    Validation,
+}
+
+impl JudgedOn {
+    /// The split, and its images.
+    fn choose(splits: &Splits) -> (Self, &Arc<dyn Dataset>) {
+        let labelled = |set: &Arc<dyn Dataset>| set.label(0).is_some();
+        match &splits.test {
+            Some(test) if labelled(test) || !labelled(&splits.val) => (Self::Test, test),
+            None if splits.val.is_empty() => (Self::Test, &splits.val),
+            _ => (Self::Validation, &splits.val),
+        }
+    }
+
+    /// As it stands before the word "images".
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Validation => "validation",
+        }
+    }
 }
 
 /// Figures of one kind of features.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Figures {
-    /// Nearest neighbours, from train to test.
+    /// Nearest neighbours, from training to judged images.
     pub knn: Option<Knn>,
-    /// Linear probe, from train to test.
+    /// Linear probe, from training to judged images.
     pub linear: Option<Linear>,
-    /// Retrieval inside test.
+    /// Retrieval among the judged images.
     pub retrieval: Option<Retrieval>,
 }
 
 /// Accuracy of the nearest-neighbour vote.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Knn {
-    /// Fraction of test images whose class is voted first.
+    /// Fraction of judged images whose class is voted first.
     pub top1: f64,
 }
 
 /// Accuracy of the linear probe.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Linear {
-    /// Fraction of test images whose class comes first.
+    /// Fraction of judged images whose class comes first.
     pub top1: f64,
-    /// Fraction of test images whose class is among the first five.
+    /// Fraction of judged images whose class is among the first five.
     pub top5: f64,
 }
 
@@ -83,8 +124,9 @@ pub struct Retrieval {
     pub map: f64,
 }
 
-/// Figures of features of the training and the test images, and how many test images retrieval
-/// leaves out. A figure that the set does not allow (no labels, one class) is `None`.
+/// Figures of features of the training and the judged images, and how many of the latter retrieval
+/// leaves out. A figure that the set does not allow (no labels, one class, a judged class without a
+/// training image) is `None`.
 ///
 /// # Errors
 /// Features that are not finite.
@@ -99,14 +141,21 @@ pub(crate) fn figures(
     let (Some(train), Some(test)) = (train.embeddings()?, test.embeddings()?) else {
         return Ok((Figures::default(), None));
     };
-    let nearest = knn(&train, &test, &config.evaluate.knn)?;
-    let linear = match linear_probe(&train, &test, &config.evaluate.linear) {
-        Ok(probe) => Some(Linear {
-            top1: probe.top1,
-            top5: probe.top5,
-        }),
-        Err(fgvr_eval::Error::OneClass { .. }) => None,
-        Err(error) => return Err(error.into()),
+    // Images of a class that nothing is trained on would count as wrong, whatever the features are.
+    let seen: BTreeSet<u32> = train.labels.iter().copied().collect();
+    let (nearest, linear) = if test.labels.iter().all(|label| seen.contains(label)) {
+        let linear = match linear_probe(&train, &test, &config.evaluate.linear) {
+            Ok(probe) => Some(Linear {
+                top1: probe.top1,
+                top5: probe.top5,
+            }),
+            Err(fgvr_eval::Error::OneClass { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let nearest = knn(&train, &test, &config.evaluate.knn)?;
+        (Some(Knn { top1: nearest.top1 }), linear)
+    } else {
+        (None, None)
     };
     let (retrieval, left_out) = match retrieval(&test, &RetrievalConfig::default()) {
         Ok(ranked) => {
@@ -122,7 +171,7 @@ pub(crate) fn figures(
         Err(error) => return Err(error.into()),
     };
     let figures = Figures {
-        knn: Some(Knn { top1: nearest.top1 }),
+        knn: nearest,
         linear,
         retrieval,
     };
@@ -197,16 +246,44 @@ pub(crate) fn evaluate(
     splits: &Splits,
     observer: &mut dyn Observer,
 ) -> Result<(Evaluation, Vec<String>)> {
-    let (train, test) = (&splits.train, splits.test.as_ref().unwrap_or(&splits.val));
+    let (train, (judged_on, test)) = (&splits.train, JudgedOn::choose(splits));
     observer.on_phase("evaluating the trained encoder");
     let (sight, encoder) = (Sight::of(config), networks.encoder);
     let train_features = embed(encoder, train, &all(train), &sight)?;
     let test_features = embed(encoder, test, &all(test), &sight)?;
     let (trained, single_image_queries) =
         figures(config, train_features.as_ref(), test_features.as_ref())?;
-    let mut warnings = warnings(&train_features, &test_features, single_image_queries);
+    let labelled = single_image_queries.is_some();
+    let mut warnings = warnings(
+        judged_on,
+        &train_features,
+        &test_features,
+        single_image_queries,
+    );
+    let labels = |images: &Option<Embedded>| -> Vec<u32> {
+        let labels = images.as_ref().and_then(|images| images.labels.clone());
+        labels.unwrap_or_default()
+    };
+    let lacking = lacking(
+        &labels(&train_features),
+        &labels(&test_features),
+        test.classes(),
+    );
+    if !lacking.is_empty() {
+        warnings.push(format!(
+            "warning: evaluation: no figures of kNN and linear probe: there are no training images of these classes of the {} images: {}",
+            judged_on.name(),
+            shown(&lacking.join(", "))
+        ));
+    }
+    if labelled && judged_on == JudgedOn::Validation {
+        warnings.push(format!(
+            "warning: evaluation: there are no test images with labels; figures are of the {} validation images, by which the best checkpoint is chosen",
+            test.len()
+        ));
+    }
     let screened = match networks.screening {
-        Some(screening) if trained.knn.is_some() => {
+        Some(screening) if labelled => {
             observer.on_phase("evaluating screened features");
             let train = embed_screened(encoder, screening, train, &all(train), &sight)?;
             let test = embed_screened(encoder, screening, test, &all(test), &sight)?;
@@ -214,7 +291,6 @@ pub(crate) fn evaluate(
         }
         _ => None,
     };
-    let labelled = trained.knn.is_some();
     let (mut untrained, mut pixels) = (Figures::default(), Figures::default());
     if labelled {
         observer.on_phase("evaluating the untrained encoder");
@@ -258,20 +334,31 @@ pub(crate) fn evaluate(
         parts,
         classes: labelled.then(|| test.classes().len()),
         train_images: train.len(),
-        test_images: test.len(),
+        judged_on,
+        test_images: match judged_on {
+            JudgedOn::Test => test.len(),
+            JudgedOn::Validation => 0,
+        },
+        validation_images: match judged_on {
+            JudgedOn::Test => 0,
+            JudgedOn::Validation => test.len(),
+        },
         single_image_queries,
+        data: splits.found.clone(),
         device: compute.name().to_owned(),
     };
     Ok((evaluation, warnings))
 }
 
 fn warnings(
+    judged_on: JudgedOn,
     train: &Option<Embedded>,
     test: &Option<Embedded>,
     single: Option<usize>,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
-    for (split, features) in [("training", train), ("test", test)] {
+    let judged = judged_on.name();
+    for (split, features) in [("training", train), (judged, test)] {
         match features {
             None => warnings.push(format!("warning: evaluation: there are no {split} images")),
             Some(Embedded { unreadable: 0, .. }) => {}
@@ -282,7 +369,7 @@ fn warnings(
     }
     if let Some(single) = single.filter(|n| *n > 0) {
         warnings.push(format!(
-            "warning: retrieval: {single} test images are the only ones of their class and ask no query"
+            "warning: retrieval: {single} {judged} images are the only ones of their class and ask no query"
         ));
     }
     warnings

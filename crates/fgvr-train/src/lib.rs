@@ -55,7 +55,7 @@ pub use embedder::Embedder;
 pub use embedding_file::{EmbeddingTable, TableFormat};
 pub use environment::{Environment, peak_memory};
 pub use error::{Error, Result};
-pub use evaluate::{Evaluation, Figures, Knn, Linear, Retrieval};
+pub use evaluate::{Evaluation, Figures, JudgedOn, Knn, Linear, Retrieval};
 pub use export::{ExportOptions, Exported, export_run};
 pub use feed::{Fed, Feed, StagedViews};
 pub use learning_rate::learning_rate;

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use fgvr_data::Found;
+
 use crate::step_row::StepRow;
 
 /// Follows a run: a program draws a bar, a test counts steps. Every method does nothing by default.
@@ -10,6 +12,13 @@ pub trait Observer {
     fn on_start(&mut self, _run: Option<&Path>, _step: u64, _total: u64) {}
     /// A step is done.
     fn on_step(&mut self, _row: &StepRow) {}
+    /// A data set was opened: what was found there, and what of it is not used. Told as messages, unless
+    /// this is overridden.
+    fn on_data(&mut self, found: &Found) {
+        for line in found.lines() {
+            self.on_message(&line);
+        }
+    }
     /// Something a person should read: one line.
     fn on_message(&mut self, _line: &str) {}
     /// A phase after the training begins, such as "evaluating pixels".

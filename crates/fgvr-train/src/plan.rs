@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use fgvr_data::Found;
 use serde::Serialize;
 
 use crate::config::PretrainConfig;
+use crate::data::open_data;
 use crate::environment::peak_memory;
 use crate::pretrain::loader;
-use crate::{Compute, Result, Trainer};
+use crate::{Compute, Observer, Result, Trainer};
 
 /// Steps that are tried: one to warm up, the others are timed.
 const TRIED: u64 = 4;
@@ -22,6 +24,8 @@ pub struct Plan {
     pub images: [usize; 3],
     /// Classes; 0 without labels.
     pub classes: usize,
+    /// What was found where the data was opened.
+    pub data: Found,
     /// Optimiser steps.
     pub steps: u64,
     /// Optimiser steps a pass over the training split.
@@ -41,10 +45,14 @@ pub struct Plan {
 ///
 /// # Errors
 /// What would stop the run at its start.
-pub fn plan(config: &PretrainConfig, compute: &Compute) -> Result<Plan> {
+pub fn plan(
+    config: &PretrainConfig,
+    compute: &Compute,
+    observer: &mut dyn Observer,
+) -> Result<Plan> {
     config.validate()?;
     compute.check(config.precision)?;
-    let splits = fgvr_data::open(&config.source, &config.data)?;
+    let splits = open_data(config, observer)?;
     let images = splits.train.len();
     let trainer = Trainer::new(config, images, compute)?;
     let steps = trainer.total_steps();
@@ -85,7 +93,8 @@ pub fn plan(config: &PretrainConfig, compute: &Compute) -> Result<Plan> {
             splits.val.len(),
             splits.test.as_ref().map_or(0, |t: &Arc<_>| t.len()),
         ],
-        classes: splits.train.classes().len(),
+        classes: splits.found.classes,
+        data: splits.found.clone(),
         steps,
         steps_per_epoch: config.steps_per_epoch(images),
         seconds_per_base_step: base,

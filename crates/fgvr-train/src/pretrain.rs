@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fgvr_data::augment::{ViewKey, augment};
-use fgvr_data::{Image, Loader, LoaderConfig, Position, Splits};
+use fgvr_data::{Found, Image, Loader, LoaderConfig, Position, Splits};
 use serde::Serialize;
 
 use crate::checkpoint::{self, Saved};
 use crate::config::PretrainConfig;
-use crate::data::{Compared, Data, Found, UNKNOWN};
+use crate::data::{Compared, Data, Located, UNKNOWN, open_data};
 use crate::embedder::at_least_one;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::session::{Origin, Session};
@@ -32,6 +32,8 @@ pub struct Summary {
     pub last: Option<StepRow>,
     /// The evaluation; absent if interrupted.
     pub evaluation: Option<Evaluation>,
+    /// What was found where the data was opened.
+    pub data: Found,
 }
 
 /// Trains from the start into a fresh run folder, evaluates and reports.
@@ -47,7 +49,8 @@ pub fn pretrain(
     config.validate()?;
     compute.check(config.precision)?;
     place.check()?;
-    let splits = fgvr_data::open(&config.source, &config.data)?;
+    let splits = open_data(config, observer)?;
+    let found = splits.found.clone();
     let images = splits.train.len();
     let (trainer, loaded) = if config.weights.source.is_empty() {
         (Trainer::new(config, images, compute)?, None)
@@ -67,6 +70,7 @@ pub fn pretrain(
         weights: from_root(&config.weights.source),
     };
     let session = Session::new(config, &run, splits, trainer, compute, origin)?;
+    log_data(&run, &found)?;
     if let Some(report) = loaded {
         let text = serde_json::to_vec_pretty(&report)
             .map_err(|e| Error::run(run.path(), e.to_string()))?;
@@ -103,7 +107,7 @@ pub fn evaluate_run(
     let splits = match source {
         Some(source) => {
             config.source = source.to_owned();
-            fgvr_data::open(source, &config.data)?
+            open_data(&config, observer)?
         }
         None => own_data(run, &mut config, &saved, observer)?,
     };
@@ -130,11 +134,12 @@ fn own_data(
 ) -> Result<Splits> {
     let record = saved.manifest.data.as_ref();
     let remedy = "say where they are now, or name other photos to judge by, with --data";
-    let found = Found::of(run, config, record, remedy)?;
-    if let Some(note) = found.note {
+    let located = Located::of(run, config, record, remedy)?;
+    observer.on_data(&located.splits.found);
+    if let Some(note) = located.note {
         observer.on_message(&note);
     }
-    let data = Data::look(config, &found.splits, observer)?;
+    let data = Data::look(config, &located.splits, observer)?;
     match Compared::new(run, saved, config, &data)? {
         Compared::Same => {}
         Compared::Unknown => observer.on_message(UNKNOWN),
@@ -151,7 +156,12 @@ fn own_data(
             ));
         }
     }
-    Ok(found.splits)
+    Ok(located.splits)
+}
+
+/// What was found of the data, for the log; the observer was told when it was opened.
+pub(crate) fn log_data(run: &RunFolder, found: &Found) -> Result<()> {
+    found.lines().iter().try_for_each(|line| run.log(line))
 }
 
 /// The loader at the position after `steps` optimiser steps.

@@ -5,9 +5,9 @@ use fgvr_ssl::{BaseKind, KeyQueue};
 
 use crate::checkpoint::{self, Saved};
 use crate::config::PretrainConfig;
-use crate::data::{Compared, Data, Difference, Found, UNKNOWN, is_built_in};
+use crate::data::{Compared, Data, Difference, Located, UNKNOWN, is_built_in};
 use crate::environment::simd;
-use crate::pretrain::position;
+use crate::pretrain::{log_data, position};
 use crate::session::{Origin, Session};
 use crate::start::{find_weights, from_root};
 use crate::trained::under;
@@ -63,11 +63,13 @@ pub fn resume(
                 run.path().display()
             );
             let record = saved.manifest.data.as_ref();
-            let found = Found::of(run, &mut config, record, &remedy)?;
-            lines.extend(found.note);
-            found.splits
+            let located = Located::of(run, &mut config, record, &remedy)?;
+            lines.extend(located.note);
+            located.splits
         }
     };
+    observer.on_data(&splits.found);
+    let found = splits.found.clone();
     let images = splits.train.len();
     let data = Data::look(&config, &splits, observer)?;
     let step = saved.manifest.step;
@@ -126,6 +128,7 @@ pub fn resume(
             simd()
         ));
     }
+    log_data(run, &found)?;
     for line in lines {
         session.say(observer, &line)?;
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::config::PretrainConfig;
 use crate::report::{Align, Picture, Plot, Report, Section, Series, Table};
-use crate::{Error, Evaluation, Figures, Result, RunFolder};
+use crate::{Error, Evaluation, Figures, JudgedOn, Result, RunFolder};
 
 /// Points of a curve; more are averaged.
 const POINTS: usize = 400;
@@ -15,7 +15,11 @@ const POINTS: usize = 400;
 /// Tables of an evaluation, each with its title.
 #[must_use]
 pub fn evaluation_tables(evaluation: &Evaluation) -> Vec<(&'static str, Table)> {
-    let mut tables = vec![("Frozen features, in percent", figures_table(evaluation))];
+    let title = match evaluation.judged_on {
+        JudgedOn::Test => "Frozen features, in percent",
+        JudgedOn::Validation => "Frozen features, in percent of validation images",
+    };
+    let mut tables = vec![(title, figures_table(evaluation))];
     if let Some(psnr) = evaluation.psnr {
         let table = Table::new(&[
             ("reconstruction of held-out images", Align::Left),
@@ -75,6 +79,17 @@ pub fn evaluation_tables(evaluation: &Evaluation) -> Vec<(&'static str, Table)> 
         }
     }
     tables
+}
+
+/// How many images were judged, under the name of their split.
+fn judged_images(evaluation: &Evaluation) -> (&'static str, String) {
+    match evaluation.judged_on {
+        JudgedOn::Test => ("test images", evaluation.test_images.to_string()),
+        JudgedOn::Validation => (
+            "validation images",
+            evaluation.validation_images.to_string(),
+        ),
+    }
 }
 
 fn figures_table(evaluation: &Evaluation) -> Table {
@@ -140,7 +155,7 @@ pub(crate) fn write_report(
         ("seed", config.seed.to_string()),
         ("steps", rows.len().to_string()),
         ("training images", evaluation.train_images.to_string()),
-        ("test images", evaluation.test_images.to_string()),
+        judged_images(evaluation),
         (
             "classes",
             evaluation
@@ -157,10 +172,21 @@ pub(crate) fn write_report(
             ),
         ),
     ];
+    let judged = match evaluation.judged_on {
+        JudgedOn::Test => "test images that neither training nor any choice has seen",
+        JudgedOn::Validation => {
+            "validation images, since there are no test images with labels: training has not seen them, and the best checkpoint is chosen by them"
+        }
+    };
     let figures = Section {
         title: "What it learned".to_owned(),
-        text: "Frozen features of the last step, judged on test images that neither training nor any choice has seen. Untrained is the same network with its initial weights.".to_owned(),
-        tables: evaluation_tables(evaluation).into_iter().map(|(_, table)| table).collect(),
+        text: format!(
+            "Frozen features of the last step, judged on {judged}. Untrained is the same network with its initial weights."
+        ),
+        tables: evaluation_tables(evaluation)
+            .into_iter()
+            .map(|(_, table)| table)
+            .collect(),
         ..Section::default()
     };
     let curves = Section {

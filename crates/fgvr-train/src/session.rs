@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
-use fgvr_data::{Batch, Splits, write_quarantine};
+use fgvr_data::{Batch, Splits, shown, write_quarantine};
 use fgvr_ssl::{BaseKind, Pictures};
 
 use crate::checkpoint::{self, Manifest};
 use crate::config::PretrainConfig;
+use crate::data::lacking_classes;
 use crate::embed::{Sight, embed};
 use crate::environment::simd;
 use crate::epoch::EpochMeans;
@@ -136,6 +137,7 @@ impl<'a> Session<'a> {
             seconds: started.elapsed().as_secs_f64(),
             last,
             evaluation: None,
+            data: self.splits.found.clone(),
         };
         if interrupted {
             self.save(&mut recorder, false)?;
@@ -231,7 +233,7 @@ impl<'a> Session<'a> {
         if feed.quarantined().len() > known {
             for bad in &feed.quarantined()[known..] {
                 let line = format!("set aside: {} ({})", bad.path, bad.reason);
-                self.say(observer, &line)?;
+                self.say(observer, &shown(&line))?;
             }
             write_quarantine(feed.quarantined(), self.run.join("quarantine.csv"))?;
         }
@@ -337,7 +339,9 @@ impl<'a> Session<'a> {
     fn validate(&self) -> Result<Option<f64>> {
         let sight = Sight::of(&self.config);
         let (train, val) = (&self.splits.train, &self.splits.val);
-        if val.is_empty() || val.label(0).is_none() {
+        // Classes that nothing is trained on would count as wrong, whatever was learned.
+        let has_labels = !val.is_empty() && val.label(0).is_some();
+        if !has_labels || !lacking_classes(train, val).is_empty() {
             return Ok(None);
         }
         // Evenly spread over the split, so that no class is left out.

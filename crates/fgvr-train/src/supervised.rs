@@ -8,13 +8,14 @@ use std::sync::Arc;
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::Module;
 use fgvr_data::augment::{AugmentConfig, ViewKey, augment};
-use fgvr_data::{Dataset, Image, Loader, LoaderConfig, Position, load_batch};
+use fgvr_data::{Dataset, Found, Image, Loader, LoaderConfig, Position, load_batch, shown};
 use fgvr_encoder::Backbone;
 use fgvr_nn::optim::{Sgd, SgdConfig};
 use fgvr_nn::{Encoder, NormMode, ParameterGradients, Parameters};
 use serde::Serialize;
 
 use crate::config::{OptimizerSettings, PretrainConfig};
+use crate::data::{lacking_classes, open_data};
 use crate::embed::explained;
 use crate::evaluate::{Figures, all, encoder_figures, pixel_figures, untrained_encoder};
 use crate::finite::Finite;
@@ -33,6 +34,8 @@ pub struct Calibration {
     pub pixels: Figures,
     /// Classes of the set.
     pub classes: usize,
+    /// What was found where the data was opened.
+    pub data: Found,
     /// Where the networks ran.
     pub device: String,
 }
@@ -50,7 +53,7 @@ pub fn calibrate(
 ) -> Result<Calibration> {
     config.validate()?;
     compute.check(config.precision)?;
-    let splits = fgvr_data::open(&config.source, &config.data)?;
+    let splits = open_data(config, observer)?;
     let problem = |problem: &str| Error::config("source", format!("{} {problem}", config.source));
     let classes = splits.train.classes().len();
     if classes == 0 {
@@ -63,9 +66,21 @@ pub fn calibrate(
     }
     let Some(test) = splits.test.clone().filter(|test| !test.is_empty()) else {
         return Err(problem(
-            "has no test images; raise data.test_fraction or add a folder test/",
+            "has no test images; add a folder test/, or, without folders for splits, raise data.test_fraction",
         ));
     };
+    if test.label(0).is_none() {
+        return Err(problem(
+            "has test images without labels; put those of each class into a folder of its own",
+        ));
+    }
+    let lacking = lacking_classes(&splits.train, &test);
+    if !lacking.is_empty() {
+        return Err(problem(&format!(
+            "has nothing to train on of classes to test on: {}; take them out of the test images",
+            shown(&lacking.join(", "))
+        )));
+    }
     enough_images(config, splits.train.len())?;
     if epochs == 0 {
         return Err(Error::config(
@@ -86,6 +101,7 @@ pub fn calibrate(
         untrained,
         pixels,
         classes,
+        data: splits.found,
         device: compute.name().to_owned(),
     })
 }

@@ -77,7 +77,6 @@ const LITTER: &[&str] = &[
     "icon\r",
     // Windows.
     "$recycle.bin",
-    "recycler",
     "system volume information",
     "thumbs.db",
     "ehthumbs.db",

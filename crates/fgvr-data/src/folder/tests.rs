@@ -186,6 +186,12 @@ fn names_that_are_no_utf_8_are_classes_apart_with_ids_that_lead_back() {
         message.contains(r"\xE9t\xE9/2\n.png") && message.lines().count() == 1,
         "{message}"
     );
+    fs::write(root.path().join(OsStr::from_bytes(b"\xe9.png")), "none").unwrap();
+    let message = open(root.path(), Labels::Folders).unwrap_err().to_string();
+    assert!(
+        message.contains(r"/\xE9.png: lies in no class folder"),
+        "{message}"
+    );
 }
 
 #[test]

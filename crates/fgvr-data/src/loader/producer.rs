@@ -14,7 +14,7 @@ use super::order::epoch_order;
 use super::{Batch, LoaderConfig, Position, Quarantined, Transform, normalised};
 use crate::augment::ViewKey;
 use crate::load_batch::load_whole;
-use crate::{Dataset, Error, Image};
+use crate::{Dataset, Error, Image, shown};
 
 /// What the background thread hands over: a batch or why there is none, and the unreadable images
 /// met on the way.
@@ -194,7 +194,7 @@ impl Producer {
             found: self.unreadable.len(),
             budget: self.budget,
             images: self.dataset.len(),
-            first: format!("{}: {}", first.path, first.reason),
+            first: format!("{}: {}", shown(&first.path), first.reason),
         })
     }
 

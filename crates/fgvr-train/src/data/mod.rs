@@ -5,6 +5,7 @@ mod changes;
 mod compare;
 mod list_file;
 mod listing;
+mod opened;
 mod place;
 
 use std::path::Path;
@@ -17,7 +18,8 @@ use crate::{Error, Observer, Result, RunFolder, digest};
 
 pub(crate) use compare::{Compared, Difference, UNKNOWN};
 pub(crate) use listing::Listing;
-pub(crate) use place::Found;
+pub(crate) use opened::{lacking, lacking_classes, open_data};
+pub(crate) use place::Located;
 
 /// What a data set is, in short: the same for the same images on any machine, on any number of threads and wherever
 /// the folder lies.

@@ -9,13 +9,13 @@ use crate::config::PretrainConfig;
 use crate::{Error, Result, RunFolder};
 
 /// A run's own data.
-pub(crate) struct Found {
+pub(crate) struct Located {
     pub(crate) splits: Splits,
     /// What is to be said of the place, where it is not what `source` says from here.
     pub(crate) note: Option<String>,
 }
 
-impl Found {
+impl Located {
     /// Opens the data that a run was trained on, and sets `config.source` to where it was found: where it was when the
     /// run was last saved; from the run folder as it was then; or as `config.toml` has it from here.
     ///

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::ExportOptions;
 use crate::checkpoint::Which;
 use crate::config::PretrainConfig;
-use crate::{Result, RunFolder};
+use crate::{JudgedOn, Result, RunFolder};
 
 /// The card as Markdown with the Hub's front matter.
 ///
@@ -148,15 +148,18 @@ fn training(
         ),
     ];
     if let Some(evaluation) = json("eval.json") {
-        for (name, key) in [
-            ("training images", "train_images"),
-            ("test images", "test_images"),
-        ] {
-            rows.push((name, evaluation[key].to_string()));
-        }
+        rows.push(("training images", evaluation["train_images"].to_string()));
+        rows.push(match on_validation(&evaluation) {
+            true => (
+                "validation images",
+                evaluation["validation_images"].to_string(),
+            ),
+            false => ("test images", evaluation["test_images"].to_string()),
+        });
     }
-    let aside = fs::read_to_string(run.join("quarantine.csv"));
-    let aside = aside.map_or(0, |table| table.lines().count().saturating_sub(1));
+    // Rows, not lines: a name may hold the end of one.
+    let aside = csv::Reader::from_path(run.join("quarantine.csv"));
+    let aside = aside.map_or(0, |mut table| table.byte_records().count());
     rows.push(("unreadable images set aside", aside.to_string()));
     if let Some(environment) = json("env.json") {
         let text = |key: &str| environment[key].as_str().unwrap_or("unknown").to_owned();
@@ -196,6 +199,11 @@ fn start(config: &PretrainConfig, report: Option<&Value>) -> String {
     format!("{}: {}", config.weights.source, files.join(", "))
 }
 
+/// Whether the figures of `eval.json` are of validation images.
+fn on_validation(evaluation: &Value) -> bool {
+    evaluation["judged_on"] == JudgedOn::Validation.name()
+}
+
 /// The last evaluation, and the best validation figure beside it.
 fn figures(text: &mut String, run: &RunFolder) {
     let Some(evaluation) = fs::read(run.join("eval.json"))
@@ -209,9 +217,17 @@ fn figures(text: &mut String, run: &RunFolder) {
             .as_f64()
             .map_or("-".to_owned(), |v| format!("{:.1}", 100. * v))
     };
-    text.push_str(
-        "## Figures\n\nFrozen features of the last checkpoint, in percent of the test images; nothing was \
-         chosen on them.\n\n| features | kNN | linear | rank 1 | mAP |\n|---|---|---|---|---|\n",
+    let judged = match on_validation(&evaluation) {
+        true => {
+            "validation images, since there were no test images with labels: training has not seen them, \
+                 and the checkpoint `best-val` is chosen by them"
+        }
+        false => "test images; nothing was chosen on them",
+    };
+    let _ = write!(
+        text,
+        "## Figures\n\nFrozen features of the last checkpoint, in percent of the {judged}.\n\n\
+         | features | kNN | linear | rank 1 | mAP |\n|---|---|---|---|---|\n",
     );
     for kind in ["trained", "screened", "untrained", "pixels"] {
         let of = &evaluation[kind];

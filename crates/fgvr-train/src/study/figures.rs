@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::jobs::Job;
 use super::parts::{self, Hit};
-use crate::{Error, Result};
+use crate::{Error, JudgedOn, Result};
 
 /// The figures that are compared: name, and where `eval.json` has it.
 pub const METRICS: [(&str, [&str; 2]); 4] = [
@@ -32,6 +32,8 @@ pub struct RunFigures {
     pub pixels: BTreeMap<&'static str, f64>,
     /// Hits of the parts that tell classes apart, where the set knows them.
     pub hits: Vec<Hit>,
+    /// Whether the figures are of validation images, for want of test images with labels.
+    pub on_validation: bool,
     /// Seconds of training, evaluation apart.
     pub seconds: f64,
     /// Online kNN on validation images over those seconds.
@@ -58,6 +60,7 @@ pub(super) fn read(job: &Job) -> Result<RunFigures> {
         hits: parts::hits(&evaluation),
         start: of("untrained"),
         pixels: of("pixels"),
+        on_validation: evaluation["judged_on"] == JudgedOn::Validation.name(),
         ..RunFigures::default()
     };
     let images = (job.config().loader.batch * job.config().optimizer.accumulate) as f64;

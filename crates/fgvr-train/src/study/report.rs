@@ -8,6 +8,7 @@ use super::StudyConfig;
 use super::compare::{Paired, Spread, Verdict};
 use super::figures::{METRICS, RunFigures};
 use super::parts::{self, HitReport};
+use crate::JudgedOn;
 use crate::report::{Align, Plot, Report, Section, Series, Table};
 
 /// Everything a study found; `study.json`.
@@ -28,6 +29,8 @@ pub struct StudyReport {
 pub struct DataReport {
     /// Its name.
     pub name: String,
+    /// The split that its figures are of.
+    pub judged_on: JudgedOn,
     /// One for each arm, in the study's order.
     pub arms: Vec<ArmReport>,
     /// The start and the pixels, from the control's runs.
@@ -115,7 +118,8 @@ impl StudyReport {
         let mut tables = vec![
             (
                 format!(
-                    "{name}: last checkpoint, percent of test images, mean and s.d. over seeds"
+                    "{name}: last checkpoint, percent of {} images, mean and s.d. over seeds",
+                    data.judged_on.name()
                 ),
                 data.figures_table(),
             ),
@@ -225,6 +229,10 @@ fn data_report(study: &StudyConfig, data: &str, found: &Found) -> DataReport {
     });
     DataReport {
         name: data.to_owned(),
+        judged_on: match control.iter().any(|(_, figures)| figures.on_validation) {
+            true => JudgedOn::Validation,
+            false => JudgedOn::Test,
+        },
         arms: arms.collect(),
         references: vec![
             ReferenceReport {

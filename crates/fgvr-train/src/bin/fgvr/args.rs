@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
@@ -120,7 +121,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// A folder of images, or builtin:lookalikes.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = folder())]
     pub(crate) data: Option<String>,
     /// Pretrained weights to start from: a file, a folder, or `hf:owner/name[@revision][:file]`. They bring
     /// architecture, image size and normalisation along; --set overrides each.
@@ -212,7 +213,7 @@ pub(crate) struct Eval {
     #[arg(long, value_name = "DIR")]
     pub(crate) run: PathBuf,
     /// A folder of images, or builtin:lookalikes. [default: what the run was trained on]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = folder())]
     pub(crate) data: Option<String>,
     #[command(flatten)]
     pub(crate) place: Where,
@@ -238,7 +239,7 @@ pub(crate) struct Embed {
     #[arg(long, value_enum, default_value_t, conflicts_with = "weights")]
     pub(crate) checkpoint: Checkpoint,
     /// A folder of images, or builtin:lookalikes.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = folder())]
     pub(crate) data: String,
     /// The file to write: .npz, .safetensors or .csv.
     #[arg(long, value_name = "FILE")]
@@ -365,7 +366,7 @@ pub(crate) struct Study {
     #[arg(long, value_name = "P")]
     pub(crate) preset: Option<String>,
     /// Your own photos in place of the study's data sets, under preset photos.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = folder())]
     pub(crate) data: Option<String>,
     /// One setting of all runs, over the study's own; may be given many times.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -383,4 +384,12 @@ pub(crate) struct Study {
     /// Print the figures as JSON on standard output.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A data set's name; a path that is not UTF-8 as ids have it, which `fgvr_data::open` reads.
+fn folder() -> impl TypedValueParser<Value = String> {
+    OsStringValueParser::new().map(|name| {
+        let id = |name: std::ffi::OsString| fgvr_data::id_of(name.as_ref());
+        name.into_string().unwrap_or_else(id)
+    })
 }

@@ -147,7 +147,8 @@ fn eval(args: &Eval) -> Result<ExitCode> {
 fn plan(args: &Plan) -> Result<ExitCode> {
     let (config, _) = settings(&args.settings)?;
     let compute = Compute::choose(&args.settings.device, config.precision)?;
-    let plan = fgvr_train::plan(&config, &compute)?;
+    let mut progress = Progress::new(Arc::default());
+    let plan = fgvr_train::plan(&config, &compute, &mut progress)?;
     if args.settings.json {
         println!("{}", serde_json::to_string(&plan)?);
     } else {

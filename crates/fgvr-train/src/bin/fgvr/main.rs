@@ -24,3 +24,38 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// The error and its causes. Some errors tell their cause in their own text: it is not said twice.
+fn chain(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .fold(error.to_string(), |text, cause| {
+            let cause = cause.to_string();
+            if text.contains(&cause) {
+                text
+            } else {
+                format!("{text}: {cause}")
+            }
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let source = std::io::Error::other("the disk is gone");
+        let inner = fgvr_train::Error::Io {
+            path: "a.png".into(),
+            source,
+        };
+        let error = anyhow::Error::new(inner);
+        assert_eq!(chain(&error), "a.png: the disk is gone");
+        assert_eq!(
+            chain(&error.context("no table")),
+            "no table: a.png: the disk is gone"
+        );
+    }
+}

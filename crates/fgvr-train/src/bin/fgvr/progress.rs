@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use fgvr_data::Found;
 use fgvr_train::{Observer, StepRow};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
@@ -19,6 +20,8 @@ pub(crate) struct Progress {
     total: u64,
     started: Instant,
     last_line: Instant,
+    /// What was found where data was last opened.
+    pub(crate) found: Option<Found>,
 }
 
 impl Progress {
@@ -30,6 +33,7 @@ impl Progress {
             total: 0,
             started: Instant::now(),
             last_line: Instant::now(),
+            found: None,
         }
     }
 
@@ -109,6 +113,13 @@ impl Observer for Progress {
             }
             None => {}
         }
+    }
+
+    fn on_data(&mut self, found: &Found) {
+        for line in found.lines() {
+            self.say(&line);
+        }
+        self.found = Some(found.clone());
     }
 
     fn on_message(&mut self, line: &str) {

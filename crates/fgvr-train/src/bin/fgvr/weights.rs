@@ -86,6 +86,7 @@ pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
             "classes": table.classes.len(),
             "encoder": embedder.origin(),
             "device": table.device,
+            "data": progress.found,
         });
         println!("{written}");
     } else {
