@@ -94,6 +94,8 @@ impl fmt::Display for Changes {
             if names.is_empty() {
                 continue;
             }
+            let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+            names.sort_unstable();
             let mut told = names[..names.len().min(TOLD)].join("; ");
             if names.len() > TOLD {
                 told += "; ...";
@@ -132,16 +134,58 @@ fn pair_up(old: &[Row], new: &[Row]) -> Vec<Option<usize>> {
     pair_by(old, new, &mut partner, &mut is_taken, |row| {
         Some((within_split(&row.name), row.bytes?, row.sha256.as_ref()))
     });
-    // In another folder: a class that was renamed, or a photo that was found to be of another one.
-    pair_by(old, new, &mut partner, &mut is_taken, |row| {
-        let file = row.name.rsplit('/').next();
-        Some((file, row.bytes?, row.sha256.as_ref()))
-    });
-    // Called otherwise: told by the content alone.
+    pair_folders(old, new, &mut partner, &mut is_taken);
+    // Called otherwise, or in another folder: told by the content alone.
     pair_by(old, new, &mut partner, &mut is_taken, |row| {
         row.sha256.as_ref()
     });
     partner
+}
+
+/// Files of a folder: name, size, hash and place in a list.
+type Files<'a> = Vec<(&'a str, Option<u64>, Option<&'a str>, usize)>;
+
+/// Pairs the photos of a folder of which none is left with those of a folder of which none was there, where the two hold
+/// files of the same names and sizes: a class that was renamed.
+fn pair_folders(old: &[Row], new: &[Row], partner: &mut [Option<usize>], is_taken: &mut [bool]) {
+    let gone = whole_folders(old, |place| partner[place].is_none());
+    let come = whole_folders(new, |place| !is_taken[place]);
+    let same = |a: &Files<'_>, b: &Files<'_>| {
+        a.len() == b.len() && (a.iter().zip(b)).all(|(a, b)| (a.0, a.1, a.2) == (b.0, b.1, b.2))
+    };
+    for was in &gone {
+        let mut others = gone.iter().filter(|other| same(was, other));
+        let mut found = come.iter().filter(|is| same(was, is));
+        // The first of them is the folder itself.
+        if let (Some(_), None, Some(is), None) =
+            (others.next(), others.next(), found.next(), found.next())
+        {
+            for (was, is) in was.iter().zip(is) {
+                partner[was.3] = Some(is.3);
+                is_taken[is.3] = true;
+            }
+        }
+    }
+}
+
+/// The folders of `rows` all of whose photos are `free`, each with its files in the order of their names.
+fn whole_folders(rows: &[Row], free: impl Fn(usize) -> bool) -> Vec<Files<'_>> {
+    let mut folders = BTreeMap::<&str, Files<'_>>::new();
+    for (place, row) in rows.iter().enumerate() {
+        if let Some((folder, file)) = row.name.rsplit_once('/') {
+            let files = folders.entry(folder).or_default();
+            files.push((file, row.bytes, row.sha256.as_deref(), place));
+        }
+    }
+    let whole = folders
+        .into_values()
+        .filter(|files| files.iter().all(|file| free(file.3)));
+    whole
+        .map(|mut files| {
+            files.sort_unstable();
+            files
+        })
+        .collect()
 }
 
 /// Pairs what has no partner yet and a key that no other such photo has.
@@ -223,6 +267,11 @@ mod tests {
                 ],
                 "photos: 4 of class a now of b",
             ),
+            // Another photo may have the same name and size in another folder.
+            (
+                vec![old[0], old[1], "train b/3.png 30", old[3]],
+                "photos: 1 added (b/3.png), 1 removed (a/3.png)",
+            ),
             (
                 vec![old[1], old[0], old[2], old[3]],
                 "the same photos are counted in another order",
@@ -265,12 +314,12 @@ mod tests {
                 "train train/a/1.png 1",
                 "train train/a/2.png 2",
                 "train train/a/3.png 3",
-                "train train/a/4.png 4",
+                "train train/a/4.png 4 dd",
             ],
             &[
                 "train train/a/0.png 9",
                 "train train/a/2.png 2",
-                "train train/b/4.png 4",
+                "train train/b/4.png 4 dd",
                 "test test/a/1.png 1",
             ],
         );

@@ -17,10 +17,9 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> Self {
         let place = Place::new();
-        for (number, set) in ["photos", "others"].iter().enumerate() {
+        for (set, numbers) in [("photos", 0..20), ("others", 20..40)] {
             for (class, seed) in [("finch", 0), ("wren", 100)] {
-                let seed = seed + 1000 * number;
-                photos(&place.join(set).join(class), 0..20, seed);
+                photos(&place.join(set).join(class), numbers.clone(), seed);
             }
         }
         Self { place }
@@ -41,6 +40,8 @@ impl World {
             "--set=checkpoint.keep=20",
             "--set=synthpair.bank_minimum=4",
             "--set=monitor.pictures_every=0",
+            "--set=monitor.knn_every=0",
+            "--set=data.size=16",
         ];
         args.extend(settings);
         succeeded(&self.place.pretrain(&args));
@@ -49,10 +50,28 @@ impl World {
 
     /// Makes the run one that was stopped in the middle.
     pub(crate) fn stop(&self) {
+        self.stop_at(STOPPED);
+    }
+
+    /// Makes the run one that was stopped after this step.
+    pub(crate) fn stop_at(&self, step: u64) {
         let last = self.join("run/checkpoints/last");
-        fs::write(last, format!("step-{STOPPED:08}")).expect("checkpoints/last");
-        // What a run has once it has ended.
-        fs::remove_file(self.join("run/eval.json")).expect("eval.json");
+        fs::write(last, format!("step-{step:08}")).expect("checkpoints/last");
+    }
+
+    /// Copies run and photos, for [`World::restore`].
+    pub(crate) fn keep(&self) {
+        for folder in ["run", "photos"] {
+            copy(&self.join(folder), &self.join("kept").join(folder));
+        }
+    }
+
+    /// Run and photos as they were when they were copied.
+    pub(crate) fn restore(&self) {
+        for folder in ["run", "photos"] {
+            fs::remove_dir_all(self.join(folder)).expect("a folder");
+            copy(&self.join("kept").join(folder), &self.join(folder));
+        }
     }
 
     pub(crate) fn resume(&self, args: &[&str]) -> Output {
@@ -118,4 +137,16 @@ pub(crate) fn bitmap(path: &Path, side: u32, seed: usize) {
     let value = |at: u32| (at as usize / (2 + seed % 7) + seed * 37) % 256;
     bytes.extend((0..pixels).map(|at| value(at) as u8));
     fs::write(path, bytes).expect("a file");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let there = to.join(path.file_name().expect("a name"));
+        match path.is_dir() {
+            true => copy(&path, &there),
+            false => drop(fs::copy(&path, &there).expect("a copy")),
+        }
+    }
 }
