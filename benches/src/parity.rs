@@ -59,7 +59,7 @@ impl Subject {
 pub(crate) struct Written {
     /// Tensors of the network, running statistics among them.
     pub(crate) tensors: usize,
-    /// Of the pass for inference.
+    /// Seconds of the pass for inference.
     pub(crate) seconds: f64,
 }
 

@@ -22,7 +22,7 @@ usage: cargo xtask kernels <command> [args]
                    without one
 
 list, check and bench take --json; each command's --help says more. NVRTC is looked for in CUDA_TOOLKIT_LIBS
-(a folder), in CUDA_HOME, and where the system's loader looks.
+(folders), in CUDA_HOME or CUDA_PATH, and where the system's loader looks.
 ";
 
 /// The program's exit code where NVRTC is not found.

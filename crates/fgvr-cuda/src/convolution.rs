@@ -25,7 +25,7 @@ pub struct Convolution {
     pub dilation: usize,
     /// Groups of channels that do not see each other.
     pub groups: usize,
-    /// Of x, w, y and their gradients; sums are f32.
+    /// Type of x, w, y and their gradients; sums are f32.
     pub real: Real,
 }
 

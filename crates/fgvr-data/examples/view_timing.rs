@@ -1,4 +1,4 @@
-//! How long decoding and augmenting take on one core: `cargo run --release --example view_timing`.
+//! How long decoding and augmenting take on one core: `cargo run --release -p fgvr-data --example view_timing`.
 //! With a folder as argument, its photos; otherwise one drawn photo of 160 x 160 pixels.
 
 use std::hint::black_box;

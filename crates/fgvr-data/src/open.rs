@@ -21,7 +21,7 @@ pub struct DataConfig {
     /// Side of the images that the network sees, in pixels. Photos are kept as they are; built-in
     /// images are made at this size.
     pub size: usize,
-    /// Of the hash that decides what is held out of a folder. Runs that are to be compared keep it
+    /// Seed of the hash that decides what is held out of a folder. Runs that are to be compared keep it
     /// the same: it is not the seed of a run.
     pub seed: u64,
     /// Share of the training images of every class held out as `val`, in [0, 1), where a folder has

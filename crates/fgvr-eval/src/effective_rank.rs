@@ -20,7 +20,7 @@ const OP: &str = "effective_rank";
 /// the squared singular values of the centred embeddings: shares of variance. It is never larger.
 ///
 /// # Cost
-/// Of order min(N, D)^3: the smaller of the covariance (D, D) and the Gram matrix (N, N) is decomposed,
+/// In the order of min(N, D)^3: the smaller of the covariance (D, D) and the Gram matrix (N, N) is decomposed,
 /// as both have the same eigenvalues but for zeros.
 ///
 /// # Errors

@@ -40,7 +40,7 @@ impl Classifier {
         flat(&features.matmul(&weight.t()?)?.broadcast_add(&bias)?)
     }
 
-    /// Of the mean cross-entropy of `features` (N, D) with `targets` (N), each below K.
+    /// For the mean cross-entropy of `features` (N, D) with `targets` (N), each below K.
     pub(crate) fn gradient(&self, features: &Tensor, targets: &[usize]) -> Result<Gradient, Error> {
         let (n, classes) = (targets.len(), self.bias.len());
         let mut residual = self.logits(features)?;

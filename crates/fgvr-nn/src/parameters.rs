@@ -52,7 +52,7 @@ impl Parameters {
         VarBuilder::from_backend(Box::new(self.clone()), dtype, device.clone())
     }
 
-    /// All variables by name, buffers included. Of variables that live on a device, the values here may be old:
+    /// All variables by name, buffers included. The values here may be old where variables live on a device:
     /// see [`Parameters::fetch`].
     #[must_use]
     pub fn all(&self) -> BTreeMap<String, Var> {

@@ -22,7 +22,7 @@ pub struct Diagnostics {
     pub dead_fraction: Option<f64>,
     /// ν(t) of this step; the pair may still have had to wait for the bank.
     pub pair_weight: f64,
-    /// Of the generated pair, where there was one.
+    /// Those of the generated pair, where there was one.
     pub pair: Option<PairDiagnostics>,
 }
 

@@ -1,11 +1,13 @@
-//! Self-supervised objectives for look-alikes: MoCo v2, SimSiam, BYOL, MoCo v3 and DINO, and pairs
-//! synthesised from perturbed features (SynthPair).
+//! Self-supervised objectives for look-alikes: MoCo v2, SimSiam, BYOL, MoCo v3 and DINO, and add-ons over
+//! them: pairs synthesised from perturbed features (SynthPair), the common rationale (LCR), local
+//! discrimination (LoDisc), patch match and pretext tasks.
 //!
 //! A base objective implements [`Base`] and is one file and one line of the registry ([`BaseKind`]); an
 //! add-on such as [`SynthPair`] stands on every base that [`supports`] it. Trunk and decoder come in
-//! through fgvr-nn's `Encoder` and `Decoder`, so that this crate knows no architecture. Heads and losses
-//! run on candle's autograd, trunks on fgvr-nn's tapes. Where networks live on a GPU, bases and add-ons that have a form for it
-//! keep the whole step there ([`BaseOnDevice`], [`AddonOnDevice`]).
+//! through fgvr-nn's `Encoder` and `Decoder`, so that this crate knows no architecture. On the CPU heads and
+//! losses run on candle's autograd, trunks on fgvr-nn's tapes. Where networks live on a GPU, bases and add-ons
+//! that have a form for it keep the whole step there ([`BaseOnDevice`], [`AddonOnDevice`]); otherwise heads and
+//! losses run on the CPU.
 
 mod addon;
 mod addons;

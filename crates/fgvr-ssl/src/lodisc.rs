@@ -133,7 +133,7 @@ pub const LODISC_RECIPE: Recipe = Recipe {
     local_crops: None,
 };
 
-/// Local discrimination (LoDisc, arXiv:2403.04066) as an add-on. Of each view x_i the patches are ranked by
+/// Local discrimination (LoDisc, arXiv:2403.04066) as an add-on. The patches of each view x_i are ranked by
 ///
 /// att_j = Π_l A_l\[CLS, j\],
 ///

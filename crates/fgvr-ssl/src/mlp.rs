@@ -1,4 +1,4 @@
-//! Projectors and predictors: small perceptrons on candle's autograd.
+//! Projectors and predictors: small perceptrons, on candle's autograd or on a tape.
 
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::{ModuleT, VarBuilder};

@@ -45,7 +45,7 @@ pub fn attention_product(layers: &[Tensor]) -> Result<Tensor> {
 }
 
 /// 1 at the ⌊`fraction` · h·w⌋ cells of each image with the highest of `scores` (N, h, w), 0 elsewhere.
-/// Of equal scores the earlier cell in rows counts as higher, so that the number never differs.
+/// Where scores are equal, the earlier cell in rows counts as higher, so that the number never differs.
 ///
 /// # Errors
 /// As [`pivotal_count`].

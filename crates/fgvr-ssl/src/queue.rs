@@ -145,7 +145,7 @@ impl KeyQueue {
         self.filled = (self.filled + 1).min(self.capacity());
     }
 
-    /// Puts `keys` (N, D) of `images` in, over the oldest ones once it is full. Of a batch larger
+    /// Puts `keys` (N, D) of `images` in, over the oldest ones once it is full. From a batch larger
     /// than the queue the last keys stay.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! How each base was trained by those who published it, as data from which presets are made.
+//! How each base was trained by those who published it, as data that the presets of `fgvr-train` are tested
+//! against.
 
 use crate::MomentumSchedule;
 

@@ -32,7 +32,7 @@ struct Target<E> {
 
 /// A base that is symmetric in the two views; [`crate::SimSiam`], [`crate::Byol`] and [`crate::MoCoV3`].
 ///
-/// Of view i the online network makes h_i = f(x_i), z_i = p(h_i) and the prediction q_i = g(z_i); the
+/// From view i the online network makes h_i = f(x_i), z_i = p(h_i) and the prediction q_i = g(z_i); the
 /// target is k_i = p_m(f_m(x_i)) of the averaged network, or z_i itself where there is none. Then
 /// L_C = compare(q_1, k_2) + compare(q_2, k_1), and no gradient passes through k.
 ///

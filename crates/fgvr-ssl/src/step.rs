@@ -74,8 +74,8 @@ pub struct Losses {
     pub total: f64,
 }
 
-/// What pictures of a step are made from: tensors of the batch, without a way back. Of a base with two
-/// query branches, those of the first.
+/// What pictures of a step are made from: tensors of the batch, without a way back; those of the
+/// first query branch where a base has two.
 #[derive(Clone, Debug)]
 pub struct Pictures {
     /// The images that the queries were made of (N, 3, H, W), normalised.
@@ -106,7 +106,7 @@ pub struct Report {
     pub figures: Vec<(&'static str, f64)>,
     /// Only when asked for.
     pub pictures: Option<Pictures>,
-    /// Of the decoder's variables, for L_R; `None` in arms without a decoder.
+    /// Gradients of the decoder's variables, for L_R; `None` in arms without a decoder.
     pub decoder_gradients: Option<ParameterGradients>,
 }
 
@@ -171,9 +171,9 @@ impl Report {
 
 /// What a step computed; the caller's optimisers do the rest.
 pub struct StepOutput {
-    /// Of the variables of the base (encoder and head) and of the add-ons, for all terms.
+    /// Gradients of the variables of the base (encoder and head) and of the add-ons, for all terms.
     pub gradients: ParameterGradients,
-    /// Of the decoder's variables, for L_R; `None` in arms without a decoder.
+    /// Gradients of the decoder's variables, for L_R; `None` in arms without a decoder.
     pub decoder_gradients: Option<ParameterGradients>,
     /// The losses.
     pub losses: Losses,

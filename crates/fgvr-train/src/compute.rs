@@ -1,10 +1,14 @@
-//! Where trunks and decoders run.
+//! Where networks run.
 
 use fgvr_nn::{Device, Precision};
 
 use crate::{Error, Result};
 
-/// The CPU, or a GPU for trunks and decoders beside it: heads, losses and optimisers stay on the CPU.
+/// The CPU, or a GPU beside it. Trunks, decoders and their variables, optimisers and moving averages are then on
+/// the GPU; so are heads and losses of a step that has a form for it ([`Trainer::stays_on_device`]), and
+/// otherwise those run on the CPU.
+///
+/// [`Trainer::stays_on_device`]: crate::Trainer::stays_on_device
 #[derive(Clone, Debug)]
 pub struct Compute {
     device: Option<Device>,
@@ -78,7 +82,7 @@ impl Compute {
         })
     }
 
-    /// Where trunks and decoders run, if not on the CPU.
+    /// The GPU, or its emulation, if it is not the CPU alone.
     #[must_use]
     pub fn device(&self) -> Option<&Device> {
         self.device.as_ref()

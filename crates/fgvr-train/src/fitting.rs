@@ -8,7 +8,7 @@ use crate::config::PretrainConfig;
 use crate::pretrain::loader;
 use crate::{Compute, Error, Result, Trainer};
 
-/// Of the memory, what is planned with: what else lives there, and what its pool cannot use.
+/// The share of the memory that is planned with; the rest is for what else lives there, and what its pool cannot use.
 const USABLE: f64 = 0.95;
 
 /// What to say of a step that memory was short of: how short, and which batch would fit.

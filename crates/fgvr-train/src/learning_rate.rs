@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 
 use crate::config::OptimizerSettings;
 
-/// Learning rate of SGD at `step` (from 0) of `total`: linear warm-up over the first
+/// Learning rate of the optimiser of encoder and heads at `step` (from 0) of `total`: linear warm-up over the first
 /// `warm_up · total` steps, then half a cosine down to 0 (SGDR, arXiv:1608.03983, eq. 5, one cycle).
 #[must_use]
 pub fn learning_rate(settings: &OptimizerSettings, step: u64, total: u64) -> f64 {

@@ -1,8 +1,9 @@
 //! The training engine and the program `fgvr`.
 //!
-//! [`pretrain`] trains an encoder on unlabelled photos with SynthPair on MoCo v2, evaluates it
-//! beside honest baselines, and leaves a run folder that a person can look at and a program can
-//! load.
+//! [`pretrain`] trains an encoder on unlabelled photos with a base objective (MoCo v2, SimSiam, BYOL, MoCo v3
+//! or DINO) and the add-ons chosen, SynthPair among them; evaluates it beside an untrained encoder and raw
+//! pixels; and leaves a run folder that a person can look at and a program can load. [`study`] compares
+//! such runs.
 
 pub mod config;
 pub mod record;

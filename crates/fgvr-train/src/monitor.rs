@@ -71,7 +71,7 @@ impl Monitor {
             )
         });
         let idle_top1 = self.pair_top1.filter(|top1| *top1 > 0.99).map(|top1| {
-            format!("pair top-1 {top1:.3} is above 0.99: the pairs teach nothing; raise synthpair.noise.scale or synthpair.mask")
+            format!("pair top-1 {top1:.3} is above 0.99: the pairs teach nothing; raise synthpair.noise.scale or synthpair.mask.rho_variance")
         });
         let idle_difference = vitals.pair_difference.filter(|d| *d < 0.01).map(|d| {
             format!("the two images of a pair differ by {d:.4} of the reconstruction error: the pairs teach nothing; raise synthpair.noise.scale")

@@ -23,11 +23,11 @@ pub trait Observer {
     fn on_message(&mut self, _line: &str) {}
     /// A phase after the training begins, such as "evaluating pixels".
     fn on_phase(&mut self, _name: &str) {}
-    /// Of the phase that began last, `done` images of `total` are done.
+    /// `done` images of `total` are done, in the phase that began last.
     fn on_images(&mut self, _done: usize, _total: usize) {}
-    /// Of the file `name` that is being fetched, `done` bytes of `total` (0 where unknown) are here.
+    /// `done` bytes of `total` (0 where unknown) are here of the file `name` that is being fetched.
     fn on_download(&mut self, _name: &str, _done: u64, _total: u64) {}
-    /// Whether the run should save and leave; asked after every step.
+    /// Whether the run should save and leave; asked before every step.
     fn should_stop(&self) -> bool {
         false
     }

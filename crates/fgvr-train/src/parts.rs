@@ -25,11 +25,11 @@ const SHUFFLED: u64 = 0x6d61_7073;
 pub struct PartHits {
     /// Test images that were looked at and have parts.
     pub images: usize,
-    /// Of masks over channels, and of Grad-CAM; absent where the bank is too small for a mask, and where
+    /// Hits of masks over channels, and of Grad-CAM; absent where the bank is too small for a mask, and where
     /// the encoder does not pool places.
     #[serde(flatten)]
     pub channels: Option<ChannelHits>,
-    /// Of the maps of add-ons, in their order.
+    /// Hits of the maps of add-ons, in their order.
     pub maps: Vec<MapHits>,
 }
 

@@ -19,9 +19,9 @@ use crate::evaluate::all;
 /// images.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Psnr {
-    /// Of the decoder's reconstructions of held-out images.
+    /// That of the decoder's reconstructions of held-out images.
     pub held_out: f64,
-    /// Of the mean training image taken for each held-out image.
+    /// That of the mean training image, taken for each held-out image.
     pub mean_image: f64,
 }
 

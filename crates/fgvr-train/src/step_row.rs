@@ -13,11 +13,11 @@ pub struct StepRow {
     pub epoch: u64,
     /// The total loss.
     pub loss: f64,
-    /// InfoNCE on real views.
+    /// The base's loss on real views.
     pub loss_contrastive: f64,
     /// Mean squared error of the reconstruction, in normalised pixels.
     pub loss_reconstruction: Option<f64>,
-    /// InfoNCE on generated pairs.
+    /// The base's loss on generated pairs, or on pairs of features.
     pub loss_pair: Option<f64>,
     /// Weight of the pair loss.
     pub nu: f64,
@@ -30,7 +30,7 @@ pub struct StepRow {
     /// S.d. of the embeddings' dimensions times the square root of their number: 1 when directions
     /// are uniform, 0 when all are one.
     pub embedding_std: f64,
-    /// Effective rank of the batch's embeddings; every 20 steps.
+    /// Effective rank of the batch's embeddings; every 20 steps and at the last.
     pub effective_rank: Option<f64>,
     /// Gradient norm of encoder and head before clipping.
     pub gradient_norm: f64,
@@ -38,7 +38,7 @@ pub struct StepRow {
     pub top1: f64,
     /// The same of the pair task.
     pub pair_top1: Option<f64>,
-    /// |x̂ − x̃| / |x − x̂|.
+    /// |x̂ − x̃| / |x − x̂|; of pairs of features mean |h̃ − h| / mean |h|.
     pub pair_difference: Option<f64>,
     /// Mean cosine of the embeddings of x̂ and x̃ of one image.
     pub pair_same_cosine: Option<f64>,

@@ -104,6 +104,56 @@ fn every_row_has_every_figure_and_null_where_an_arm_has_no_such_term() {
 }
 
 #[test]
+fn every_file_of_a_run_stands_in_the_list_on_the_page() {
+    let folder = Folder::new();
+    let run = run(&folder, "run", &short(&folder, &["addons=[\"lcr\"]"]));
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/architecture.md");
+    let page = fs::read_to_string(page).expect("the page");
+    let list = page
+        .split("<run>/")
+        .nth(1)
+        .expect("the list of a run folder");
+    let list = list.split("```").next().expect("its end");
+    let mut names = names_below(&run);
+    assert!(names.len() > 20, "{names:?}");
+    names.retain(|name| !is_listed(list, name));
+    assert!(
+        names.is_empty(),
+        "not in the list of docs/architecture.md: {names:?}"
+    );
+    assert!(!is_listed(list, "checkpoint.json") && !is_listed(list, "pretext.safetensors"));
+}
+
+/// Whether a word of `list` stands for `name`; `…` and `*` stand for anything, `NAME` for an add-on or a sheet.
+fn is_listed(list: &str, name: &str) -> bool {
+    let trim = |c: char| "(),;:/".contains(c);
+    let mut words = list.split_whitespace().map(|word| word.trim_matches(trim));
+    words.any(|word| {
+        let word = word.replace("NAME.safetensors", "lcr.safetensors");
+        let word = word.replace("NAME", "*").replace('…', "*");
+        let (first, rest) = word.split_once('*').unwrap_or((word.as_str(), ""));
+        let last = rest.rsplit('*').next().unwrap_or_default();
+        match word.contains('*') {
+            true => !first.is_empty() && name.starts_with(first) && name.ends_with(last),
+            false => word == name,
+        }
+    })
+}
+
+/// The names of all files and folders below `folder`.
+fn names_below(folder: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let entry = entry.expect("an entry");
+        names.push(entry.file_name().to_string_lossy().into_owned());
+        if entry.path().is_dir() {
+            names.extend(names_below(&entry.path()));
+        }
+    }
+    names
+}
+
+#[test]
 fn figures_of_a_labelled_set_are_all_there() {
     let folder = Folder::new();
     let config = short(&folder, &[]);

@@ -7,9 +7,9 @@ use crate::{Argument, Array, Machine, Module, Real, Result};
 /// A tensor of the target network and its counterpart, f32.
 #[derive(Clone)]
 pub struct Pair {
-    /// Of the network that follows.
+    /// Tensors of the network that follows.
     pub target: Array,
-    /// Of the network that is trained.
+    /// Tensors of the network that is trained.
     pub online: Array,
     /// Whether the target takes the online values as they are, as running statistics may be.
     pub copied: bool,

@@ -46,7 +46,7 @@ pub enum Into {
 
 /// What [`info_nce`] found.
 pub struct Found {
-    /// Of each row: loss, 1 where the positive is above all negatives (a tie counts as a miss) or else 0,
+    /// For each row: loss, 1 where the positive is above all negatives (a tie counts as a miss) or else 0,
     /// similarity of the positive, sum of those of negatives, their number; (5, rows) of f32.
     pub rows: Array,
     /// Means over rows of loss, of that 1 or 0, of positives, and over all negatives of them, NaN where

@@ -19,11 +19,11 @@ pub struct Statistics {
 
 /// The gradients of layer norm.
 pub struct Gradients {
-    /// Of x, of its type.
+    /// Gradient of x, of its type.
     pub x: Array,
-    /// Of the weight (channels), f32.
+    /// Gradient of the weight (channels), f32.
     pub weight: Array,
-    /// Of the bias (channels), f32.
+    /// Gradient of the bias (channels), f32.
     pub bias: Array,
 }
 

@@ -91,7 +91,7 @@ impl Queue {
         Array::over(self.images.memory().clone(), DType::U32, self.len)
     }
 
-    /// Stores `keys` (N, width) of `images` (N) of u32; the oldest make room. Of more keys than slots the last stay.
+    /// Stores `keys` (N, width) of `images` (N) of u32; the oldest make room. If there are more keys than slots, the last stay.
     ///
     /// # Errors
     /// Operands of other lengths or types; what the machine says.

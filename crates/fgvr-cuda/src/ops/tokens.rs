@@ -30,11 +30,11 @@ pub struct Learnt<'a> {
 
 /// The gradients of [`embed`].
 pub struct Gradients {
-    /// Of the patches' tokens.
+    /// Gradient of the patches' tokens.
     pub x: Array,
-    /// Of the learnt tokens, in their order; f32.
+    /// Gradients of the learnt tokens, in their order; f32.
     pub tokens: Vec<Array>,
-    /// Of the positions; f32.
+    /// Gradient of the positions; f32.
     pub positions: Option<Array>,
 }
 

@@ -15,13 +15,13 @@ use crate::keyed::{shuffle, uniform};
     serde(deny_unknown_fields, default)
 )]
 pub struct JitterStrength {
-    /// Of brightness.
+    /// Strength of brightness.
     pub brightness: f64,
-    /// Of contrast.
+    /// Strength of contrast.
     pub contrast: f64,
-    /// Of saturation.
+    /// Strength of saturation.
     pub saturation: f64,
-    /// Of hue, at most 0.5.
+    /// Strength of hue, at most 0.5.
     pub hue: f64,
 }
 

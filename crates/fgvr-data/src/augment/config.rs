@@ -58,7 +58,7 @@ pub fn moco_v2() -> AugmentConfig {
     }
 }
 
-/// MoCo v3's two views (arXiv:2104.02057), which are BYOL's with smaller crops: crops of 0.08 to 1
+/// The two views of MoCo v3 (arXiv:2104.02057), which are BYOL's (arXiv:2006.07733), too: crops of 0.08 to 1
 /// of the area and jitter 0.4, 0.4, 0.2, 0.1; the first is always blurred, the second with
 /// probability 0.1, and solarised with 0.2.
 #[must_use]

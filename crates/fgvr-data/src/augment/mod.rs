@@ -40,11 +40,11 @@ use crate::{Image, Normalisation};
 /// What the randomness of a view depends on, and nothing else does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ViewKey {
-    /// Of the run.
+    /// The run's.
     pub seed: u64,
     /// Counted from 0.
     pub epoch: u64,
-    /// Of the image in its data set.
+    /// The image's in its data set.
     pub index: u64,
     /// Which view of the image, from 0.
     pub view: u64,

@@ -55,7 +55,7 @@ pub struct LoaderConfig {
     pub crop_size: usize,
     /// Whether an epoch ends before a batch that would be smaller than the others.
     pub drop_last: bool,
-    /// Of the order of images and of the views.
+    /// Seed of the order of images and of the views.
     pub seed: u64,
     /// Bytes of batches that may lie ready or be in the making. At least one batch is made ahead,
     /// however large. Photos being decoded, one a thread, come on top.

@@ -41,7 +41,7 @@ pub struct Exhausted {
     pub total: usize,
 }
 
-/// What a GPU computes a trunk in. Variables, statistics and losses are f32 in any case.
+/// What a GPU computes networks in. Variables, statistics and losses are f32 in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]

@@ -314,7 +314,7 @@ struct Sink {
     values: Buffer,
     /// Room for a part that is added to what `values` holds already.
     added: Option<Buffer>,
-    /// Of a normed input: what its norm's backward needs.
+    /// What the backward pass of a normed input's norm needs.
     sums: Vec<GradSums>,
 }
 

@@ -1,8 +1,9 @@
-//! Layers on the [`Tape`](crate::Tape), each also a candle `ModuleT` with a right backward.
+//! Layers on the [`Tape`](crate::Tape), most of them also candle `ModuleT`s with a right backward.
 //!
-//! On the tape a layer is `apply(&mut tape, &map, ..)`; with candle's autograd it is
-//! `forward_t(&tensor, train)` from [`candle_nn::ModuleT`]. Both run the same kernels on the same
-//! variables. The names and the initial values of the variables are torchvision's.
+//! On the tape a layer is `apply(&mut tape, &map, ..)`, or a function such as [`max_pool`]; with candle's
+//! autograd it is `forward_t(&tensor, train)` from [`candle_nn::ModuleT`]. Both run the same kernels on the same
+//! variables. The variables have the names and initial values of PyTorch's layers, or of timm's where
+//! PyTorch has none; the weight of a convolution starts as in torchvision's ResNet.
 
 use candle_core::{CpuStorage, Layout, Result, bail};
 

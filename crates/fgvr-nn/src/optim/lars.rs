@@ -49,7 +49,7 @@ impl Default for LarsConfig {
 /// with q = trust |p| / |d| where both lengths are above 0, and 1 otherwise.
 ///
 /// # Differs
-/// Of the paper's Algorithm 1: |d| takes the place of |g| + weight_decay |p|, and the velocity does
+/// From the paper's Algorithm 1: |d| takes the place of |g| + weight_decay |p|, and the velocity does
 /// not contain the learning rate.
 pub struct Lars {
     variables: Variables<1>,

@@ -13,7 +13,7 @@ use crate::{Buffer, Device, ParameterGradients};
 
 /// The gradient of a map that was normalised, and perhaps rectified, by its only reader.
 pub(crate) struct NormedGradient {
-    /// Of the values after the norm and the ReLU.
+    /// The gradient at the values after the norm and the ReLU.
     pub(crate) values: Arc<Buffer>,
     /// Whether a ReLU followed whose mask is not in `values` yet.
     pub(crate) relu: bool,
@@ -23,7 +23,7 @@ pub(crate) struct NormedGradient {
 
 /// As [`NormedGradient`], on a device.
 pub(crate) struct NormedArray {
-    /// Of the values after the norm and the ReLU.
+    /// The gradient at the values after the norm and the ReLU.
     pub(crate) values: Array,
     /// Whether a ReLU followed whose mask is not in `values` yet.
     pub(crate) relu: bool,

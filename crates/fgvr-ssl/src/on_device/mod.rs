@@ -72,9 +72,9 @@ pub struct BranchOnDevice {
 
 /// A pass whose loss has been carried back to the features, and no further.
 pub struct PassOnDevice {
-    /// Of the first view.
+    /// That of the first view.
     pub(crate) first: BranchOnDevice,
-    /// Of the second one, where it is a query too.
+    /// That of the second one, where it is a query too.
     pub(crate) second: Option<BranchOnDevice>,
     pub(crate) found: Contrasted,
     /// The key encoder's pooled features of the other view, as a map.

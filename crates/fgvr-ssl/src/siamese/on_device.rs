@@ -15,7 +15,7 @@ use crate::{Comparison, Mlp};
 struct Query {
     tape: Tape,
     features: FeatureMaps,
-    /// Of projector and predictor.
+    /// The tape of projector and predictor.
     of_heads: Tape,
     z: Map,
     q: Map,

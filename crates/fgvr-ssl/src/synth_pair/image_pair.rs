@@ -65,7 +65,7 @@ impl ImagePair {
         })
     }
 
-    /// Of the real images x (N, 3, H, W) and the pass the pair went through.
+    /// From the real images x (N, 3, H, W) and the pass the pair went through.
     pub(super) fn diagnostics(&self, x: &Tensor, pass: &Pass) -> Result<PairDiagnostics> {
         PairDiagnostics::of(
             self.masked.stats,

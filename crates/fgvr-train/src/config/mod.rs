@@ -56,7 +56,7 @@ pub struct PretrainConfig {
     pub augment_crops: Option<AugmentConfig>,
     /// How generated pairs are augmented.
     pub pair_augment: PairAugmentConfig,
-    /// What a GPU computes trunk and decoder in; the CPU knows f32 alone.
+    /// What a GPU computes networks in; the CPU knows f32 alone.
     pub precision: Precision,
     /// The trunk.
     pub encoder: EncoderConfig,

@@ -97,7 +97,7 @@ impl Layers {
         self.check()
     }
 
-    /// Puts a layer over what is there. Of the two ways to give a learning rate the later one counts.
+    /// Puts a layer over what is there. Where a learning rate is given in both ways, the later one counts.
     fn put(&mut self, layer: Table) {
         let optimizer = layer.get("optimizer").and_then(Value::as_table);
         let gives = |key| optimizer.is_some_and(|table| table.contains_key(key));

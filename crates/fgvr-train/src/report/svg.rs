@@ -289,7 +289,7 @@ fn curve(svg: &mut String, index: usize, points: &[(f64, f64)]) {
     }
 }
 
-/// Of each stretch of a long line its first, lowest, highest and last point, so that peaks stay.
+/// The first, lowest, highest and last point of each stretch of a long line, so that peaks stay.
 fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     if points.len() <= MOST_POINTS {
         return points.to_vec();

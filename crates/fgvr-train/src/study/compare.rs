@@ -50,7 +50,7 @@ pub enum Verdict {
 /// Differences between an arm and the control, seed by seed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Paired {
-    /// Of the differences.
+    /// Mean and spread of the differences.
     pub difference: Spread,
     /// Half the width of the 95 % interval of the mean difference by Student's t; absent for one
     /// seed.

@@ -53,7 +53,8 @@ pub struct StudyEnd {
 }
 
 /// Does the runs of a study that nobody has done or has in hand, and puts the figures of all that are
-/// done into `study.json` and `study.html` of the folder `out`. The same call again goes on where it
+/// done into `study.json`, `study.md` and `study.html` of the folder `out`, beside the study itself in
+/// `study.toml`. The same call again goes on where it
 /// stopped; calls in several processes share the work.
 ///
 /// # Errors

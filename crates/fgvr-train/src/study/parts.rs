@@ -10,7 +10,7 @@ use crate::report::{Align, Table};
 /// One hit in one run, beside what chance gives.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Hit {
-    /// Of what: `mask`, or the name of an add-on with a map.
+    /// What was measured: `mask`, or the name of an add-on with a map.
     pub of: String,
     /// For a mask, the share of activation on the parts of kept channels less that of masked ones; for a
     /// map, the share of it on the parts.

@@ -50,7 +50,7 @@ pub struct ArmReport {
     pub figures: BTreeMap<&'static str, Spread>,
     /// Each figure less the control's, seed by seed; empty for the control.
     pub against_control: BTreeMap<&'static str, Paired>,
-    /// Of screened features, where the arm has them.
+    /// The same of screened features, where the arm has them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub screened: Option<ScreenedReport>,
     /// Seconds of training.

@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use fgvr_train::PretrainConfig;
 use fgvr_train::config::Layers;
 
-/// Settings of a run that takes seconds: three species, a narrow net, generated pairs from the start.
+/// Settings of a run that takes seconds: four species, a narrow net, generated pairs from the start.
 pub const TINY: &str = r#"
 [data]
 size = 32

@@ -1,6 +1,6 @@
 //! Convolutions of maps with few places, where much of what a place reads is padding.
 //!
-//! Of the 9 taps of a 3x3 kernel, a map of 2x2 places has 4 inside. So each place of the output is a
+//! A map of 2x2 places has 4 of the 9 taps of a 3x3 kernel inside. So each place of the output is a
 //! convolution of its own, over just its taps inside, with the images of a batch as the rows of the
 //! register tiles: no product with a padded zero is computed.
 

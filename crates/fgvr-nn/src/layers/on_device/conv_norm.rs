@@ -21,7 +21,7 @@ struct Input {
     id: usize,
     /// As the convolution saw them.
     values: Array,
-    /// Of a normed input, what it was made from.
+    /// What a normed input was made from.
     normed: Option<NormedThere>,
     wants_gradient: bool,
 }

@@ -139,7 +139,7 @@ pub(crate) struct Settings {
     /// One setting, such as loader.batch=32 or arm=base; may be given many times.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Where trunk and decoder run: auto (the first GPU, or the CPU), cpu, cuda, cuda:N, or emulator (a GPU's
+    /// Where networks run: auto (the first GPU, or the CPU), cpu, cuda, cuda:N, or emulator (a GPU's
     /// kernels on the CPU, slowly, for tests). --set precision=bf16 or tf32 says what a GPU computes in.
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: String,
@@ -377,7 +377,7 @@ pub(crate) struct Study {
     /// The study's folder; what is done in it is not done again.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Where trunks and decoders run: auto (the first GPU, or the CPU), cpu, cuda, cuda:N, or emulator (a GPU's
+    /// Where networks run: auto (the first GPU, or the CPU), cpu, cuda, cuda:N, or emulator (a GPU's
     /// kernels on the CPU, slowly, for tests). --set precision=bf16 or tf32 says what a GPU computes in.
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: String,

@@ -2,6 +2,8 @@
 
 mod args;
 mod commands;
+#[cfg(test)]
+mod docs;
 mod failure;
 mod progress;
 mod tables;

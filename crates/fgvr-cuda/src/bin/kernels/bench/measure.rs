@@ -30,7 +30,7 @@ struct Timed<'a> {
     call: Call<'a>,
     repeats: u32,
     host: f64,
-    /// Of one call, a number for each turn.
+    /// Seconds of one call, a number for each turn.
     seconds: Vec<f64>,
 }
 

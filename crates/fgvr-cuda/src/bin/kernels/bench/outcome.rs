@@ -80,7 +80,7 @@ pub(super) struct Rates {
     pub(super) bytes: f64,
     /// Operations a second.
     pub(super) operations: f64,
-    /// Of the nearer ceiling.
+    /// Share of the nearer ceiling.
     pub(super) share: f64,
     /// The nearer ceiling.
     pub(super) of: &'static str,
