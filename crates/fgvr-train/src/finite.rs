@@ -55,7 +55,9 @@ mod tests {
 
     #[test]
     fn photos_are_counted_over_all_batches_and_the_first_is_named() {
-        let batch = |rows: &[[f32; 2]]| Tensor::new(rows, &Device::Cpu).unwrap();
+        let batch = |rows: &[[f32; 2]]| {
+            Tensor::from_vec(rows.concat(), (rows.len(), 2), &Device::Cpu).unwrap()
+        };
         let name = |row: usize| format!("photo {row}");
         let mut finite = Finite::default();
         finite.look(&batch(&[[0., 1.], [2., -3.]]), name).unwrap();

@@ -19,7 +19,7 @@ pub(super) fn problems(path: &Path, text: &str) -> Vec<Problem> {
             (in_text, named, unnamed) = (true, false, false);
         }
         if in_text {
-            named |= line.contains("{source");
+            named |= line.contains("{source}") || line.contains("{source:");
             unnamed |= line.contains("{0");
             in_text = !line.ends_with(")]");
             continue;
@@ -44,12 +44,14 @@ mod tests {
         problems.into_iter().map(|problem| problem.line).collect()
     }
 
+    const NONE: [usize; 0] = [];
+
     #[test]
     fn a_cause_that_is_shown_and_named_is_found() {
         let named = "#[error(\"{}: {source}\", path.display())]\nIo {\n    path: PathBuf,\n    source: io::Error,\n}";
         assert_eq!(lines(named), [4]);
-        assert_eq!(lines(&named.replace("    source", "    r#source")), []);
-        assert_eq!(lines(&named.replace(": {source}", "")), []);
+        assert_eq!(lines(&named.replace("    source", "    r#source")), NONE);
+        assert_eq!(lines(&named.replace(": {source}", "")), NONE);
         let over_lines =
             "#[error(\n    \"a {x}\n     {source}\"\n)]\nIo {\n    source: io::Error,\n}";
         assert_eq!(lines(over_lines), [6]);
@@ -57,12 +59,12 @@ mod tests {
             lines("#[error(\"sheet: {0}\")]\nTensor(#[from] Error),"),
             [2]
         );
-        assert_eq!(lines("#[error(\"sheet: {0}\")]\nTensor(Error),"), []);
-        assert_eq!(lines("#[error(transparent)]\nTensor(#[from] Error),"), []);
+        assert_eq!(lines("#[error(\"sheet: {0}\")]\nTensor(Error),"), NONE);
+        assert_eq!(lines("#[error(transparent)]\nTensor(#[from] Error),"), NONE);
         // The next variant is another one.
         assert_eq!(
             lines("#[error(\"{0}\")]\nA(String),\n#[error(\"b\")]\nB(#[from] Error),"),
-            []
+            NONE
         );
     }
 }
