@@ -149,13 +149,8 @@ fn training(
     ];
     if let Some(evaluation) = json("eval.json") {
         rows.push(("training images", evaluation["train_images"].to_string()));
-        rows.push(match on_validation(&evaluation) {
-            true => (
-                "validation images",
-                evaluation["validation_images"].to_string(),
-            ),
-            false => ("test images", evaluation["test_images"].to_string()),
-        });
+        let (name, key, _) = judged(&evaluation);
+        rows.push((name, evaluation[key].to_string()));
     }
     // Rows, not lines: a name may hold the end of one.
     let aside = csv::Reader::from_path(run.join("quarantine.csv"));
@@ -199,9 +194,26 @@ fn start(config: &PretrainConfig, report: Option<&Value>) -> String {
     format!("{}: {}", config.weights.source, files.join(", "))
 }
 
-/// Whether the figures of `eval.json` are of validation images.
-fn on_validation(evaluation: &Value) -> bool {
-    evaluation["judged_on"] == JudgedOn::Validation.name()
+/// How images that figures are of are called, where `eval.json` counts them, and what to know of them.
+fn judged(evaluation: &Value) -> (&'static str, &'static str, &'static str) {
+    let on = evaluation["judged_on"].as_str();
+    if on == Some(JudgedOn::Validation.name()) {
+        (
+            "validation images",
+            "validation_images",
+            ", since there were no test images with labels: training has not seen them, and the checkpoint \
+             `best-val` is chosen by them",
+        )
+    } else if on == Some(JudgedOn::Test.name()) {
+        ("test images", "test_images", "; nothing was chosen on them")
+    } else {
+        // Of a version that did not say which.
+        (
+            "held-out images",
+            "test_images",
+            "; training has not seen them",
+        )
+    }
 }
 
 /// The last evaluation, and the best validation figure beside it.
@@ -217,16 +229,10 @@ fn figures(text: &mut String, run: &RunFolder) {
             .as_f64()
             .map_or("-".to_owned(), |v| format!("{:.1}", 100. * v))
     };
-    let judged = match on_validation(&evaluation) {
-        true => {
-            "validation images, since there were no test images with labels: training has not seen them, \
-                 and the checkpoint `best-val` is chosen by them"
-        }
-        false => "test images; nothing was chosen on them",
-    };
+    let (judged, _, about) = judged(&evaluation);
     let _ = write!(
         text,
-        "## Figures\n\nFrozen features of the last checkpoint, in percent of the {judged}.\n\n\
+        "## Figures\n\nFrozen features of the last checkpoint, in percent of the {judged}{about}.\n\n\
          | features | kNN | linear | rank 1 | mAP |\n|---|---|---|---|---|\n",
     );
     for kind in ["trained", "screened", "untrained", "pixels"] {
