@@ -38,6 +38,7 @@ pub struct Manifest {
 }
 
 /// A checkpoint that was read.
+#[derive(Debug)]
 pub(crate) struct Saved {
     pub(crate) manifest: Manifest,
     /// All tensors by name.
