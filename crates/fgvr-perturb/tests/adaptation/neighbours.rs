@@ -32,6 +32,18 @@ fn length_does_not_matter_and_equally_similar_rows_are_taken_by_index() {
 }
 
 #[test]
+fn of_equally_similar_rows_the_first_stays_when_a_nearer_one_comes_later() {
+    // Row 0 is as near to 1 as to 2, both at 30 degrees, and nearer to 3, at 5 degrees on the side of 1.
+    let degrees = |degrees: f32| [degrees.to_radians().cos(), degrees.to_radians().sin()];
+    let ([x, y], [near, up]) = (degrees(30.), degrees(5.));
+    let rows = [1., 0., x, y, x, -y, near, up];
+    assert_eq!(
+        mutual_neighbours(&rows, 2, 2).unwrap(),
+        [(0, 1), (0, 3), (1, 3)]
+    );
+}
+
+#[test]
 fn more_neighbours_than_rows_make_pairs_of_all() {
     let rows = [1f32, 0., 0., 1., 1., 1.];
     for k in [2, 3, 100] {
