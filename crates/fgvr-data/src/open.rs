@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::folder::{Folder, Labels};
 use crate::split::held_out;
-use crate::{Dataset, Error, Lookalikes, LookalikesConfig, Split};
+use crate::{Dataset, Error, Lookalikes, LookalikesConfig, MAX_PIXELS, Split};
 
 /// How a data set is opened.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +30,8 @@ pub struct DataConfig {
     pub lookalikes: LookalikesConfig,
     /// Where the labels of a folder's photos come from.
     pub labels: Labels,
-    /// Photos with more pixels than this are refused before they are decoded.
+    /// Photos with more pixels than this are refused before they are decoded. Each thread that decodes
+    /// needs 3 bytes a pixel of its photo, 6 to turn it, 6 to 9 for a progressive JPEG.
     pub max_pixels: u64,
 }
 
@@ -43,7 +44,7 @@ impl Default for DataConfig {
             test_fraction: 0.2,
             lookalikes: LookalikesConfig::default(),
             labels: Labels::Auto,
-            max_pixels: 1 << 26, // 67 million: more than any phone's camera but not than memory
+            max_pixels: MAX_PIXELS,
         }
     }
 }
