@@ -57,7 +57,7 @@ pub use observer::{Observer, Silent};
 pub use optimizer::OptimizerKind;
 pub use parts::{ChannelHits, MapHits, PartHits};
 pub use plan::{Plan, plan};
-pub use pretrain::{Summary, evaluate_run, pretrain, resume};
+pub use pretrain::{Summary, evaluate_run, evaluate_run_with, pretrain, resume};
 pub use reconstruct::Psnr;
 pub use run_folder::{Place, RunFolder};
 pub use run_report::evaluation_tables;

@@ -8,7 +8,7 @@ use fgvr_data::{Image, Loader, LoaderConfig, Position, Splits};
 use serde::Serialize;
 
 use crate::checkpoint;
-use crate::config::PretrainConfig;
+use crate::config::{PretrainConfig, Use};
 use crate::embedder::at_least_one;
 use crate::environment::simd;
 use crate::evaluate::{Evaluation, evaluate};
@@ -114,8 +114,29 @@ pub fn evaluate_run(
     compute: &Compute,
     observer: &mut dyn Observer,
 ) -> Result<Evaluation> {
+    evaluate_run_with(run, &[], source, batch, compute, observer)
+}
+
+/// As [`evaluate_run`], with `settings` over those of the run, each `key.path=value`.
+///
+/// # Errors
+/// As [`evaluate_run`], and a setting that is unknown or has no effect on evaluation.
+pub fn evaluate_run_with(
+    run: &RunFolder,
+    settings: &[String],
+    source: Option<&str>,
+    batch: Option<usize>,
+    compute: &Compute,
+    observer: &mut dyn Observer,
+) -> Result<Evaluation> {
     let mut config = run.config()?;
     let trained_on = fgvr_data::open(&config.source, &config.data)?.train.len();
+    if !settings.is_empty() {
+        let asked = run.config_for(Use::Evaluate, settings)?;
+        config.data = asked.data;
+        config.evaluate = asked.evaluate;
+        config.normalisation = asked.normalisation;
+    }
     if let Some(source) = source {
         config.source = source.to_owned();
     }
