@@ -99,6 +99,31 @@ pub enum Error {
         problem: &'static str,
     },
 
+    /// A file of a kind that the decoders would get wrong.
+    #[error("{}: {kind}; {remedy}", path.display())]
+    Kind {
+        /// The file.
+        path: PathBuf,
+        /// What kind of file it is.
+        kind: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+
+    /// A file far too small for a photo of so many pixels; nothing was allocated for it.
+    #[error(
+        "{}: {pixels} pixels in a file of {bytes} bytes, which no photo has; save it again with fewer pixels",
+        path.display()
+    )]
+    Expands {
+        /// The file.
+        path: PathBuf,
+        /// How many pixels its header tells.
+        pixels: u64,
+        /// How long it is.
+        bytes: u64,
+    },
+
     /// A picture or file larger than allowed; nothing was allocated for it.
     #[error("{}: {what} is {found}, expected at most {most}", shown_path(path))]
     TooLarge {

@@ -23,7 +23,7 @@ mod png;
 mod split;
 
 pub use dataset::{Dataset, Image, PartMask};
-pub use decode::{decode, decode_bytes};
+pub use decode::{MAX_PIXELS, decode, decode_bytes};
 pub use error::Error;
 pub use folder::{Folder, Labels};
 pub use found::{Found, SplitCounts, UnreadableFolder};

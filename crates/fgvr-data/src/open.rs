@@ -8,7 +8,7 @@ use crate::folder::{Folder, Labels, Reading, scan};
 use crate::found::{Found, SplitCounts, listed};
 use crate::layout::{Layout, layout};
 use crate::split::held_out;
-use crate::{Dataset, Error, Lookalikes, LookalikesConfig, Split, path_of};
+use crate::{Dataset, Error, Lookalikes, LookalikesConfig, MAX_PIXELS, Split, path_of};
 
 /// How a data set is opened.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +34,8 @@ pub struct DataConfig {
     pub lookalikes: LookalikesConfig,
     /// Where the labels of a folder's photos come from.
     pub labels: Labels,
-    /// Photos with more pixels than this are refused before they are decoded.
+    /// Photos with more pixels than this are refused before they are decoded. Each thread that decodes
+    /// needs 3 bytes a pixel of its photo, 6 to turn it, 6 to 9 for a progressive JPEG.
     pub max_pixels: u64,
     /// Whether a run remembers a SHA-256 of every photo beside its name and size, and so notices another content of
     /// the same size. All photos are read once more for it.
@@ -50,7 +51,7 @@ impl Default for DataConfig {
             test_fraction: 0.2,
             lookalikes: LookalikesConfig::default(),
             labels: Labels::Auto,
-            max_pixels: 1 << 26, // 67 million: more than any phone's camera but not than memory
+            max_pixels: MAX_PIXELS,
             hash_contents: false,
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use fgvr_data::augment::EvaluationView;
-use fgvr_data::{DataConfig, Dataset, Loaded, Normalisation, load_batch, shown};
+use fgvr_data::{Dataset, Loaded, Normalisation, load_batch, shown};
 use fgvr_encoder::FrozenBackbone;
 use fgvr_eval::Embeddings;
 use fgvr_ssl::Screening;
@@ -186,14 +186,7 @@ pub fn embed_set(
     source: &str,
     observer: &mut dyn Observer,
 ) -> Result<EmbeddingTable> {
-    // All photos of a folder, whatever they would be split into.
-    let config = DataConfig {
-        size: embedder.sight.view.size,
-        val_fraction: 0.,
-        test_fraction: 0.,
-        ..DataConfig::default()
-    };
-    let splits = fgvr_data::open(source, &config)?;
+    let splits = fgvr_data::open(source, &embedder.data)?;
     observer.on_data(&splits.found);
     let sets = [
         ("train", Some(splits.train)),

@@ -1,15 +1,17 @@
 //! A frozen encoder with all that embedding photos needs, from a run or from anyone's weights.
 
 use candle_core::{DType, Device};
-use fgvr_encoder::weights::{LoadOptions, LoadReport, Weights, load};
+use fgvr_data::DataConfig;
+use fgvr_encoder::weights::{LoadOptions, LoadReport, Preprocessing, Weights, load};
 use fgvr_encoder::{Backbone, EncoderConfig, FrozenBackbone};
 use fgvr_nn::Parameters;
 
 use crate::checkpoint::{self, Saved, Which};
+use crate::config::{Layers, Use};
 use crate::embed::Sight;
 use crate::finite;
 use crate::trained::under;
-use crate::view::view;
+use crate::view::fit;
 use crate::{Compute, Error, PretrainConfig, Result, RunFolder};
 
 /// Images a forward pass.
@@ -19,6 +21,8 @@ const BATCH: usize = 32;
 pub struct Embedder {
     pub(crate) encoder: FrozenBackbone,
     pub(crate) sight: Sight,
+    /// How photos are found, read and split.
+    pub(crate) data: DataConfig,
     /// Where the weights come from, in words.
     origin: String,
     /// What to do where its features are not finite.
@@ -31,16 +35,34 @@ impl Embedder {
     /// # Errors
     /// A run without that checkpoint, or one that is damaged.
     pub fn from_run(run: &RunFolder, which: Which, compute: &Compute) -> Result<Self> {
-        let config = run.config()?;
-        let (step, parameters) = encoder_of(run, &config, which)?;
-        let encoder = Backbone::new(
-            &config.encoder,
-            parameters.builder(DType::F32, &Device::Cpu),
-        )?;
+        Self::from_run_with(run, which, &[], compute)
+    }
+
+    /// As [`Embedder::from_run`], with `settings` over those of the run, each `key.path=value`. At another
+    /// size a transformer's position embeddings are resampled, as for weights.
+    ///
+    /// # Errors
+    /// As [`Embedder::from_run`], and a setting that is unknown or has no effect on embedding.
+    pub fn from_run_with(
+        run: &RunFolder,
+        which: Which,
+        settings: &[String],
+        compute: &Compute,
+    ) -> Result<Self> {
+        let trained = run.config()?;
+        let config = run.config_for(Use::Embed, settings)?;
+        let (step, mut parameters) = encoder_of(run, &trained, which)?;
+        let mut network = trained.encoder.clone();
+        if network.architecture.is_vit() && config.data.size != trained.data.size {
+            network.image_size = Some(config.data.size);
+            parameters = at_another_size(&parameters, &network, run)?;
+        }
+        let encoder = Backbone::new(&network, parameters.builder(DType::F32, &Device::Cpu))?;
         let encoder = encoder.on(compute.device().cloned());
         Ok(Self {
             encoder: encoder.freeze()?,
             sight: Sight::of(&config),
+            data: config.data,
             origin: format!("{}, step {step}", run.path().display()),
             not_finite: finite::OF_A_RUN,
         })
@@ -56,10 +78,23 @@ impl Embedder {
         size: Option<usize>,
         compute: &Compute,
     ) -> Result<(Self, LoadReport)> {
+        let size = size.map(|size| format!("data.size={size}"));
+        Self::from_weights_with(weights, &Vec::from_iter(size), compute)
+    }
+
+    /// As [`Embedder::from_weights`], with `settings` over what the weights bring, each `key.path=value`.
+    ///
+    /// # Errors
+    /// As [`Embedder::from_weights`], and a setting that is unknown or has no effect on embedding.
+    pub fn from_weights_with(
+        weights: &Weights,
+        settings: &[String],
+        compute: &Compute,
+    ) -> Result<(Self, LoadReport)> {
         let mut config = architecture(weights)?;
-        let (view, normalisation) = view(weights.preprocessing(), size)?;
+        let (sight, data) = sight_of(weights.preprocessing(), settings)?;
         if config.architecture.is_vit() {
-            config.image_size = Some(view.size);
+            config.image_size = Some(sight.view.size);
         }
         let parameters = Parameters::new(0);
         let encoder = Backbone::new(&config, parameters.builder(DType::F32, &Device::Cpu))?
@@ -67,11 +102,8 @@ impl Embedder {
         let report = load(&parameters, weights, &LoadOptions::default())?;
         let embedder = Self {
             encoder: encoder.freeze()?,
-            sight: Sight {
-                view,
-                batch: BATCH,
-                normalisation,
-            },
+            sight,
+            data,
             origin: report.from.clone(),
             not_finite: finite::OF_WEIGHTS,
         };
@@ -104,6 +136,46 @@ impl Embedder {
     pub fn width(&self) -> usize {
         self.encoder.width()
     }
+}
+
+/// How photos are found and seen under `settings` over what comes with weights.
+fn sight_of(preprocessing: &Preprocessing, settings: &[String]) -> Result<(Sight, DataConfig)> {
+    let mut layers = Layers::default();
+    layers.view(preprocessing)?;
+    // All photos of a folder in one split, where nothing else is asked for.
+    layers.set_value("data.val_fraction", 0.)?;
+    layers.set_value("data.test_fraction", 0.)?;
+    layers.set_value("evaluate.batch", BATCH as i64)?;
+    let asked_for = |layers: &Layers| {
+        ["evaluate.resize_ratio", "evaluate.squash"].map(|path| layers.get(path).cloned())
+    };
+    let brought = asked_for(&layers);
+    for setting in settings {
+        layers.set_for(Use::Embed, setting)?;
+    }
+    let config = layers.resolve_frozen()?;
+    let mut sight = Sight::of(&config);
+    if asked_for(&layers) == brought {
+        sight.view.fit = fit(preprocessing, config.data.size);
+    }
+    Ok((sight, config.data))
+}
+
+/// The variables of a transformer, `trained`, in `network`, which differs in the size of its images.
+fn at_another_size(
+    trained: &Parameters,
+    network: &EncoderConfig,
+    run: &RunFolder,
+) -> Result<Parameters> {
+    let variables = trained.all().into_iter();
+    let tensors = variables.map(|(name, variable)| (name, variable.as_tensor().clone()));
+    let stored = safetensors::serialize(tensors, None).map_err(std::io::Error::other);
+    let stored = stored.map_err(Error::io(run.path()))?;
+    let weights = Weights::from_bytes(&run.path().display().to_string(), stored)?;
+    let parameters = Parameters::new(0);
+    Backbone::new(network, parameters.builder(DType::F32, &Device::Cpu))?;
+    load(&parameters, &weights, &LoadOptions::default())?;
+    Ok(parameters)
 }
 
 /// That a forward pass has an image.

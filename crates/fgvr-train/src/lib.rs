@@ -65,7 +65,7 @@ pub use observer::{Observer, Silent};
 pub use optimizer::OptimizerKind;
 pub use parts::{ChannelHits, MapHits, PartHits};
 pub use plan::{Plan, plan};
-pub use pretrain::{Summary, evaluate_run, pretrain};
+pub use pretrain::{Summary, evaluate_run, evaluate_run_with, pretrain};
 pub use reconstruct::Psnr;
 pub use resume::{ResumeOptions, resume};
 pub use run_folder::{Place, RunFolder};

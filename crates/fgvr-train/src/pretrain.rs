@@ -8,7 +8,7 @@ use fgvr_data::{Found, Image, Loader, LoaderConfig, Position, Splits};
 use serde::Serialize;
 
 use crate::checkpoint::{self, Saved};
-use crate::config::PretrainConfig;
+use crate::config::{PretrainConfig, Use};
 use crate::data::{Compared, Data, Located, UNKNOWN, open_data};
 use crate::embedder::at_least_one;
 use crate::evaluate::{Evaluation, evaluate};
@@ -93,12 +93,33 @@ pub fn evaluate_run(
     compute: &Compute,
     observer: &mut dyn Observer,
 ) -> Result<Evaluation> {
+    evaluate_run_with(run, &[], source, batch, compute, observer)
+}
+
+/// As [`evaluate_run`], with `settings` over those of the run, each `key.path=value`.
+///
+/// # Errors
+/// As [`evaluate_run`], and a setting that is unknown or has no effect on evaluation.
+pub fn evaluate_run_with(
+    run: &RunFolder,
+    settings: &[String],
+    source: Option<&str>,
+    batch: Option<usize>,
+    compute: &Compute,
+    observer: &mut dyn Observer,
+) -> Result<Evaluation> {
     let mut config = run.config()?;
     let saved = checkpoint::load_last(run)?;
     if let Some(changed) = saved.settings_changed(&config)? {
         observer.on_message(&format!(
             "{changed}; it is judged with what stands there now"
         ));
+    }
+    if !settings.is_empty() {
+        let asked = run.config_for(Use::Evaluate, settings)?;
+        config.data = asked.data;
+        config.evaluate = asked.evaluate;
+        config.normalisation = asked.normalisation;
     }
     find_weights(&mut config, saved.manifest.weights.as_deref());
     if let Some(batch) = batch {

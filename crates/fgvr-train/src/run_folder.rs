@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Layers, PretrainConfig};
+use crate::config::{Layers, PretrainConfig, Use};
 use crate::{Error, Result};
 
 /// Where a new run goes.
@@ -129,6 +129,20 @@ impl RunFolder {
         let mut layers = Layers::default();
         layers.file(&self.join("config.toml"))?;
         layers.resolve()
+    }
+
+    /// The run's settings with some more over them, each `key.path=value`, for what its network is used
+    /// for now.
+    ///
+    /// # Errors
+    /// As [`RunFolder::config`], and a setting that is unknown or has no effect there.
+    pub fn config_for(&self, purpose: Use, settings: &[String]) -> Result<PretrainConfig> {
+        let mut layers = Layers::default();
+        layers.file(&self.join("config.toml"))?;
+        for setting in settings {
+            layers.set_for(purpose, setting)?;
+        }
+        layers.resolve_frozen()
     }
 
     /// The folder itself.

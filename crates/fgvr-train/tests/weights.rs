@@ -88,6 +88,8 @@ fn an_export_embeds_as_its_run_does_and_starts_another() {
         "out/encoder",
         "--data",
         data,
+        "--set",
+        "data.lookalikes={families=2, species_per_family=2, train_images=96, val_images=16, test_images=32}",
         "--out",
         "b.safetensors",
     ]));

@@ -1,8 +1,10 @@
-//! Bilinear and bicubic resampling with antialiasing, straight from 8-bit pixels.
+//! Resampling with antialiasing, straight from 8-bit pixels.
 //!
-//! Each output pixel is a weighted mean of the source pixels under it, by a triangle or a cubic; when
-//! shrinking, the kernel is widened by the scale. Rows first (contiguous, so that the compiler vectorises), then
+//! Each output pixel is a weighted mean of the source pixels under it, by a triangle, a cubic or another
+//! of PIL's kernels; when shrinking, the kernel is widened by the scale. Rows first (contiguous, so that the compiler vectorises), then
 //! columns, into float planes.
+
+use std::f64::consts::PI;
 
 use super::Planes;
 use crate::Image;
@@ -29,26 +31,52 @@ pub struct Region {
     serde(rename_all = "kebab-case")
 )]
 pub enum Interpolation {
+    /// The source pixel under the centre, whatever the scale.
+    Nearest,
     /// 1 - |t|, as far as |t| = 1.
     #[default]
     Bilinear,
     /// Keys' cubic with a = -1/2 (IEEE TASSP 29, 1981), as far as |t| = 2: PIL's, and PyTorch's where
     /// it antialiases.
     Bicubic,
+    /// The same weight as far as |t| = 1/2: PIL's.
+    Box,
+    /// sin(pi t) / (pi t) under a Hamming window, as far as |t| = 1: PIL's.
+    Hamming,
+    /// sin(pi t) / (pi t) under a window of the same form three times as wide (Duchon, J. Appl. Meteor.
+    /// 18, 1979), as far as |t| = 3: PIL's.
+    Lanczos,
 }
 
 impl Interpolation {
     /// Where the kernel ends.
     fn support(self) -> f64 {
         match self {
-            Self::Bilinear => 1.,
+            Self::Nearest => 0.,
+            Self::Box => 0.5,
+            Self::Bilinear | Self::Hamming => 1.,
             Self::Bicubic => 2.,
+            Self::Lanczos => 3.,
         }
     }
 
     fn weight(self, t: f64) -> f64 {
+        // Of a pixel that lies between two, a box takes the one before.
+        if self == Self::Box {
+            return if t > -0.5 && t <= 0.5 { 1. } else { 0. };
+        }
         let t = t.abs();
+        let wave = |t: f64| {
+            if t == 0. {
+                1.
+            } else {
+                (PI * t).sin() / (PI * t)
+            }
+        };
         match self {
+            Self::Hamming if t < 1. => wave(t) * (0.54 + 0.46 * (PI * t).cos()),
+            Self::Lanczos if t < 3. => wave(t) * wave(t / 3.),
+            Self::Nearest | Self::Box | Self::Hamming | Self::Lanczos => 0.,
             Self::Bilinear => (1. - t).max(0.),
             Self::Bicubic if t < 1. => (1.5 * t - 2.5) * t * t + 1.,
             Self::Bicubic if t < 2. => ((-0.5 * t + 2.5) * t - 4.) * t + 2.,
@@ -134,6 +162,12 @@ fn taps(by: Interpolation, from: usize, to: usize, start: usize, count: usize) -
     (start..start + count)
         .map(|i| {
             let centre = scale * (i as f64 + 0.5);
+            if by == Interpolation::Nearest {
+                return Taps {
+                    first: (centre as usize).min(from - 1),
+                    weights: vec![1.],
+                };
+            }
             let first = (centre - support + 0.5).max(0.) as usize;
             let end = ((centre + support + 0.5) as usize).min(from);
             let weight = |j: usize| by.weight((j as f64 + 0.5 - centre) / unit);

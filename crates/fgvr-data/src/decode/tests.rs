@@ -99,6 +99,26 @@ fn a_small_file_that_claims_a_huge_picture_is_refused() {
 }
 
 #[test]
+fn a_small_file_is_no_large_photo_whatever_the_limit() {
+    let mut bytes = encoded(&DynamicImage::from(photo(1, 1)), ImageFormat::Png);
+    bytes[16..24].copy_from_slice(&[0, 0, 0x3F, 0xC0, 0, 0, 0x2F, 0xD0]); // 16320 x 12240
+    let crc = crc32(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&crc.to_be_bytes());
+    let error = decode_bytes(&bytes, Path::new("p"), MAX_PIXELS).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::Expands {
+                pixels: 199_756_800,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(MAX_PIXELS > 199_756_800);
+}
+
+#[test]
 fn each_format_is_refused_above_the_limit_and_taken_at_it() {
     let picture = DynamicImage::from(photo(10, 10));
     for format in [

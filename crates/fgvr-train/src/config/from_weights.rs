@@ -1,13 +1,11 @@
 //! What pretrained weights say of the network and of the images it takes.
 
-use fgvr_data::augment::{Fit, Interpolation};
 use fgvr_encoder::Network;
-use fgvr_encoder::weights::Preprocessing;
+use fgvr_encoder::weights::{Preprocessing, Resize};
 use toml::Value;
 
 use super::Layers;
 use crate::start::open_weights;
-use crate::view::view;
 use crate::{Observer, Result};
 
 impl Layers {
@@ -32,27 +30,36 @@ impl Layers {
         self.view(weights.preprocessing())
     }
 
-    fn view(&mut self, preprocessing: &Preprocessing) -> Result<()> {
-        let (view, normalisation) = view(preprocessing, None)?;
+    /// Adds how images are seen. Images that are not square leave `data.size` open: a layer that follows
+    /// has to give it.
+    pub(crate) fn view(&mut self, preprocessing: &Preprocessing) -> Result<()> {
         let numbers = |values: &[f32; 3]| {
             // The decimals a person wrote, which f32 to f64 would lengthen.
             let number = |v: &f32| v.to_string().parse().unwrap_or_else(|_| f64::from(*v));
             Value::Array(values.iter().map(|v| Value::Float(number(v))).collect())
         };
-        self.set_value("data.size", count(view.size))?;
-        self.set_value("normalisation.mean", numbers(&normalisation.mean))?;
-        self.set_value("normalisation.std", numbers(&normalisation.std))?;
-        match view.fit {
-            Fit::Squash => self.set_value("evaluate.squash", true)?,
-            Fit::Crop(shorter) => {
-                let ratio = shorter as f64 / view.size as f64;
-                self.set_value("evaluate.resize_ratio", ratio)?;
+        let [height, width] = preprocessing.size;
+        if height == width {
+            self.no_size = None;
+            self.set_value("data.size", count(height))?;
+        } else {
+            self.remove("data.size");
+            self.no_size = Some(format!(
+                "the weights ask for images of {height} x {width} px, and squares are known here; give \
+                 the side of one, such as --set data.size={}",
+                height.max(width)
+            ));
+        }
+        self.set_value("normalisation.mean", numbers(&preprocessing.mean))?;
+        self.set_value("normalisation.std", numbers(&preprocessing.std))?;
+        match preprocessing.resize {
+            Resize::Exact => self.set_value("evaluate.squash", true)?,
+            Resize::ShorterSide(side) => {
+                let ratio = side as f64 / height.min(width) as f64;
+                self.set_value("evaluate.resize_ratio", ratio.max(1.))?;
             }
         }
-        let interpolation = match view.interpolation {
-            Interpolation::Bilinear => "bilinear",
-            Interpolation::Bicubic => "bicubic",
-        };
+        let interpolation = preprocessing.interpolation.to_string();
         self.set_value("evaluate.interpolation", interpolation)
     }
 }

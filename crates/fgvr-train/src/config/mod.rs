@@ -3,10 +3,12 @@
 
 mod derived;
 mod from_weights;
+mod frozen;
 mod overrides;
 mod presets;
 mod validate;
 
+pub use frozen::Use;
 pub use overrides::Layers;
 pub(crate) use overrides::did_you_mean;
 pub use presets::PRESETS;

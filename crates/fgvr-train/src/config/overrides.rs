@@ -22,6 +22,8 @@ pub struct Layers {
     table: Table,
     /// What was set last, for the text of an error that only shows when all is put together.
     origin: String,
+    /// What to say where no layer gives the images' size, which weights do not know as one side.
+    pub(super) no_size: Option<String>,
 }
 
 impl Layers {
@@ -141,7 +143,7 @@ impl Layers {
     /// # Errors
     /// An unknown key, a value of another type, or one out of range.
     pub fn resolve(&self) -> Result<PretrainConfig> {
-        let mut config = self.parse()?;
+        let mut config = self.sized()?;
         if let Some(rate) = config.optimizer.lr_per_256.take() {
             if self.get("optimizer.lr").is_some() {
                 return Err(Error::config(
@@ -165,6 +167,19 @@ impl Layers {
         }
         config.validate()?;
         Ok(config)
+    }
+
+    /// The settings, unchecked but for a size of the images.
+    ///
+    /// # Errors
+    /// None is given, and weights ask for images that are not square.
+    pub(super) fn sized(&self) -> Result<PretrainConfig> {
+        match &self.no_size {
+            Some(problem) if self.get("data.size").is_none() => {
+                Err(Error::config("data.size", problem.clone()))
+            }
+            _ => self.parse(),
+        }
     }
 
     fn check(&self) -> Result<()> {

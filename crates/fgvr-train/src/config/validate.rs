@@ -14,7 +14,7 @@ impl PretrainConfig {
     pub fn validate(&self) -> Result<()> {
         let o = &self.optimizer;
         let s = &self.synthpair;
-        within("data.size", self.data.size as f64, 16., 4096.)?;
+        self.validate_view()?;
         within("loader.batch", self.loader.batch as f64, 2., 65_536.)?;
         within("optimizer.lr", o.lr, 0., 1e3)?;
         within("optimizer.decoder_lr", o.decoder_lr, 0., 1e3)?;
@@ -59,20 +59,16 @@ impl PretrainConfig {
             1.,
             512.,
         )?;
-        within("evaluate.resize_ratio", self.evaluate.resize_ratio, 1., 4.)?;
         within(
             "loader.bad_image_budget",
             self.loader.bad_image_budget,
             0.,
             1.,
         )?;
-        within("evaluate.batch", self.evaluate.batch as f64, 1., 65_536.)?;
         within("evaluate.knn.k", self.evaluate.knn.k as f64, 1., 1e6)?;
         self.encoder
             .validate()
             .map_err(|e| Error::config("encoder", e.to_string()))?;
-        self.data.validate()?;
-        self.normalisation.validate()?;
         self.augment.validate()?;
         for other in [&self.augment_second, &self.augment_crops]
             .into_iter()
@@ -97,6 +93,16 @@ impl PretrainConfig {
 }
 
 impl PretrainConfig {
+    /// How photos are found and how evaluation sees them.
+    pub(super) fn validate_view(&self) -> Result<()> {
+        within("data.size", self.data.size as f64, 16., 4096.)?;
+        within("evaluate.resize_ratio", self.evaluate.resize_ratio, 1., 4.)?;
+        within("evaluate.batch", self.evaluate.batch as f64, 1., 65_536.)?;
+        self.data.validate()?;
+        self.normalisation.validate()?;
+        Ok(())
+    }
+
     /// The base, its optimiser and what stands on it.
     fn validate_base(&self) -> Result<()> {
         let (base, o) = (self.base, &self.optimizer);

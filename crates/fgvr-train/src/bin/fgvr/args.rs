@@ -42,7 +42,9 @@ const EMBED_EXAMPLES: &str = "\
 Examples:
   fgvr embed --run runs/birds --data photos/ --out photos.npz
   fgvr embed --weights hf:timm/vit_small_patch14_dinov2.lvd142m --size 224 --data photos/ --out photos.csv
+  fgvr embed --run runs/birds --set data.labels=none --set evaluate.squash=true --data photos/ --out p.npz
 
+A run's settings of data.* and evaluate.* hold, and so does the preprocessing of weights; --set overrides each.
 The file holds features (N, C), labels (-1 without one), paths, splits and class names.";
 
 const STUDY_EXAMPLES: &str = "\
@@ -124,7 +126,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "DIR", value_parser = folder())]
     pub(crate) data: Option<String>,
     /// Pretrained weights to start from: a file, a folder, or `hf:owner/name[@revision][:file]`. They bring
-    /// architecture, image size and normalisation along; --set overrides each.
+    /// architecture, image size, resizing and normalisation along; --set overrides each of the last three.
     #[arg(long, value_name = "SRC")]
     pub(crate) weights: Option<String>,
     /// Seed of everything random.
@@ -215,6 +217,10 @@ pub(crate) struct Eval {
     /// A folder of images, or builtin:lookalikes. [default: what the run was trained on]
     #[arg(long, value_name = "DIR", value_parser = folder())]
     pub(crate) data: Option<String>,
+    /// One setting over the run's own: evaluate.*, normalisation.*, data.* but for the size, such as
+    /// evaluate.knn.k=10; may be given many times.
+    #[arg(long, value_name = "KEY.PATH=VALUE")]
+    pub(crate) set: Vec<String>,
     #[command(flatten)]
     pub(crate) place: Where,
     /// Print the figures as JSON on standard output.
@@ -244,9 +250,14 @@ pub(crate) struct Embed {
     /// The file to write: .npz, .safetensors or .csv.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
-    /// Side of the images in pixels. [default: what the weights were made for]
-    #[arg(long, value_name = "PX", conflicts_with = "run")]
+    /// Side of the images in pixels, short for --set data.size=PX. [default: what the run or the weights
+    /// were made for]
+    #[arg(long, value_name = "PX")]
     pub(crate) size: Option<usize>,
+    /// One setting over what the run or the weights bring: data.*, normalisation.*, and of evaluate
+    /// resize_ratio, squash, interpolation and batch; may be given many times.
+    #[arg(long, value_name = "KEY.PATH=VALUE")]
+    pub(crate) set: Vec<String>,
     /// Replace a file that is there.
     #[arg(long)]
     pub(crate) overwrite: bool,

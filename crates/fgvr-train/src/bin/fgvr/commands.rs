@@ -134,8 +134,9 @@ fn eval(args: &Eval) -> Result<ExitCode> {
     let run = RunFolder::open(&args.run)?;
     let (compute, stop) = (chosen(&args.place)?, Arc::new(AtomicBool::new(false)));
     let (data, mut progress) = (args.data.as_deref(), Progress::new(stop));
+    let (settings, batch) = (&args.set, args.place.batch);
     let evaluation =
-        fgvr_train::evaluate_run(&run, data, args.place.batch, &compute, &mut progress)?;
+        fgvr_train::evaluate_run_with(&run, settings, data, batch, &compute, &mut progress)?;
     if args.json {
         println!("{}", serde_json::to_string(&evaluation)?);
     } else {

@@ -57,15 +57,18 @@ pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
     EmbeddingTable::check_place(&args.out, args.overwrite)?;
     let compute = chosen(&args.place)?;
     let mut progress = Progress::new(Arc::default());
+    // The short form first: --set data.size comes after it, and counts.
+    let size = args.size.map(|size| format!("data.size={size}"));
+    let settings: Vec<String> = size.into_iter().chain(args.set.iter().cloned()).collect();
     let mut embedder = match (&args.run, &args.weights) {
         (Some(run), _) => {
             let run = RunFolder::open(run)?;
             tell_changes(&run, which(args.checkpoint))?;
-            Embedder::from_run(&run, which(args.checkpoint), &compute)?
+            Embedder::from_run_with(&run, which(args.checkpoint), &settings, &compute)?
         }
         (None, Some(source)) => {
             let weights = fgvr_train::open_weights(source, &mut progress)?;
-            let (embedder, report) = Embedder::from_weights(&weights, args.size, &compute)?;
+            let (embedder, report) = Embedder::from_weights_with(&weights, &settings, &compute)?;
             eprintln!("{report}");
             embedder
         }
