@@ -100,7 +100,7 @@ pub enum Error {
     },
 
     /// A file of a kind that the decoders would get wrong.
-    #[error("{}: {kind}; {remedy}", path.display())]
+    #[error("{}: {kind}; {remedy}", shown_path(path))]
     Kind {
         /// The file.
         path: PathBuf,
@@ -113,7 +113,7 @@ pub enum Error {
     /// A file far too small for a photo of so many pixels; nothing was allocated for it.
     #[error(
         "{}: {pixels} pixels in a file of {bytes} bytes, which no photo has; save it again with fewer pixels",
-        path.display()
+        shown_path(path)
     )]
     Expands {
         /// The file.
@@ -215,6 +215,8 @@ impl Error {
             | Self::Io { .. }
             | Self::Decode { .. }
             | Self::Truncated { .. }
+            | Self::Kind { .. }
+            | Self::Expands { .. }
             | Self::TooLarge { .. }
             | Self::NoBatch { .. }
             | Self::TooManyUnreadable { .. } => true,
