@@ -20,6 +20,7 @@ use crate::{Compute, Error, Observer, Place, Result, RunFolder, StepRow, Trainer
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// The run folder.
+    #[serde(serialize_with = "crate::path_text::serialize")]
     pub run: PathBuf,
     /// Optimiser steps done, of how many.
     pub steps: [u64; 2],
@@ -57,12 +58,17 @@ pub fn pretrain(
     };
     // Data, settings and weights fit: only now is anything written.
     let run = place.create()?;
-    run.write("config.toml", config.to_toml()?.as_bytes())?;
-    let session = Session::new(config, &run, splits, trainer, compute)?;
-    if let Some(report) = loaded {
-        let text = serde_json::to_vec_pretty(&report)
-            .map_err(|e| Error::run(run.path(), e.to_string()))?;
-        run.write("weights.json", &text)?;
+    let begin = || -> Result<Session<'_>> {
+        run.write("config.toml", config.to_toml()?.as_bytes())?;
+        if let Some(report) = &loaded {
+            let text = serde_json::to_vec_pretty(report)
+                .map_err(|e| Error::run(run.path(), e.to_string()))?;
+            run.write("weights.json", &text)?;
+        }
+        Session::new(config, &run, splits, trainer, compute)
+    };
+    let session = begin().inspect_err(|_| run.give_up())?;
+    if let Some(report) = &loaded {
         session.say(observer, &report.to_string())?;
     }
     session.run(observer)

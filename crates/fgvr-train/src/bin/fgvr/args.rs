@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
@@ -115,11 +116,11 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// A folder of images, or builtin:lookalikes.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = name())]
     pub(crate) data: Option<String>,
     /// Pretrained weights to start from: a file, a folder, or `hf:owner/name[@revision][:file]`. They bring
     /// architecture, image size and normalisation along; --set overrides each.
-    #[arg(long, value_name = "SRC")]
+    #[arg(long, value_name = "SRC", value_parser = name())]
     pub(crate) weights: Option<String>,
     /// Seed of everything random.
     #[arg(long, value_name = "N")]
@@ -202,7 +203,7 @@ pub(crate) struct Eval {
     #[arg(long, value_name = "DIR")]
     pub(crate) run: PathBuf,
     /// A folder of images, or builtin:lookalikes. [default: what the run was trained on]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = name())]
     pub(crate) data: Option<String>,
     #[command(flatten)]
     pub(crate) place: Where,
@@ -217,6 +218,7 @@ pub(crate) struct Embed {
     #[arg(
         long,
         value_name = "SRC",
+        value_parser = name(),
         required_unless_present = "run",
         conflicts_with = "run"
     )]
@@ -228,7 +230,7 @@ pub(crate) struct Embed {
     #[arg(long, value_enum, default_value_t, conflicts_with = "weights")]
     pub(crate) checkpoint: Checkpoint,
     /// A folder of images, or builtin:lookalikes.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = name())]
     pub(crate) data: String,
     /// The file to write: .npz, .safetensors or .csv.
     #[arg(long, value_name = "FILE")]
@@ -315,7 +317,7 @@ pub(crate) enum WeightsCommand {
 #[derive(Args, Debug)]
 pub(crate) struct Inspect {
     /// A file, a folder, or `hf:owner/name[@revision][:file]`.
-    #[arg(value_name = "SRC")]
+    #[arg(value_name = "SRC", value_parser = name())]
     pub(crate) source: String,
     /// Print everything as JSON on standard output.
     #[arg(long)]
@@ -355,7 +357,7 @@ pub(crate) struct Study {
     #[arg(long, value_name = "P")]
     pub(crate) preset: Option<String>,
     /// Your own photos in place of the study's data sets, under preset photos.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = name())]
     pub(crate) data: Option<String>,
     /// One setting of all runs, over the study's own; may be given many times.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -373,4 +375,14 @@ pub(crate) struct Study {
     /// Print the figures as JSON on standard output.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A name of photos or weights: a folder, a file, or what fgvr and the Hub call them. It stands in the settings of a
+/// run and in what is made of it, which are text.
+fn name() -> impl TypedValueParser<Value = String> {
+    OsStringValueParser::new().try_map(|name| {
+        name.into_string().map_err(|_| {
+            "the name is not UTF-8, and a run's settings are text; rename it, or make a link to it with another name"
+        })
+    })
 }
