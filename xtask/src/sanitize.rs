@@ -39,8 +39,8 @@ fn call(nightly: &Nightly, args: &[String]) -> Cargo {
     // With a target named, the flags do not reach build scripts and macros. The folder of its own
     // keeps what the stable toolchain built.
     let cargo = Cargo::new(["test", "-p", "fgvr-nn", "--lib", "--target", &nightly.host])
-        .args(&["--features", "exact-buffers"].map(String::from))
-        .args(&["--target-dir", "target/sanitize"].map(String::from))
+        .args(["--features", "exact-buffers"])
+        .args(["--target-dir", "target/sanitize"])
         .env("RUSTFLAGS", "-Zsanitizer=address")
         .nightly();
     let cargo = match nightly.source {

@@ -87,7 +87,10 @@ impl Cache {
     fn keep(&self, path: &Path, code: &[u8]) -> Result<()> {
         let io = |error| Error::io(path, error);
         fs::create_dir_all(&self.directory).map_err(io)?;
-        let mut file = tempfile::NamedTempFile::new_in(&self.directory).map_err(io)?;
+        // By the standard library, whose files have the permissions that the umask leaves: others may share the folder.
+        let aside =
+            tempfile::Builder::new().make_in(&self.directory, |path| fs::File::create_new(path));
+        let mut file = aside.map_err(io)?;
         file.write_all(&Sha256::digest(code)).map_err(io)?;
         file.write_all(code).map_err(io)?;
         file.persist(path)

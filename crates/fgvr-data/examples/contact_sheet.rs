@@ -4,6 +4,7 @@
 //! `cargo run -p fgvr-data --example contact_sheet -- OUT.png [SIZE] [NUISANCE]`
 
 use std::error::Error;
+use std::io::{ErrorKind, Write as _};
 
 use fgvr_data::{Dataset, Lookalikes, LookalikesConfig, Split};
 use image::{Rgb, RgbImage};
@@ -13,13 +14,18 @@ const COLUMNS: usize = 6;
 const GAP: usize = 2;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args_os().skip(1);
     let path = arguments
         .next()
         .ok_or("usage: contact_sheet OUT.png [SIZE] [NUISANCE]")?;
-    let size: usize = arguments.next().map_or(Ok(96), |s| s.parse())?;
+    let mut number = || {
+        arguments
+            .next()
+            .map(|number| number.to_string_lossy().into_owned())
+    };
+    let size: usize = number().map_or(Ok(96), |s| s.parse())?;
     let mut cfg = LookalikesConfig::default();
-    if let Some(nuisance) = arguments.next() {
+    if let Some(nuisance) = number() {
         cfg.nuisance = nuisance.parse()?;
     }
     let set = Lookalikes::new(&cfg, size, Split::Train)?;
@@ -67,8 +73,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     sheet.save(&path)?;
-    for (row, class) in set.classes().iter().enumerate() {
-        println!("row {row:2}: {class}");
+    let rows = set.classes().iter().enumerate();
+    let rows: String = rows
+        .map(|(row, class)| format!("row {row:2}: {class}\n"))
+        .collect();
+    match std::io::stdout().write_all(rows.as_bytes()) {
+        // A reader that has seen enough, as `head` has.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
     }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 //! With a folder as argument, its photos; otherwise one drawn photo of 160 x 160 pixels.
 
 use std::hint::black_box;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ fn main() -> Result<(), Error> {
         Some(folder) => of_folder(Path::new(&folder))?,
         None => drawn()?,
     };
-    println!("photo of {} x {}", image.width, image.height);
+    say(&format!("photo of {} x {}", image.width, image.height));
     let norm = Normalisation::imagenet();
     let always = AugmentConfig {
         jitter: 1.,
@@ -59,7 +60,10 @@ fn of_folder(folder: &Path) -> Result<Image, Error> {
     for index in 0..count {
         black_box(photos.load(index)?);
     }
-    println!("decode: {:?} each", started.elapsed() / count as u32);
+    say(&format!(
+        "decode: {:?} each",
+        started.elapsed() / count as u32
+    ));
     photos.load(0)
 }
 
@@ -90,5 +94,10 @@ fn report(name: &str, work: impl Fn(u64)) {
         started.elapsed() / VIEWS as u32
     };
     let best = (0..3).map(|_| round()).min().unwrap_or(Duration::ZERO);
-    println!("{name}: {best:?}");
+    say(&format!("{name}: {best:?}"));
+}
+
+fn say(line: &str) {
+    // A reader that has seen enough is no error.
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

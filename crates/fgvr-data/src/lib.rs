@@ -22,6 +22,7 @@ mod open;
 mod png;
 mod split;
 
+pub use atomic::{Existing, can_hold_files, sync_folder, write_whole};
 pub use dataset::{Dataset, Image, PartMask};
 pub use decode::{MAX_PIXELS, decode, decode_bytes};
 pub use error::Error;

@@ -62,6 +62,7 @@ pub fn save(
     header.resize(header.len().next_multiple_of(8), b' ');
 
     let beside = beside(path);
+    let before = path.metadata().ok().filter(fs::Metadata::is_file);
     let io = |source| Error::Io {
         file: path.into(),
         source,
@@ -72,6 +73,11 @@ pub fn save(
         vars.iter().map(|(name, var)| (name, var.as_tensor())),
         path,
     )
+    // Whoever could read the file that is replaced can read the new one, and nobody else.
+    .and_then(|()| match before {
+        Some(before) => fs::set_permissions(&beside, before.permissions()).map_err(io),
+        None => Ok(()),
+    })
     .and_then(|()| fs::rename(&beside, path).map_err(io))
     .and_then(|()| sync_folder(path).map_err(io));
     if written.is_err() {

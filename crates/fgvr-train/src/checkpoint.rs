@@ -68,22 +68,10 @@ pub(crate) fn save(
     let path = checkpoints.join(&name);
     let aside = checkpoints.join(format!(".{name}.partial"));
     remove_if_there(&aside)?;
-    fs::create_dir(&aside).map_err(Error::io(&aside))?;
-    for (file, tensors) in by_file(state) {
-        let target = aside.join(&file);
-        safetensors::save(&tensors, &target)?;
-        fs::File::open(&target)
-            .and_then(|f| f.sync_all())
-            .map_err(Error::io(&target))?;
-        verify(&target, &tensors)?;
-        let hash = digest::of_file(&target).map_err(Error::io(&target))?;
-        manifest.files.insert(file, hash);
-    }
-    write_atomically(&aside.join(SETTINGS), config.to_toml()?.as_bytes())?;
-    let text = serde_json::to_vec_pretty(&manifest)
-        .map_err(|e| Error::checkpoint(&aside, e.to_string()))?;
-    write_atomically(&aside.join("manifest.json"), &text)?;
-    sync_folder(&aside)?;
+    write_all(&aside, config, state, &mut manifest).inspect_err(|_| {
+        // Half a checkpoint is of no use, and takes room on a disk that may be full.
+        let _ = fs::remove_dir_all(&aside);
+    })?;
     // A run resumed from an earlier step may come by a step that was saved before: same bits.
     remove_if_there(&path)?;
     fs::rename(&aside, &path).map_err(Error::io(&path))?;
@@ -94,6 +82,39 @@ pub(crate) fn save(
     }
     prune(&checkpoints, config.checkpoint.keep)?;
     Ok(path)
+}
+
+/// The files of a checkpoint in a new folder, on disk and read back.
+fn write_all(
+    folder: &Path,
+    config: &PretrainConfig,
+    state: &State,
+    manifest: &mut Manifest,
+) -> Result<()> {
+    fs::create_dir(folder).map_err(Error::io(folder))?;
+    for (file, tensors) in by_file(state) {
+        let target = folder.join(&file);
+        // `save` would keep all but the owner from reading it: the permissions are those of a file made in place.
+        let made = fs::File::create(&target).and_then(|file| file.metadata());
+        let permissions = made.map_err(Error::io(&target))?.permissions();
+        safetensors::save(&tensors, &target).map_err(|e| {
+            // Only its first line: candle's errors bring a backtrace along where one is asked for.
+            let text = e.to_string();
+            let problem = text.lines().next().unwrap_or_default();
+            Error::checkpoint(&target, format!("cannot be written ({problem})"))
+        })?;
+        fs::set_permissions(&target, permissions)
+            .and_then(|()| fs::File::open(&target)?.sync_all())
+            .map_err(Error::io(&target))?;
+        verify(&target, &tensors)?;
+        let hash = digest::of_file(&target).map_err(Error::io(&target))?;
+        manifest.files.insert(file, hash);
+    }
+    write_atomically(&folder.join(SETTINGS), config.to_toml()?.as_bytes())?;
+    let text = serde_json::to_vec_pretty(manifest)
+        .map_err(|e| Error::checkpoint(folder, e.to_string()))?;
+    write_atomically(&folder.join("manifest.json"), &text)?;
+    sync_folder(folder)
 }
 
 /// Which checkpoint of a run.

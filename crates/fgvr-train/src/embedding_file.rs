@@ -4,8 +4,10 @@ use std::io::{BufWriter, Seek, Write};
 use std::path::Path;
 use std::str::FromStr;
 
+use fgvr_data::{Existing, can_hold_files, write_whole};
 use safetensors::tensor::{Dtype, TensorView};
 
+use crate::until_failure::UntilFailure;
 use crate::{Error, Result};
 
 /// Features of photos, row by row.
@@ -61,20 +63,27 @@ impl EmbeddingTable {
     /// Whether a table may be written to `path`: worth knowing before photos are embedded.
     ///
     /// # Errors
-    /// It exists and may not be replaced, its folder does not, or its extension is none of ours.
+    /// It exists and may not be replaced, its folder does not or takes no files, or its extension is none of ours.
     pub fn check_place(path: &Path, replace: bool) -> Result<()> {
         path.to_string_lossy().parse::<TableFormat>()?;
         let problem = |problem: &str| Err(Error::config(path.display().to_string(), problem));
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
         if !replace && path.symlink_metadata().is_ok() {
             return problem(
                 "exists already and is not overwritten; choose another --out, or say --overwrite",
             );
         }
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
-        if parent.is_some_and(|parent| !parent.is_dir()) {
+        if path.metadata().is_ok_and(|there| !there.is_file()) {
+            return problem("is there and is no file, and is not replaced; choose another --out");
+        }
+        if !parent.is_dir() {
             return problem("its folder does not exist; make it first, or choose another --out");
         }
-        Ok(())
+        match can_hold_files(parent) {
+            Ok(()) => Ok(()),
+            Err(error) => problem(&format!("cannot be made ({error}); choose another --out")),
+        }
     }
 
     /// Writes the table aside and renames it into place.
@@ -84,30 +93,25 @@ impl EmbeddingTable {
     pub fn write(&self, path: &Path, replace: bool) -> Result<()> {
         let format: TableFormat = path.to_string_lossy().parse()?;
         Self::check_place(path, replace)?;
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
-        let parent = parent.unwrap_or(Path::new("."));
-        let mut aside = tempfile::NamedTempFile::new_in(parent).map_err(Error::io(path))?;
-        let mut file = BufWriter::new(aside.as_file_mut());
-        let written = match format {
-            TableFormat::Npz => self.npz(&mut file),
-            TableFormat::Safetensors => self.safetensors(&mut file),
-            TableFormat::Csv => self.csv(&mut file),
+        let existing = match replace {
+            true => Existing::Replace,
+            false => Existing::Keep,
         };
-        written
-            .and_then(|()| file.flush())
-            .map_err(Error::io(path))?;
-        drop(file);
-        aside.as_file().sync_all().map_err(Error::io(path))?;
-        let persisted = if replace {
-            aside.persist(path)
-        } else {
-            aside.persist_noclobber(path)
-        };
-        persisted.map(drop).map_err(|e| Error::io(path)(e.error))
+        write_whole(path, existing, |file| {
+            let mut file = BufWriter::new(file);
+            match format {
+                TableFormat::Npz => self.npz(&mut file),
+                TableFormat::Safetensors => self.safetensors(&mut file),
+                TableFormat::Csv => self.csv(&mut file),
+            }?;
+            file.flush()
+        })
+        .map(drop)
+        .map_err(Error::io(path))
     }
 
     fn npz(&self, file: &mut (impl Write + Seek)) -> std::io::Result<()> {
-        let mut archive = zip::ZipWriter::new(file);
+        let mut archive = zip::ZipWriter::new(UntilFailure::new(file));
         // Stored: features hardly compress, and numpy maps nothing either way.
         let options = zip::write::SimpleFileOptions::default()
             .compression_method(zip::CompressionMethod::Stored)
@@ -277,6 +281,41 @@ mod tests {
         let paths = read("paths.npy");
         assert!(String::from_utf8_lossy(&paths[10..80]).contains("'<U8'"));
         assert_eq!(paths.len() % 64, 2 * 8 * 4 % 64);
+    }
+
+    #[test]
+    fn an_archive_that_is_cut_short_anywhere_is_an_error_and_no_panic() {
+        /// A disk with room for so many bytes.
+        struct Small(std::io::Cursor<Vec<u8>>, usize);
+        impl Write for Small {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                if self.0.position() as usize + bytes.len() > self.1 {
+                    return Err(std::io::ErrorKind::StorageFull.into());
+                }
+                self.0.write(bytes)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        impl Seek for Small {
+            fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+                self.0.seek(to)
+            }
+        }
+        let mut whole = std::io::Cursor::new(Vec::new());
+        table().npz(&mut whole).unwrap();
+        let whole = whole.into_inner().len();
+        for room in 0..whole {
+            let mut disk = Small(std::io::Cursor::default(), room);
+            let error = table().npz(&mut disk).unwrap_err();
+            assert!(
+                error.to_string().contains("no storage space"),
+                "{room}: {error}"
+            );
+        }
+        let mut disk = Small(std::io::Cursor::default(), whole);
+        table().npz(&mut disk).unwrap();
     }
 
     #[test]

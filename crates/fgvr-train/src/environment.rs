@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::DataRecord;
+use crate::path_text::path_text;
 
 /// The program, the machine, and what the bits of a run depend on.
 #[derive(Clone, Debug, Serialize)]
@@ -42,7 +43,7 @@ impl Environment {
             threads: rayon::current_num_threads(),
             simd: simd(),
             device: device.to_owned(),
-            command: std::env::args().collect(),
+            command: std::env::args_os().map(path_text).collect(),
             started: std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
                 .map_or(0, |d| d.as_secs()),

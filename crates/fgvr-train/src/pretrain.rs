@@ -21,6 +21,7 @@ use crate::{Compute, Error, Observer, Place, Result, RunFolder, StepRow, Trainer
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// The run folder.
+    #[serde(serialize_with = "crate::path_text::serialize")]
     pub run: PathBuf,
     /// Optimiser steps done, of how many.
     pub steps: [u64; 2],
@@ -62,19 +63,25 @@ pub fn pretrain(
     let data = Data::look(config, &splits, observer)?;
     // Data, settings and weights fit: only now is anything written.
     let run = place.create()?;
-    run.write("config.toml", config.to_toml()?.as_bytes())?;
-    data.keep(&run)?;
-    let origin = Origin {
-        settings: config.clone(),
-        data: data.record(&config.source, &config.source, run.path()),
-        weights: from_root(&config.weights.source),
+    let begin = || -> Result<Session<'_>> {
+        run.write("config.toml", config.to_toml()?.as_bytes())?;
+        data.keep(&run)?;
+        if let Some(report) = &loaded {
+            let text = serde_json::to_vec_pretty(report)
+                .map_err(|e| Error::run(run.path(), e.to_string()))?;
+            run.write("weights.json", &text)?;
+        }
+        let origin = Origin {
+            settings: config.clone(),
+            data: data.record(&config.source, &config.source, run.path()),
+            weights: from_root(&config.weights.source),
+        };
+        let session = Session::new(config, &run, splits, trainer, compute, origin)?;
+        log_data(&run, &found)?;
+        Ok(session)
     };
-    let session = Session::new(config, &run, splits, trainer, compute, origin)?;
-    log_data(&run, &found)?;
-    if let Some(report) = loaded {
-        let text = serde_json::to_vec_pretty(&report)
-            .map_err(|e| Error::run(run.path(), e.to_string()))?;
-        run.write("weights.json", &text)?;
+    let session = begin().inspect_err(|_| run.give_up())?;
+    if let Some(report) = &loaded {
         session.say(observer, &report.to_string())?;
     }
     session.run(observer)

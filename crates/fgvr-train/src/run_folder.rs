@@ -4,6 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use fgvr_data::{Existing, can_hold_files, write_whole};
+
 use crate::config::{Layers, PretrainConfig, Use};
 use crate::{Error, Result};
 
@@ -25,17 +27,18 @@ impl Place {
     /// Whether the folder can be made, as far as can be told without making it.
     ///
     /// # Errors
-    /// The folder exists, or would be below a file.
+    /// The folder exists, or would be below a file or in a folder that takes no files.
     pub fn check(&self) -> Result<()> {
         match self {
             // Not `exists`: a link that leads nowhere is there, too.
             Self::Folder(path) if path.symlink_metadata().is_ok() => Err(taken(path)),
             Self::Folder(path) | Self::Numbered { runs: path, .. } => {
                 let above = path.ancestors().find(|above| above.exists());
-                match above.filter(|above| !above.is_dir()) {
-                    Some(file) => Err(no_room(path, file, "it is not a folder")),
-                    None => Ok(()),
+                let above = above.unwrap_or(Path::new("."));
+                if !above.is_dir() {
+                    return Err(no_room(path, above, "it is not a folder"));
                 }
+                can_hold_files(above).map_err(|error| no_room(path, above, error))
             }
         }
     }
@@ -96,13 +99,21 @@ impl RunFolder {
             std::io::ErrorKind::AlreadyExists => taken(path),
             _ => Error::run(path, format!("cannot be made ({e}); choose another --out")),
         })?;
+        let run = Self {
+            path: path.to_owned(),
+        };
         for folder in ["checkpoints", "samples"] {
             let folder = path.join(folder);
-            fs::create_dir(&folder).map_err(Error::io(&folder))?;
+            let made = fs::create_dir(&folder).map_err(Error::io(&folder));
+            made.inspect_err(|_| run.give_up())?;
         }
-        Ok(Self {
-            path: path.to_owned(),
-        })
+        Ok(run)
+    }
+
+    /// Removes a folder that was made for a run that could not begin.
+    pub(crate) fn give_up(&self) {
+        // The error that kept the run from beginning is the one to report.
+        let _ = fs::remove_dir_all(&self.path);
     }
 
     /// Opens the folder of an earlier run.
@@ -182,24 +193,14 @@ impl RunFolder {
 
 /// Writes a whole file aside, syncs it and renames it into place.
 pub(crate) fn write_atomically(path: &Path, contents: &[u8]) -> Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(parent).map_err(Error::io(path))?;
-    file.write_all(contents).map_err(Error::io(path))?;
-    file.as_file().sync_all().map_err(Error::io(path))?;
-    file.persist(path).map_err(|e| Error::io(path)(e.error))?;
-    sync_folder(parent)
+    write_whole(path, Existing::Replace, |file| file.write_all(contents))
+        .map(drop)
+        .map_err(Error::io(path))
 }
 
 /// Makes renames inside `folder` durable.
 pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
-    fs::File::open(folder)
-        .and_then(|f| f.sync_all())
-        .map_err(Error::io(folder))
+    fgvr_data::sync_folder(folder).map_err(Error::io(folder))
 }
 
 #[cfg(test)]

@@ -14,6 +14,13 @@ const MOST_LINES: usize = 500;
 
 // Put together here so that this file passes its own check.
 const UNFINISHED: [&str; 2] = [concat!("todo", "!("), concat!("unimplemented", "!(")];
+// They panic where nobody reads what they write.
+const PRINTS: [&str; 4] = [
+    concat!("print", "!("),
+    concat!("println", "!("),
+    concat!("eprint", "!("),
+    concat!("eprintln", "!("),
+];
 const MACHINE: [&str; 4] = [
     concat!("/", "home"),
     concat!("/", "root"),
@@ -72,6 +79,12 @@ fn text_problems(path: &Path, text: &str, rules: &Rules) -> Vec<Problem> {
                 );
             }
         }
+        if code && runs(path) && prints(line) {
+            say(
+                "the macros that print panic where nobody reads".to_string(),
+                "print by the program's `output`; a library prints nothing",
+            );
+        }
         for place in MACHINE.iter().filter(|place| names_path(line, place)) {
             say(
                 format!("`{place}` is a path of one machine"),
@@ -86,6 +99,24 @@ fn text_problems(path: &Path, text: &str, rules: &Rules) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// Whether `path` is code that runs outside tests.
+fn runs(path: &Path) -> bool {
+    let parts: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
+    let tests = parts.contains(&"tests") || parts.last() == Some(&"tests.rs");
+    !tests && (parts.contains(&"src") || parts.contains(&"examples"))
+}
+
+/// Whether `line` of code, comments apart, prints by a macro of the standard library.
+fn prints(line: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    PRINTS.iter().any(|print| {
+        let mut found = code.match_indices(print);
+        found.any(|(at, _)| {
+            !code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_')
+        })
+    })
 }
 
 /// The external crates that the library of `path`'s crate must leave to the crate's programs.
@@ -140,6 +171,31 @@ mod tests {
             ["2: `todo!` stands for code that is missing"]
         );
         assert!(found("a.md", &text).is_empty());
+    }
+
+    #[test]
+    fn what_prints_by_a_macro_is_found_outside_tests_and_comments() {
+        let what = "the macros that print panic where nobody reads";
+        for print in PRINTS {
+            let line = format!("    {print}\"x\");\n");
+            for path in [
+                "crates/fgvr-nn/src/a.rs",
+                "xtask/src/a.rs",
+                "crates/fgvr-nn/examples/a.rs",
+            ] {
+                assert_eq!(found(path, &line), [format!("1: {what}")], "{line}");
+            }
+            for path in [
+                "crates/fgvr-nn/tests/a.rs",
+                "crates/fgvr-nn/src/a/tests.rs",
+                "a.md",
+            ] {
+                assert!(found(path, &line).is_empty(), "{path}");
+            }
+            for line in [format!("    // {print}x\n"), format!("    my_{print}x)\n")] {
+                assert!(found("crates/fgvr-nn/src/a.rs", &line).is_empty(), "{line}");
+            }
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! call. Sums over a slice are not vectorised, since that would reorder them: keep a small array
 //! of partial sums, `[f32; 16]`, and the order is yours, and the same at every level.
 
+use std::io::Write as _;
 use std::sync::OnceLock;
 
 /// The environment variable that forces a level.
@@ -97,7 +98,8 @@ pub fn level() -> Level {
             return detected;
         };
         choose(&asked.to_string_lossy(), detected).unwrap_or_else(|complaint| {
-            eprintln!("{complaint}");
+            // Not `eprintln!`, which panics where nobody reads.
+            let _ = writeln!(std::io::stderr(), "{complaint}");
             detected
         })
     })

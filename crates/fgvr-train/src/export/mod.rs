@@ -30,6 +30,7 @@ pub struct ExportOptions {
 #[derive(Clone, Debug, Serialize)]
 pub struct Exported {
     /// The directory.
+    #[serde(serialize_with = "crate::path_text::serialize")]
     pub directory: PathBuf,
     /// Optimiser steps that the weights have seen.
     pub step: u64,

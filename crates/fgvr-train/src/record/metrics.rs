@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use fgvr_data::{Existing, write_whole};
 use serde_json::Value;
 
 use super::RecordError;
@@ -199,12 +200,8 @@ fn write_table(jsonl: &Path, csv: &Path) -> Result<(File, Vec<String>), RecordEr
         table.extend(csv_line(columns.iter().map(|name| cell(row.get(name)))));
         Some(true)
     })?;
-    let folder = csv.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(RecordError::io(folder))?;
-    file.write_all(&table).map_err(RecordError::io(csv))?;
-    let file = file
-        .persist(csv)
-        .map_err(|e| RecordError::io(csv)(e.error))?;
+    let file = write_whole(csv, Existing::Replace, |file| file.write_all(&table))
+        .map_err(RecordError::io(csv))?;
     Ok((file, columns))
 }
 

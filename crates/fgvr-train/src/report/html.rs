@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use fgvr_data::{Existing, write_whole};
 
 use super::{Align, Plot, Table};
 use crate::record::tensorboard::png_size;
@@ -165,15 +166,11 @@ impl Report {
             path: path.to_path_buf(),
             source,
         };
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        file.write_all(page.as_bytes()).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(path).map_err(|e| failed(e.error))?;
-        Ok(())
+        write_whole(path, Existing::Replace, |file| {
+            file.write_all(page.as_bytes())
+        })
+        .map(drop)
+        .map_err(failed)
     }
 }
 

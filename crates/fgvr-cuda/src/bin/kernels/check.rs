@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use fgvr_cuda::nvrtc::{self, Nvrtc, Source, TARGETS};
 use fgvr_cuda::{Error, Module, Real};
 
-use crate::say;
+use crate::{complain, say};
 
 /// What to compile, and for what.
 #[derive(clap::Args)]
@@ -42,7 +42,7 @@ struct Row<'a> {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let nvrtc = Nvrtc::load()?;
     let (major, minor) = nvrtc.version();
-    eprintln!("NVRTC {major}.{minor} from {}", nvrtc.path());
+    complain(&format!("NVRTC {major}.{minor} from {}", nvrtc.path()));
     let inputs = inputs(&arguments.files)?;
     let targets: Vec<&str> = match arguments.target.is_empty() {
         true => TARGETS.to_vec(),
@@ -59,7 +59,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         false => print_table(&rows)?,
     }
     let failed = rows.iter().filter(|row| row.outcome.is_err()).count();
-    eprintln!("{} of {} compile", rows.len() - failed, rows.len());
+    complain(&format!(
+        "{} of {} compile",
+        rows.len() - failed,
+        rows.len()
+    ));
     Ok(ExitCode::from(u8::from(failed > 0)))
 }
 

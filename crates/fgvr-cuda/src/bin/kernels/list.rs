@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::say;
+use crate::{complain, say};
 use fgvr_cuda::source;
 
 /// What to name.
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             cut(&kernel.about, room)
         ))?;
     }
-    eprintln!("{} kernels", kernels.len());
+    complain(&format!("{} kernels", kernels.len()));
     Ok(ExitCode::from(u8::from(kernels.is_empty())))
 }
 

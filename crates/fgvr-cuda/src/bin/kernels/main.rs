@@ -7,6 +7,7 @@ mod list;
 use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 /// A file that cannot be read, a target that is none, no GPU to time on.
@@ -41,24 +42,50 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // The help, or what is wrong with the command line.
+        Err(message) => {
+            let code = u8::try_from(message.exit_code()).unwrap_or(BAD_INPUT);
+            let printed = message.print().and_then(|()| std::io::stdout().flush());
+            return match unless_gone(printed) {
+                Err(error) if !message.use_stderr() => failed(&error),
+                _ => ExitCode::from(code),
+            };
+        }
+    };
+    let result = match arguments.command {
         Command::List(arguments) => list::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     };
-    result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        let missing = error
-            .downcast_ref()
-            .is_some_and(|error| matches!(error, fgvr_cuda::Error::NoNvrtc { .. }));
-        ExitCode::from(if missing { NO_COMPILER } else { BAD_INPUT })
-    })
+    result.unwrap_or_else(|error| failed(&error))
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    complain(&format!("error: {error:#}"));
+    let missing = error
+        .downcast_ref()
+        .is_some_and(|error| matches!(error, fgvr_cuda::Error::NoNvrtc { .. }));
+    ExitCode::from(if missing { NO_COMPILER } else { BAD_INPUT })
 }
 
 /// Prints a line of results; a reader that has seen enough is no error.
 fn say(line: &str) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout(), "{line}") {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+    let mut out = std::io::stdout().lock();
+    unless_gone(writeln!(out, "{line}").and_then(|()| out.flush()))
+}
+
+fn unless_gone(written: std::io::Result<()>) -> anyhow::Result<()> {
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("standard output cannot be written to")
+        }
         _ => Ok(()),
     }
+}
+
+/// A line for whoever looks on, on standard error; where nobody does, the work goes on.
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

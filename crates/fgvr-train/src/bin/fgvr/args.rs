@@ -127,7 +127,7 @@ pub(crate) struct Settings {
     pub(crate) data: Option<String>,
     /// Pretrained weights to start from: a file, a folder, or `hf:owner/name[@revision][:file]`. They bring
     /// architecture, image size, resizing and normalisation along; --set overrides each of the last three.
-    #[arg(long, value_name = "SRC")]
+    #[arg(long, value_name = "SRC", value_parser = name())]
     pub(crate) weights: Option<String>,
     /// Seed of everything random.
     #[arg(long, value_name = "N")]
@@ -234,6 +234,7 @@ pub(crate) struct Embed {
     #[arg(
         long,
         value_name = "SRC",
+        value_parser = name(),
         required_unless_present = "run",
         conflicts_with = "run"
     )]
@@ -337,7 +338,7 @@ pub(crate) enum WeightsCommand {
 #[derive(Args, Debug)]
 pub(crate) struct Inspect {
     /// A file, a folder, or `hf:owner/name[@revision][:file]`.
-    #[arg(value_name = "SRC")]
+    #[arg(value_name = "SRC", value_parser = name())]
     pub(crate) source: String,
     /// Print everything as JSON on standard output.
     #[arg(long)]
@@ -402,5 +403,15 @@ fn folder() -> impl TypedValueParser<Value = String> {
     OsStringValueParser::new().map(|name| {
         let id = |name: std::ffi::OsString| fgvr_data::id_of(name.as_ref());
         name.into_string().unwrap_or_else(id)
+    })
+}
+
+/// A name of weights: a file, a folder, or what the Hub calls them. It stands in the settings of a run and in what is made
+/// of it, which are text.
+fn name() -> impl TypedValueParser<Value = String> {
+    OsStringValueParser::new().try_map(|name| {
+        name.into_string().map_err(|_| {
+            "the name is not UTF-8, and a run's settings are text; rename it, or make a link to it with another name"
+        })
     })
 }

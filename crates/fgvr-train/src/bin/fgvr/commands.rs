@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use fgvr_nn::Precision;
 use fgvr_train::config::Layers;
 use fgvr_train::study::StudyConfig;
@@ -14,11 +14,10 @@ use fgvr_train::{Compute, Error, Place, PretrainConfig, ResumeOptions, RunFolder
 use crate::args::{
     Calibrate, Command, Eval, Plan, Precise, Pretrain, Settings, Study, WeightsCommand, Where,
 };
+use crate::output::{print, print_json};
 use crate::progress::Progress;
+use crate::signals::{INTERRUPTED, stop_on_signal};
 use crate::{tables, weights};
-
-/// A signal asked the run to leave: its state is saved.
-const INTERRUPTED: u8 = 130;
 
 pub(crate) fn run(command: Command) -> Result<ExitCode> {
     match command {
@@ -66,30 +65,15 @@ fn pretrain(args: &Pretrain) -> Result<ExitCode> {
         }
     };
     if args.settings.json {
-        println!("{}", serde_json::to_string(&summary)?);
+        print_json(&summary)?;
     } else {
-        print!("{}", tables::summary(&summary));
+        print(&tables::summary(&summary))?;
     }
     Ok(if summary.interrupted {
         ExitCode::from(INTERRUPTED)
     } else {
         ExitCode::SUCCESS
     })
-}
-
-/// A flag that the first signal raises.
-fn stop_on_signal() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        // A second signal does not wait for the step.
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-        eprintln!("saving, then leaving; a second signal leaves at once");
-    })
-    .context("no handler for signals can be set")?;
-    Ok(stop)
 }
 
 fn study(args: &Study) -> Result<ExitCode> {
@@ -109,19 +93,9 @@ fn study(args: &Study) -> Result<ExitCode> {
     let mut progress = Progress::new(stop_on_signal()?);
     let end = fgvr_train::study::study(&config, &args.out, &compute, &mut progress)?;
     if args.json {
-        println!("{}", serde_json::to_string(&end.report)?);
+        print_json(&end.report)?;
     } else {
-        for (title, table) in end.report.tables() {
-            println!("\n{title}\n\n{table}");
-        }
-        let [done, wanted] = end.report.done;
-        println!(
-            "{done} of {wanted} runs done: {}",
-            args.out.join("study.html").display()
-        );
-        if end.elsewhere > 0 {
-            println!("{} runs are in other processes' hands", end.elsewhere);
-        }
+        print(&tables::study(&end, &args.out))?;
     }
     Ok(if end.interrupted {
         ExitCode::from(INTERRUPTED)
@@ -138,9 +112,9 @@ fn eval(args: &Eval) -> Result<ExitCode> {
     let evaluation =
         fgvr_train::evaluate_run_with(&run, settings, data, batch, &compute, &mut progress)?;
     if args.json {
-        println!("{}", serde_json::to_string(&evaluation)?);
+        print_json(&evaluation)?;
     } else {
-        print!("{}", tables::evaluation(&evaluation));
+        print(&tables::evaluation(&evaluation))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -151,9 +125,9 @@ fn plan(args: &Plan) -> Result<ExitCode> {
     let mut progress = Progress::new(Arc::default());
     let plan = fgvr_train::plan(&config, &compute, &mut progress)?;
     if args.settings.json {
-        println!("{}", serde_json::to_string(&plan)?);
+        print_json(&plan)?;
     } else {
-        print!("{}", tables::plan(&plan));
+        print(&tables::plan(&plan))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -165,9 +139,9 @@ fn calibrate(args: &Calibrate) -> Result<ExitCode> {
     let epochs = args.supervised_epochs;
     let figures = fgvr_train::calibrate(&config, epochs, &compute, &mut progress)?;
     if args.settings.json {
-        println!("{}", serde_json::to_string(&figures)?);
+        print_json(&figures)?;
     } else {
-        print!("{}", tables::calibration(&figures));
+        print(&tables::calibration(&figures))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,9 @@ mod commands;
 #[cfg(test)]
 mod docs;
 mod failure;
+mod output;
 mod progress;
+mod signals;
 mod tables;
 mod weights;
 
@@ -15,49 +17,27 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     fgvr_nn::kernels::heap::keep_freed_memory();
-    let cli = args::Cli::parse();
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        // The help, the version, or what is wrong with the command line.
+        Err(message) => {
+            let code = u8::try_from(message.exit_code()).unwrap_or(BAD_INPUT);
+            return match output::print_clap(&message) {
+                Ok(()) => ExitCode::from(code),
+                Err(error) => failed(&error),
+            };
+        }
+    };
     // On a thread of the pool: kernels then start at once, instead of waking a thread and waiting for
     // it thousands of times a second.
     match rayon::scope(|_| commands::run(cli.command)) {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {}", failure::line(&error));
-            ExitCode::from(failure::code(&error))
-        }
+        Err(error) => failed(&error),
     }
 }
 
-/// The error and its causes. Some errors tell their cause in their own text: it is not said twice.
-fn chain(error: &anyhow::Error) -> String {
-    error
-        .chain()
-        .skip(1)
-        .fold(error.to_string(), |text, cause| {
-            let cause = cause.to_string();
-            if text.contains(&cause) {
-                text
-            } else {
-                format!("{text}: {cause}")
-            }
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cause_is_told_once() {
-        let source = std::io::Error::other("the disk is gone");
-        let inner = fgvr_train::Error::Io {
-            path: "a.png".into(),
-            source,
-        };
-        let error = anyhow::Error::new(inner);
-        assert_eq!(chain(&error), "a.png: the disk is gone");
-        assert_eq!(
-            chain(&error.context("no table")),
-            "no table: a.png: the disk is gone"
-        );
-    }
+/// Says what went wrong, in one line.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    output::say(&format!("error: {}", failure::line(error)));
+    ExitCode::from(failure::code(error))
 }

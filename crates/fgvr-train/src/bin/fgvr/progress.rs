@@ -1,6 +1,5 @@
 //! What a person sees of a run: a bar on a terminal, plain lines in a log.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +8,8 @@ use std::time::{Duration, Instant};
 use fgvr_data::Found;
 use fgvr_train::{Observer, StepRow};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+
+use crate::output::{draws, say};
 
 /// Seconds between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -37,16 +38,16 @@ impl Progress {
         }
     }
 
-    fn say(&self, line: &str) {
+    fn tell(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| say(line)),
+            None => say(line),
         }
     }
 
     /// A bar on a terminal, a line now and then in a log; gone when all is done.
     fn count(&mut self, done: u64, total: u64, template: &str, shown: impl Fn(u64) -> String) {
-        if std::io::stderr().is_terminal() {
+        if draws() {
             let bar = self.bar.get_or_insert_with(|| {
                 let style = ProgressStyle::with_template(template);
                 ProgressBar::new(total)
@@ -60,7 +61,7 @@ impl Progress {
                 bar.finish_and_clear();
             }
         } else if self.last_line.elapsed() >= LINE_EVERY {
-            eprintln!("{} of {}", shown(done), shown(total));
+            say(&format!("{} of {}", shown(done), shown(total)));
             self.last_line = Instant::now();
         }
     }
@@ -76,10 +77,10 @@ impl Progress {
 impl Observer for Progress {
     fn on_start(&mut self, run: Option<&Path>, step: u64, total: u64) {
         if let Some(run) = run {
-            self.say(&format!("run folder: {}", run.display()));
+            self.tell(&format!("run folder: {}", run.display()));
         }
         (self.first, self.total, self.started) = (step, total, Instant::now());
-        if std::io::stderr().is_terminal() {
+        if draws() {
             let bar = ProgressBar::new(total);
             let style = ProgressStyle::with_template(
                 "{bar:30} {pos}/{len} steps  {elapsed} elapsed, {eta} left  {msg}",
@@ -102,13 +103,13 @@ impl Observer for Progress {
                 bar.set_message(figures);
             }
             None if self.last_line.elapsed() >= LINE_EVERY || row.step == self.total => {
-                eprintln!(
+                say(&format!(
                     "step {}/{}  epoch {}  {figures}  {} left",
                     row.step,
                     self.total,
                     row.epoch,
                     self.eta(row.step)
-                );
+                ));
                 self.last_line = Instant::now();
             }
             None => {}
@@ -123,14 +124,14 @@ impl Observer for Progress {
     }
 
     fn on_message(&mut self, line: &str) {
-        self.say(line);
+        self.tell(line);
     }
 
     fn on_phase(&mut self, name: &str) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        eprintln!("{name} ...");
+        say(&format!("{name} ..."));
     }
 
     fn on_images(&mut self, done: usize, total: usize) {

@@ -1,9 +1,11 @@
 //! What the program prints at the end.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use fgvr_train::report::{Align, Table};
+use fgvr_train::study::StudyEnd;
 use fgvr_train::{Calibration, Evaluation, Plan, Summary, evaluation_tables};
 
 use crate::progress::duration;
@@ -22,6 +24,20 @@ pub(crate) fn summary(summary: &Summary) -> String {
             "look at {}",
             summary.run.join("report.html").display()
         );
+    }
+    text
+}
+
+pub(crate) fn study(end: &StudyEnd, out: &Path) -> String {
+    let mut text = String::new();
+    for (title, table) in end.report.tables() {
+        let _ = writeln!(text, "\n{title}\n\n{table}");
+    }
+    let [done, wanted] = end.report.done;
+    let page = out.join("study.html");
+    let _ = writeln!(text, "{done} of {wanted} runs done: {}", page.display());
+    if end.elsewhere > 0 {
+        let _ = writeln!(text, "{} runs are in other processes' hands", end.elsewhere);
     }
     text
 }

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use fgvr_encoder::export::Format;
 use fgvr_encoder::hub::PublishOptions;
-use fgvr_train::{Embedder, EmbeddingTable, ExportOptions, Exported, Observer, RunFolder, Which};
+use fgvr_train::{
+    Embedder, EmbeddingTable, ExportOptions, Exported, Observer, RunFolder, Which, path_text,
+};
 use serde_json::json;
 
 use crate::args::{self, Checkpoint, NamesOf};
 use crate::commands::chosen;
+use crate::output::{print, print_json, say};
 use crate::progress::Progress;
 
 pub(crate) fn export(args: &args::Export) -> Result<ExitCode> {
@@ -26,30 +29,30 @@ pub(crate) fn export(args: &args::Export) -> Result<ExitCode> {
     tell_changes(&run, options.which)?;
     let exported = fgvr_train::export_run(&run, &args.to, &options)?;
     if args.json {
-        println!("{}", serde_json::to_string(&exported)?);
+        print_json(&exported)?;
     } else {
-        say(&exported, options.format);
+        print(&told(&exported, options.format))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn say(exported: &Exported, format: Format) {
+fn told(exported: &Exported, format: Format) -> String {
     let directory = exported.directory.display();
-    println!(
-        "{directory}: {} tensors after {} steps, under {}'s names",
+    let next = match (&exported.obstacle, format) {
+        (Some(obstacle), _) => format!("{obstacle}; its README.md says how to load it"),
+        (None, Format::Timm) => {
+            format!("timm.create_model(\"local-dir:{directory}\", pretrained=True) builds it")
+        }
+        (None, Format::Transformers) => {
+            format!("transformers.AutoModel.from_pretrained(\"{directory}\") builds it")
+        }
+    };
+    format!(
+        "{directory}: {} tensors after {} steps, under {}'s names\n{next}\n",
         exported.tensors,
         exported.step,
         format.name()
-    );
-    match (&exported.obstacle, format) {
-        (Some(obstacle), _) => println!("{obstacle}; its README.md says how to load it"),
-        (None, Format::Timm) => {
-            println!("timm.create_model(\"local-dir:{directory}\", pretrained=True) builds it");
-        }
-        (None, Format::Transformers) => {
-            println!("transformers.AutoModel.from_pretrained(\"{directory}\") builds it");
-        }
-    }
+    )
 }
 
 pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
@@ -69,7 +72,7 @@ pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
         (None, Some(source)) => {
             let weights = fgvr_train::open_weights(source, &mut progress)?;
             let (embedder, report) = Embedder::from_weights_with(&weights, &settings, &compute)?;
-            eprintln!("{report}");
+            progress.on_message(&report.to_string());
             embedder
         }
         // The command line asks for one of them.
@@ -83,7 +86,7 @@ pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
     table.write(&args.out, args.overwrite)?;
     if args.json {
         let written = json!({
-            "file": args.out,
+            "file": path_text(&args.out),
             "photos": table.paths.len(),
             "features": table.width,
             "classes": table.classes.len(),
@@ -91,16 +94,16 @@ pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
             "device": table.device,
             "data": progress.found,
         });
-        println!("{written}");
+        print_json(&written)?;
     } else {
-        println!(
-            "{}: {} photos, {} features each, {} classes, by {}",
+        print(&format!(
+            "{}: {} photos, {} features each, {} classes, by {}\n",
             args.out.display(),
             table.paths.len(),
             table.width,
             table.classes.len(),
             embedder.origin()
-        );
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -137,9 +140,12 @@ pub(crate) fn publish(args: &args::Publish) -> Result<ExitCode> {
     )?;
     if args.json {
         let there = json!({ "url": published.url, "commit": published.commit });
-        println!("{there}");
+        print_json(&there)?;
     } else {
-        println!("{} at commit {}", published.url, published.commit);
+        print(&format!(
+            "{} at commit {}\n",
+            published.url, published.commit
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -148,9 +154,9 @@ pub(crate) fn inspect(args: &args::Inspect) -> Result<ExitCode> {
     let weights = fgvr_train::open_weights(&args.source, &mut Progress::new(Arc::default()))?;
     let summary = weights.summary();
     if args.json {
-        println!("{}", serde_json::to_string(&summary)?);
+        print_json(&summary)?;
     } else {
-        print!("{summary}");
+        print(&summary.to_string())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -158,7 +164,7 @@ pub(crate) fn inspect(args: &args::Inspect) -> Result<ExitCode> {
 /// Says so where the settings in the run folder are not those that the checkpoint was made with.
 fn tell_changes(run: &RunFolder, which: Which) -> Result<()> {
     if let Some(changed) = fgvr_train::settings_changed(run, which)? {
-        eprintln!("{changed}");
+        say(&changed);
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use fgvr_cuda::bench::{Case, Inputs};
 use fgvr_cuda::emulator::Emulator;
 
-use crate::say;
+use crate::{complain, say};
 
 pub(super) fn run(cases: &[Case]) -> Result<ExitCode> {
     let emulator = Emulator::new(&std::env::temp_dir().join("fgvr-kernels"))?;
@@ -21,9 +21,9 @@ pub(super) fn run(cases: &[Case]) -> Result<ExitCode> {
         failed += usize::from(ran.is_err());
     }
     let all = cases.len();
-    eprintln!(
+    complain(&format!(
         "{} of {all} launch on the emulator; nothing was timed",
         all - failed
-    );
+    ));
     Ok(ExitCode::from(u8::from(failed > 0)))
 }

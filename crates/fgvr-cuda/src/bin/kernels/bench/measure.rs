@@ -9,6 +9,7 @@ use fgvr_cuda::{Array, DType, Real};
 
 use super::Arguments;
 use super::outcome::{Ceilings, Outcome, Quartiles, Row, Times};
+use crate::complain;
 
 /// A turn of a case, in seconds.
 const TURN: f64 = 0.02;
@@ -48,7 +49,10 @@ pub(super) fn run(arguments: &Arguments, cases: Vec<Case>) -> Result<Outcome> {
     let full = Gpu::new(arguments.gpu, Precision::Full)?;
     let gpu = Gpu::new(arguments.gpu, precision)?;
     let (name, target) = (gpu.name(), gpu.target());
-    eprintln!("{name} ({target}): preparing {} cases", cases.len());
+    complain(&format!(
+        "{name} ({target}): preparing {} cases",
+        cases.len()
+    ));
     let mut inputs = Inputs::new(&gpu);
     let mut of_full = Inputs::new(&full);
     // The ceilings are always measured, whatever cases were chosen.
@@ -69,7 +73,7 @@ pub(super) fn run(arguments: &Arguments, cases: Vec<Case>) -> Result<Outcome> {
     }
     let ceilings = products + 1 + chosen;
     for round in 1..=arguments.rounds {
-        eprintln!("round {round} of {}", arguments.rounds);
+        complain(&format!("round {round} of {}", arguments.rounds));
         for entry in &mut entries {
             if let Ok(timed) = &mut entry.timed {
                 timed.turn().with_context(|| entry.work.name.clone())?;
