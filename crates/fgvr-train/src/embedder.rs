@@ -9,6 +9,7 @@ use fgvr_nn::Parameters;
 
 use crate::checkpoint::{self, Which};
 use crate::embed::Sight;
+use crate::start::advised;
 use crate::view::view;
 use crate::{Compute, Error, PretrainConfig, Result, RunFolder};
 
@@ -44,13 +45,15 @@ impl Embedder {
     }
 
     /// The encoder that `weights` hold, of the architecture that they are of, with the preprocessing
-    /// that comes with them. `size` asks for another side of the images in pixels.
+    /// that comes with them. `size` asks for another side of the images in pixels; `allow_mismatch` names what may
+    /// say that the weights are of another network.
     ///
     /// # Errors
     /// Weights whose architecture cannot be told, or that do not fit it.
     pub fn from_weights(
         weights: &Weights,
         size: Option<usize>,
+        allow_mismatch: &[String],
         compute: &Compute,
     ) -> Result<(Self, LoadReport)> {
         let mut config = architecture(weights)?;
@@ -61,7 +64,13 @@ impl Embedder {
         let parameters = Parameters::new(0);
         let encoder = Backbone::new(&config, parameters.builder(DType::F32, &Device::Cpu))?
             .on(compute.device().cloned());
-        let report = load(&parameters, weights, &LoadOptions::default())?;
+        let options = LoadOptions {
+            allow_mismatch: allow_mismatch.to_vec(),
+            encoder: Some(config),
+            ..LoadOptions::default()
+        };
+        let report = load(&parameters, weights, &options)
+            .map_err(|error| advised(error, |_| "--allow-mismatch NAME for each".to_owned()))?;
         let embedder = Self {
             encoder: encoder.freeze()?,
             sight: Sight {
@@ -119,9 +128,10 @@ pub(crate) fn at_least_one(batch: usize) -> Result<usize> {
 /// It is none of ours.
 pub(crate) fn architecture(weights: &Weights) -> Result<EncoderConfig> {
     weights.encoder().ok_or_else(|| {
-        let found = match weights.architecture() {
-            Some(found) => format!("holds {found}"),
-            None => "holds no network that is known here".to_owned(),
+        let found = match (weights.architecture(), weights.other_family()) {
+            (Some(found), _) => format!("holds {found}, a network that fgvr does not have"),
+            (None, Some(family)) => format!("holds {family}, a network that fgvr does not have"),
+            (None, None) => "holds no network that is known here".to_owned(),
         };
         Error::config(
             weights.origin(),

@@ -236,6 +236,10 @@ pub(crate) struct Embed {
     /// Side of the images in pixels. [default: what the weights were made for]
     #[arg(long, value_name = "PX", conflicts_with = "run")]
     pub(crate) size: Option<usize>,
+    /// A key of config.json, or a tensor (`layer1.*` for all under layer1), that says the weights are of another network
+    /// than the one they are loaded into, to be passed over; may be given many times.
+    #[arg(long, value_name = "NAME", conflicts_with = "run")]
+    pub(crate) allow_mismatch: Vec<String>,
     /// Replace a file that is there.
     #[arg(long)]
     pub(crate) overwrite: bool,

@@ -63,7 +63,8 @@ pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
         }
         (None, Some(source)) => {
             let weights = fgvr_train::open_weights(source, &mut progress)?;
-            let (embedder, report) = Embedder::from_weights(&weights, args.size, &compute)?;
+            let (embedder, report) =
+                Embedder::from_weights(&weights, args.size, &args.allow_mismatch, &compute)?;
             eprintln!("{report}");
             embedder
         }
