@@ -260,6 +260,41 @@ mod tests {
     }
 
     #[test]
+    fn heads_follow_the_width_unless_they_are_given() {
+        let heads = |config: &EncoderConfig| match config.network().unwrap() {
+            Network::Vit(vit) => (vit.heads, vit.norm_eps),
+            Network::ResNet(_) => panic!("a vision transformer"),
+        };
+        for architecture in Architecture::ALL.into_iter().filter(|a| a.is_vit()) {
+            let plain = EncoderConfig::from(architecture);
+            let width = plain.out_channels().unwrap();
+            assert_eq!(heads(&plain), (width / 64, 1e-6), "{architecture}");
+            let given = EncoderConfig {
+                heads: Some(12),
+                norm_eps: Some(1e-12),
+                ..plain
+            };
+            assert_eq!(heads(&given), (12, 1e-12), "{architecture}");
+        }
+        let vit = EncoderConfig::from(Architecture::VitTinyPatch16);
+        let uneven = EncoderConfig {
+            heads: Some(7),
+            ..vit.clone()
+        };
+        assert!(matches!(uneven.validate(), Err(Error::Heads { .. })));
+        let wide = EncoderConfig {
+            norm_eps: Some(2.),
+            ..vit
+        };
+        assert!(matches!(wide.validate(), Err(Error::NormEps { .. })));
+        let resnet = EncoderConfig {
+            heads: Some(6),
+            ..EncoderConfig::from(Architecture::ResNet18)
+        };
+        assert!(matches!(resnet.validate(), Err(Error::Option { .. })));
+    }
+
+    #[test]
     fn an_option_that_the_family_does_not_have_is_an_error() {
         let resnet = EncoderConfig::from(Architecture::ResNet18);
         let vit = EncoderConfig::from(Architecture::VitTinyPatch16);

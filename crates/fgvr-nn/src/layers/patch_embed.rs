@@ -39,7 +39,7 @@ impl PatchEmbed {
         Self::with_init(c_in, c_out, patch, [init; 2], vb)
     }
 
-    /// As [`PatchEmbed::new`], with other initial values of weight and bias.
+    /// Patches of side `patch` and `c_in` channels to tokens of `c_out`, whose weight and bias start as the caller says.
     ///
     /// # Errors
     /// A size of zero, or a variable that `vb` cannot give.
