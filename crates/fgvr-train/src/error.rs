@@ -49,7 +49,7 @@ pub enum Error {
     #[error("{weights} ({how})")]
     Unfit {
         /// What does not fit.
-        weights: fgvr_encoder::Error,
+        weights: Box<fgvr_encoder::Error>,
         /// What to write on the command line where that is meant.
         how: String,
     },

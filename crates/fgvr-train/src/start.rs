@@ -85,7 +85,7 @@ pub(crate) fn advised(error: fgvr_encoder::Error, how: impl FnOnce(&[String]) ->
     match error.allowed_by() {
         Some(names) => Error::Unfit {
             how: how(&names),
-            weights: error,
+            weights: Box::new(error),
         },
         None => error.into(),
     }
