@@ -1,6 +1,7 @@
 //! Which network, and its options: what a settings file says of the encoder.
 
-use crate::{Architecture, Error, ResNetConfig, Stem, VitConfig};
+use crate::vit::{Initialisation, Positions, VitConfig};
+use crate::{Architecture, Error, ResNetConfig, Stem};
 
 /// An architecture and the options of its family.
 ///
@@ -30,6 +31,15 @@ pub struct EncoderConfig {
     /// [`VitConfig::image_size`]; without one it is the architecture's own. Residual networks take any
     /// size.
     pub image_size: Option<usize>,
+    /// [`VitConfig::heads`], which shapes do not show; without them one head for 64 channels, as the networks of
+    /// these names have it.
+    pub heads: Option<usize>,
+    /// [`VitConfig::norm_eps`]; without one it is the architecture's own, 1e-6.
+    pub norm_eps: Option<f64>,
+    /// [`VitConfig::positions`].
+    pub positions: Positions,
+    /// [`VitConfig::initialisation`].
+    pub initialisation: Initialisation,
 }
 
 /// What to build, family by family.
@@ -54,6 +64,10 @@ impl Default for EncoderConfig {
             zero_init_residual: false,
             patch_size: None,
             image_size: None,
+            heads: None,
+            norm_eps: None,
+            positions: Positions::default(),
+            initialisation: Initialisation::default(),
         }
     }
 }
@@ -101,6 +115,15 @@ impl EncoderConfig {
         let unset = |size: Option<usize>| size.map(|size| size.to_string());
         self.refuse("patch_size", unset(self.patch_size), family)?;
         self.refuse("image_size", unset(self.image_size), family)?;
+        self.refuse("heads", unset(self.heads), family)?;
+        let eps = self.norm_eps.map(|eps| eps.to_string());
+        self.refuse("norm_eps", eps, family)?;
+        let learned = self.positions == Positions::Learned;
+        let positions = (!learned).then(|| self.positions.name().to_owned());
+        self.refuse("positions", positions, family)?;
+        let normal = self.initialisation == Initialisation::Normal;
+        let initialisation = (!normal).then(|| "xavier".to_owned());
+        self.refuse("initialisation", initialisation, family)?;
         let config = ResNetConfig {
             depth,
             width: self.width,
@@ -124,6 +147,10 @@ impl EncoderConfig {
         let config = VitConfig {
             patch_size: self.patch_size.unwrap_or(published.patch_size),
             image_size: self.image_size.unwrap_or(published.image_size),
+            heads: self.heads.unwrap_or(published.heads),
+            norm_eps: self.norm_eps.unwrap_or(published.norm_eps),
+            positions: self.positions,
+            initialisation: self.initialisation,
             ..published
         };
         config.validate()?;
@@ -230,6 +257,41 @@ mod tests {
         };
         let error = config.validate().unwrap_err();
         assert!(matches!(error, Error::PatchGrid { .. }), "{error}");
+    }
+
+    #[test]
+    fn heads_follow_the_width_unless_they_are_given() {
+        let heads = |config: &EncoderConfig| match config.network().unwrap() {
+            Network::Vit(vit) => (vit.heads, vit.norm_eps),
+            Network::ResNet(_) => panic!("a vision transformer"),
+        };
+        for architecture in Architecture::ALL.into_iter().filter(|a| a.is_vit()) {
+            let plain = EncoderConfig::from(architecture);
+            let width = plain.out_channels().unwrap();
+            assert_eq!(heads(&plain), (width / 64, 1e-6), "{architecture}");
+            let given = EncoderConfig {
+                heads: Some(12),
+                norm_eps: Some(1e-12),
+                ..plain
+            };
+            assert_eq!(heads(&given), (12, 1e-12), "{architecture}");
+        }
+        let vit = EncoderConfig::from(Architecture::VitTinyPatch16);
+        let uneven = EncoderConfig {
+            heads: Some(7),
+            ..vit.clone()
+        };
+        assert!(matches!(uneven.validate(), Err(Error::Heads { .. })));
+        let wide = EncoderConfig {
+            norm_eps: Some(2.),
+            ..vit
+        };
+        assert!(matches!(wide.validate(), Err(Error::NormEps { .. })));
+        let resnet = EncoderConfig {
+            heads: Some(6),
+            ..EncoderConfig::from(Architecture::ResNet18)
+        };
+        assert!(matches!(resnet.validate(), Err(Error::Option { .. })));
     }
 
     #[test]

@@ -61,6 +61,18 @@ pub enum Error {
         /// Heads.
         heads: usize,
     },
+    /// An epsilon that no norm can have.
+    #[error("vit: norm_eps is {found}, expected 0 or more and less than 1")]
+    NormEps {
+        /// The epsilon asked for.
+        found: f64,
+    },
+    /// Channels that sines and cosines of two directions do not divide into.
+    #[error("vit: width is {width}, expected a multiple of 4 for positions of sines and cosines")]
+    Sincos {
+        /// Channels.
+        width: usize,
+    },
     /// A name that no architecture has.
     #[error("architecture `{found}` is unknown; did you mean `{nearest}`? There are {known}")]
     UnknownArchitecture {
@@ -202,13 +214,27 @@ pub enum Error {
         /// The network that the weights are of.
         found: String,
     },
-    /// Weights that the file's own configuration says are used otherwise than here.
-    #[error("{}: {reason}", file.display())]
+    /// Weights whose tensors fit, and that were trained as another network.
+    #[error(
+        "{from}: these weights are of another network, and would give other features than it was trained for: {}; \
+         if that is meant, allow by name: {}",
+        mismatches.iter().map(|mismatch| mismatch.what.as_str()).collect::<Vec<_>>().join("; "),
+        mismatches.iter().flat_map(names_of).map(String::as_str).collect::<Vec<_>>().join(", ")
+    )]
     Unsupported {
-        /// The configuration.
-        file: PathBuf,
-        /// What is different.
-        reason: String,
+        /// The weights.
+        from: String,
+        /// What does not fit.
+        mismatches: Vec<crate::weights::Mismatch>,
+    },
+    /// A name allowed not to fit that is neither a tensor nor a key of the configuration.
+    #[error(
+        "{pattern:?} is allowed not to fit, but neither a tensor nor a key of config.json has that name; \
+         names are like \"architecture\", or `layer1.*` for all tensors under one"
+    )]
+    AllowMismatch {
+        /// The name or pattern.
+        pattern: String,
     },
     /// A tensor whose shape is not the variable's.
     #[error("{}: {name} has shape {found:?}, expected {expected:?}", file.display())]
@@ -325,6 +351,19 @@ impl Error {
         !matches!(self, Self::Tensor { .. })
     }
 
+    /// The names that [`LoadOptions::allow_mismatch`](crate::LoadOptions::allow_mismatch) takes to load the weights in
+    /// spite of this error, if that can be.
+    #[must_use]
+    pub fn allowed_by(&self) -> Option<Vec<String>> {
+        match self {
+            Self::Unsupported { mismatches, .. } => {
+                let names = mismatches.iter().flat_map(names_of);
+                Some(names.cloned().collect())
+            }
+            _ => None,
+        }
+    }
+
     pub(crate) fn data_type(
         file: PathBuf,
         name: &str,
@@ -337,6 +376,14 @@ impl Error {
             expected,
             found: found.as_str().to_owned(),
         }
+    }
+}
+
+/// The names that allow a mismatch: of several names for one key the first.
+fn names_of(mismatch: &crate::weights::Mismatch) -> &[String] {
+    match mismatch.names.as_slice() {
+        names if names.iter().all(|name| name.contains('*')) => names,
+        names => &names[..names.len().min(1)],
     }
 }
 

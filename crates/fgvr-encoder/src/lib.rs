@@ -32,7 +32,7 @@ pub use frozen::FrozenResNet;
 pub use hub::{HubReference, ReferenceError};
 pub use resnet::ResNet;
 pub use save::{Overwrite, save};
-pub use vit::{FrozenVit, Vit, VitConfig};
+pub use vit::{FrozenVit, Initialisation, Positions, Vit, VitConfig};
 pub use weights::{LoadOptions, LoadReport, Source, Weights, load};
 
 #[doc = include_str!("../README.md")]

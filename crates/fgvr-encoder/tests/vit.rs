@@ -6,7 +6,7 @@
 mod support;
 
 use candle_core::{DType, Device, Tensor};
-use fgvr_encoder::{Vit, VitConfig, vit};
+use fgvr_encoder::{Initialisation, Positions, Vit, VitConfig, vit};
 use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Encoder, NormMode, Parameters};
 use fgvr_testkit::{assert_close, golden, normal};
@@ -90,6 +90,103 @@ fn features_blocks_and_attention_are_timms() {
         assert_eq!(flat(&plain.map), flat(&features.map), "{case}");
         assert_eq!(flat(&plain.pooled), flat(&features.pooled), "{case}");
     }
+}
+
+/// `tests/golden/heads.py` has the same network with other settings that leave no trace in its tensors.
+#[test]
+fn heads_and_epsilon_change_features_as_they_should() {
+    let stored = golden("heads.safetensors");
+    let images = values("images", &[2, 3, 32, 32]);
+    let heads =
+        [2, 3, 6, 12].map(|heads| (format!("heads.{heads}"), VitConfig { heads, ..plain() }));
+    let eps = VitConfig {
+        norm_eps: 1e-2,
+        ..plain()
+    };
+    let cases = heads.into_iter().chain([("eps".to_owned(), eps)]);
+    let mut before: Option<Vec<f32>> = None;
+    for (case, config) in cases {
+        let (model, _) = network(&config);
+        let features = model.features(&images, NormMode::Eval).unwrap();
+        let frozen = model.freeze().unwrap();
+        let frozen = frozen.features(&images).unwrap();
+        for (features, how) in [(&features, "live"), (&frozen, "frozen")] {
+            assert_close(
+                &format!("{case} map, {how}"),
+                &features.map,
+                &stored.get(&format!("{case}.map")),
+                2e-6,
+            );
+            let pooled = stored.get(&format!("{case}.pooled"));
+            assert_close(
+                &format!("{case} pooled, {how}"),
+                &features.pooled,
+                &pooled,
+                2e-6,
+            );
+        }
+        let pooled = flat(&features.pooled);
+        if let Some(before) = before.replace(pooled.clone()) {
+            let apart = before
+                .iter()
+                .zip(&pooled)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0., f32::max);
+            assert!(
+                apart > 1e-2,
+                "{case} is no other network than the one before: {apart}"
+            );
+        }
+    }
+}
+
+#[test]
+fn fixed_positions_are_moco_v3s_and_stay_when_the_network_is_built_again() {
+    let config = VitConfig {
+        positions: Positions::Sincos,
+        initialisation: Initialisation::Xavier,
+        ..plain()
+    };
+    let parameters = Parameters::new(0);
+    let build = || Vit::new(&config, parameters.builder(DType::F32, &Device::Cpu)).unwrap();
+    let first = build();
+    let table = parameters.all()["pos_embed"].as_tensor().copy().unwrap();
+    assert_close(
+        "sincos",
+        &table,
+        &golden("heads.safetensors").get("sincos"),
+        1e-6,
+    );
+    // Within sqrt(6 / (inputs + outputs)), query, key and value each by itself, and no biases.
+    let vars = parameters.all();
+    for (name, sides) in [
+        ("patch_embed.proj.weight", 3 * 64 + 24),
+        ("blocks.0.attn.qkv.weight", 24 + 24),
+        ("blocks.1.mlp.fc1.weight", 24 + 96),
+    ] {
+        let bound = (6. / sides as f32).sqrt();
+        let largest = flat(&vars[name])
+            .into_iter()
+            .map(f32::abs)
+            .fold(0., f32::max);
+        assert!(
+            largest <= bound && largest > 0.9 * bound,
+            "{name}: {largest} of {bound}"
+        );
+    }
+    assert!(
+        flat(&vars["patch_embed.proj.bias"])
+            .iter()
+            .all(|bias| *bias == 0.)
+    );
+    // Loaded values are not written over.
+    let images = values("images", &[1, 3, 32, 32]);
+    let loaded = values("pos_embed", &[1, 17, 24]);
+    vars["pos_embed"].set(&loaded).unwrap();
+    let again = build();
+    assert_eq!(flat(&parameters.all()["pos_embed"]), flat(&loaded));
+    let pooled = |model: &Vit| flat(&model.features(&images, NormMode::Eval).unwrap().pooled);
+    assert_eq!(pooled(&first), pooled(&again));
 }
 
 #[test]

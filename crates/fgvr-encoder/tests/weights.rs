@@ -180,6 +180,8 @@ fn missing_weights_are_an_error_unless_allowed_and_strict_refuses_them_still() {
     );
     let allowed = LoadOptions {
         allow_missing: vec!["conv1.weight".into()],
+        allow_mismatch: vec!["conv9.weight".into()],
+        ..LoadOptions::default()
     };
     let weights = Weights::open_file(&other).unwrap();
     let report = fgvr_encoder::load(&model, &weights, &allowed).unwrap();

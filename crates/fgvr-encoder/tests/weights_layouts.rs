@@ -282,6 +282,7 @@ fn the_networks_of_this_crate_take_the_files_as_they_are() {
         layer_scale: Some(1.),
         registers: 2,
         embed_prefix: false,
+        ..VitConfig::default()
     };
     let reference = candle_core::safetensors::load(golden("dinov2_reg.safetensors"), &Device::Cpu);
     let reference = reference.unwrap();
@@ -335,6 +336,7 @@ fn another_stem_loads_when_its_weights_are_allowed_to_be_missing() {
     assert!(matches!(error, Error::Shape { .. }), "{error}");
     let allowed = |name: &str| LoadOptions {
         allow_missing: vec![name.to_owned()],
+        ..LoadOptions::default()
     };
     let report = load(&parameters, &weights, &allowed("conv1.*")).unwrap();
     assert_eq!(report.missing, ["conv1.weight"]);

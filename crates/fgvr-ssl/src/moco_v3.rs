@@ -76,8 +76,8 @@ impl Default for MoCoV3Config {
 ///
 /// # Differs
 /// A key of another copy of the query's own image in the batch is no negative ([`crate::info_nce`]). After
-/// step t the average takes m(t), as BYOL and DINO do, where the released code takes m(t + 1). Position
-/// embeddings of a transformer are the trunk's; the released code's are fixed.
+/// step t the average takes m(t), as BYOL and DINO do, where the released code takes m(t + 1). The
+/// released code's transformers have a fixed position embedding and a start of their own, which are the trunk's affair here.
 pub type MoCoV3<E> = Siamese<E, MoCoV3Objective>;
 
 /// What makes a [`Siamese`] base a [`MoCoV3`].

@@ -10,6 +10,7 @@ use crate::checkpoint::{self, Saved, Which};
 use crate::config::{Layers, Use};
 use crate::embed::Sight;
 use crate::finite;
+use crate::start::advised;
 use crate::trained::under;
 use crate::view::fit;
 use crate::{Compute, Error, PretrainConfig, Result, RunFolder};
@@ -69,17 +70,19 @@ impl Embedder {
     }
 
     /// The encoder that `weights` hold, of the architecture that they are of, with the preprocessing
-    /// that comes with them. `size` asks for another side of the images in pixels.
+    /// that comes with them. `size` asks for another side of the images in pixels; `allow_mismatch` names what may
+    /// say that the weights are of another network.
     ///
     /// # Errors
     /// Weights whose architecture cannot be told, or that do not fit it.
     pub fn from_weights(
         weights: &Weights,
         size: Option<usize>,
+        allow_mismatch: &[String],
         compute: &Compute,
     ) -> Result<(Self, LoadReport)> {
         let size = size.map(|size| format!("data.size={size}"));
-        Self::from_weights_with(weights, &Vec::from_iter(size), compute)
+        Self::from_weights_with(weights, &Vec::from_iter(size), allow_mismatch, compute)
     }
 
     /// As [`Embedder::from_weights`], with `settings` over what the weights bring, each `key.path=value`.
@@ -89,6 +92,7 @@ impl Embedder {
     pub fn from_weights_with(
         weights: &Weights,
         settings: &[String],
+        allow_mismatch: &[String],
         compute: &Compute,
     ) -> Result<(Self, LoadReport)> {
         let mut config = architecture(weights)?;
@@ -99,7 +103,13 @@ impl Embedder {
         let parameters = Parameters::new(0);
         let encoder = Backbone::new(&config, parameters.builder(DType::F32, &Device::Cpu))?
             .on(compute.device().cloned());
-        let report = load(&parameters, weights, &LoadOptions::default())?;
+        let options = LoadOptions {
+            allow_mismatch: allow_mismatch.to_vec(),
+            encoder: Some(config),
+            ..LoadOptions::default()
+        };
+        let report = load(&parameters, weights, &options)
+            .map_err(|error| advised(error, |_| "--allow-mismatch NAME for each".to_owned()))?;
         let embedder = Self {
             encoder: encoder.freeze()?,
             sight,
@@ -195,9 +205,10 @@ pub(crate) fn at_least_one(batch: usize) -> Result<usize> {
 /// It is none of ours.
 pub(crate) fn architecture(weights: &Weights) -> Result<EncoderConfig> {
     weights.encoder().ok_or_else(|| {
-        let found = match weights.architecture() {
-            Some(found) => format!("holds {found}"),
-            None => "holds no network that is known here".to_owned(),
+        let found = match (weights.architecture(), weights.other_family()) {
+            (Some(found), _) => format!("holds {found}, a network that fgvr does not have"),
+            (None, Some(family)) => format!("holds {family}, a network that fgvr does not have"),
+            (None, None) => "holds no network that is known here".to_owned(),
         };
         Error::config(
             weights.origin(),

@@ -45,6 +45,14 @@ pub enum Error {
     /// The encoder's weights cannot be read or written.
     #[error(transparent)]
     Encoder(#[from] fgvr_encoder::Error),
+    /// Weights of another network than the one they are loaded into.
+    #[error("{weights} ({how})")]
+    Unfit {
+        /// What does not fit.
+        weights: Box<fgvr_encoder::Error>,
+        /// What to write on the command line where that is meant.
+        how: String,
+    },
     /// Embeddings that cannot be evaluated.
     #[error(transparent)]
     Evaluation(#[from] fgvr_eval::Error),

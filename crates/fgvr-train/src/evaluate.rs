@@ -227,7 +227,7 @@ pub(crate) fn untrained_encoder(
     let encoder = Backbone::new(&config.encoder, vb)?.on(compute.device().cloned());
     if !config.weights.source.is_empty() {
         let weights = open_weights(&config.weights.source, observer)?;
-        load_start(&config.weights, &parameters, &weights)?;
+        load_start(config, &parameters, &weights)?;
     }
     Ok(encoder)
 }

@@ -7,8 +7,8 @@ use fgvr_encoder::hub::{self, PublishOptions, Published};
 use fgvr_encoder::weights::{LoadOptions, LoadReport, Source, Weights, load};
 use fgvr_nn::Parameters;
 
-use crate::config::{PretrainConfig, WeightsSettings};
-use crate::{Observer, Result};
+use crate::config::PretrainConfig;
+use crate::{Error, Observer, Result};
 
 /// Opens weights by what a person calls them; a Hub repository is fetched first.
 ///
@@ -59,19 +59,37 @@ pub fn publish(
     })
 }
 
-/// Sets an encoder's variables from `weights`.
+/// Sets the variables of the network that `config` asks for from `weights`.
 ///
 /// # Errors
 /// Weights that do not fit the network.
 pub(crate) fn load_start(
-    settings: &WeightsSettings,
+    config: &PretrainConfig,
     parameters: &Parameters,
     weights: &Weights,
 ) -> Result<LoadReport> {
     let options = LoadOptions {
-        allow_missing: settings.allow_missing.clone(),
+        allow_missing: config.weights.allow_missing.clone(),
+        allow_mismatch: config.weights.allow_mismatch.clone(),
+        encoder: Some(config.encoder.clone()),
     };
-    Ok(load(parameters, weights, &options)?)
+    load(parameters, weights, &options).map_err(|error| {
+        advised(error, |names| {
+            let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+            format!("--set 'weights.allow_mismatch=[{}]'", names.join(", "))
+        })
+    })
+}
+
+/// `error`, and how a person says on the command line that it is meant, if it can be.
+pub(crate) fn advised(error: fgvr_encoder::Error, how: impl FnOnce(&[String]) -> String) -> Error {
+    match error.allowed_by() {
+        Some(names) => Error::Unfit {
+            how: how(&names),
+            weights: Box::new(error),
+        },
+        None => error.into(),
+    }
 }
 
 /// Local weights as a path from the root, by which a run finds them from any folder; `None` for none, and for those of

@@ -9,7 +9,7 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_nn::Module;
 use fgvr_data::augment::{AugmentConfig, ViewKey, augment};
 use fgvr_data::{Dataset, Found, Image, Loader, LoaderConfig, Position, load_batch, shown};
-use fgvr_encoder::Backbone;
+use fgvr_encoder::{Backbone, Positions};
 use fgvr_nn::optim::{Sgd, SgdConfig};
 use fgvr_nn::{Encoder, NormMode, ParameterGradients, Parameters};
 use serde::Serialize;
@@ -137,6 +137,9 @@ fn train(
         ..SgdConfig::default()
     };
     let mut trained = parameters.trainable();
+    if config.encoder.positions == Positions::Sincos {
+        trained.remove("pos_embed");
+    }
     let of_classifier = of_classifier.trainable().into_iter();
     trained.extend(of_classifier.map(|(name, var)| (format!("classifier {name}"), var)));
     let mut sgd = Sgd::new(trained, &sgd)?;

@@ -7,7 +7,7 @@ use fgvr_data::Batch;
 use fgvr_data::augment::{pair_augment, pair_draws};
 use fgvr_decoder::{ConvDecoder, DecoderConfig, DecoderInput};
 use fgvr_encoder::weights::{LoadReport, Weights};
-use fgvr_encoder::{Backbone, FrozenBackbone};
+use fgvr_encoder::{Backbone, FrozenBackbone, Positions};
 use fgvr_eval::{effective_rank, embedding_std};
 use fgvr_nn::optim::{Adam, AdamConfig, clip_gradient_norm};
 use fgvr_nn::{Encoder, Map, ParameterGradients, Parameters};
@@ -25,6 +25,9 @@ use crate::{Compute, Error, Result, StagedViews, StepRow};
 
 /// Steps between two effective ranks: an eigenvalue problem each.
 const RANK_EVERY: u64 = 20;
+
+/// A transformer's position embedding, among the variables of a base.
+const POSITIONS: &str = "encoder.pos_embed";
 
 /// Everything a step changes.
 pub struct Trainer {
@@ -65,7 +68,7 @@ impl Trainer {
         compute: &Compute,
     ) -> Result<(Self, LoadReport)> {
         Self::build(config, images, compute, |parameters| {
-            load_start(&config.weights, parameters, weights)
+            load_start(config, parameters, weights)
         })
     }
 
@@ -124,6 +127,10 @@ impl Trainer {
         let addons = config.addons.iter().map(build);
         let addons = addons.collect::<candle_core::Result<Vec<_>>>()?;
         let mut trained = base.trainable();
+        if config.encoder.positions == Positions::Sincos {
+            // A fixed table.
+            trained.retain(|name, _| name != POSITIONS);
+        }
         trained.extend(addons.iter().flat_map(|addon| addon.trainable()));
         let constant = config.base.recipe(config.trunk()).learning_rate.constant;
         // A base that withholds some variables at some steps; all others must get a gradient.

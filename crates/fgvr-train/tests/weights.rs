@@ -240,6 +240,55 @@ fn inspect_says_what_an_export_holds() {
     );
 }
 
+#[test]
+fn weights_of_another_network_are_refused_in_a_line_and_allowed_by_name() {
+    let place = Place::new();
+    let trained = place.pretrain(&[&["--out", "run"][..], &PUBLISHED[..]].concat());
+    assert!(trained.status.success(), "{trained:?}");
+    let config = place.join("run/export/config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("\"resnet18\"", "\"resnetblur18\"")).unwrap();
+    let data = "builtin:lookalikes";
+    let embed = [
+        "embed",
+        "--weights",
+        "run/export",
+        "--data",
+        data,
+        "--out",
+        "a.npz",
+    ];
+    let said = ["architecture is \"resnetblur18\"", "--allow-mismatch NAME"];
+    place.refused(&place.fgvr(&embed).output().unwrap(), &said);
+    assert!(!place.join("a.npz").exists());
+    let allowed = [&embed[..], &["--allow-mismatch", "architecture"]].concat();
+    assert!(place.fgvr(&allowed).output().unwrap().status.success());
+    assert!(place.join("a.npz").is_file());
+
+    let start = [
+        "pretrain",
+        "--config",
+        "tiny.toml",
+        "--weights",
+        "run/export",
+        "--out",
+        "again",
+    ];
+    let start = [&start[..], &PUBLISHED[..]].concat();
+    let said = [
+        "resnetblur18",
+        "--set 'weights.allow_mismatch=[\"architecture\"]'",
+    ];
+    place.refused(&place.fgvr(&start).output().unwrap(), &said);
+    assert!(!place.join("again").exists());
+    let allowed = [
+        &start[..],
+        &["--set", "weights.allow_mismatch=[\"architecture\"]"],
+    ]
+    .concat();
+    assert!(place.fgvr(&allowed).output().unwrap().status.success());
+}
+
 /// The program on a Hub of its own, and nothing of the machine's.
 fn on_hub<'a>(command: &'a mut Command, hub: &str, cache: &Path) -> &'a mut Command {
     command

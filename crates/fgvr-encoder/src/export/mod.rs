@@ -223,6 +223,9 @@ fn describe(encoder: &EncoderConfig) -> Value {
         Ok(Network::Vit(vit)) => {
             table["patch_size"] = json!(vit.patch_size);
             table["image_size"] = json!(vit.image_size);
+            table["heads"] = json!(vit.heads);
+            table["norm_eps"] = json!(vit.norm_eps);
+            table["positions"] = json!(vit.positions.name());
         }
         _ => {
             table["width"] = json!(encoder.width);

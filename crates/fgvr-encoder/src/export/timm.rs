@@ -30,12 +30,22 @@ pub(super) fn config(
                 )),
             ),
         },
+        // timm takes no epsilon from a file; a smaller one differs in the last digits of features.
+        Network::Vit(config) if config.norm_eps > 1e-6 => (
+            None,
+            Some(format!(
+                "timm's transformers have norms of epsilon 1e-6, and this one of {:e}",
+                config.norm_eps
+            )),
+        ),
         Network::Vit(config) => (
             Some(Built {
                 architecture: encoder.architecture.name(),
                 arguments: json!({
                     "img_size": config.image_size,
                     "patch_size": config.patch_size,
+                    // timm's networks of these names have one for 64 channels.
+                    "num_heads": config.heads,
                 }),
                 pool: "token",
                 first: "patch_embed.proj",

@@ -60,7 +60,7 @@ fn vit_config(config: &VitConfig) -> Value {
         "hidden_act": "gelu",
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
-        "layer_norm_eps": 1e-6,
+        "layer_norm_eps": config.norm_eps,
         "image_size": config.image_size,
         "patch_size": config.patch_size,
         "num_channels": 3,

@@ -7,12 +7,21 @@ use fgvr_nn::layers::{
 };
 use fgvr_nn::{Map, Tape};
 
-use super::{VitConfig, of_class};
+use super::{Initialisation, VitConfig, of_class};
 use crate::intermediates::Intermediates;
 
 /// Standard deviation of the initial weights. timm cuts its normal law at +-2, which is a hundred of
 /// these, so nothing is cut.
 pub(super) const STDEV: f64 = 0.02;
+
+/// Uniform, so that a layer of so many inputs and outputs together keeps the size of what passes either way.
+pub(super) fn xavier(inputs_and_outputs: usize) -> Init {
+    let bound = (6. / inputs_and_outputs as f64).sqrt();
+    Init::Uniform {
+        lo: -bound,
+        up: bound,
+    }
+}
 
 /// x += ls1(attention(norm1(x))), then x += ls2(mlp(norm2(x))).
 pub(super) struct Block {
@@ -28,12 +37,16 @@ pub(super) struct Block {
 impl Block {
     pub(super) fn new(config: &VitConfig, vb: VarBuilder) -> Result<Self> {
         let width = config.width;
-        let linear = |c_in, c_out, vb| {
-            let weight = Init::Randn {
+        // Query, key and value lie in one matrix and are three.
+        let initial = |c_in: usize, outputs: usize| match config.initialisation {
+            Initialisation::Normal => Init::Randn {
                 mean: 0.,
                 stdev: STDEV,
-            };
-            Linear::with_init(c_in, c_out, weight, Some(Init::Const(0.)), vb)
+            },
+            Initialisation::Xavier => xavier(c_in + outputs),
+        };
+        let linear = |c_in, c_out, vb| {
+            Linear::with_init(c_in, c_out, initial(c_in, c_out), Some(Init::Const(0.)), vb)
         };
         let scale = |vb| {
             let scale = config.layer_scale;
@@ -41,13 +54,22 @@ impl Block {
                 .map(|initial| LayerScale::new(width, initial, vb))
                 .transpose()
         };
-        let norm = |vb| LayerNorm::new(width, &LayerNormConfig::default(), vb);
+        let norms = LayerNormConfig {
+            eps: config.norm_eps,
+        };
+        let norm = |vb| LayerNorm::new(width, &norms, vb);
         let (attention, mlp) = (vb.pp("attn"), vb.pp("mlp"));
         let inside = width * config.mlp_ratio;
         Ok(Self {
             norm1: norm(vb.pp("norm1"))?,
             attention: MultiHeadAttention::from_projections(
-                linear(width, 3 * width, attention.pp("qkv"))?,
+                Linear::with_init(
+                    width,
+                    3 * width,
+                    initial(width, width),
+                    Some(Init::Const(0.)),
+                    attention.pp("qkv"),
+                )?,
                 linear(width, width, attention.pp("proj"))?,
                 config.heads,
             )?,

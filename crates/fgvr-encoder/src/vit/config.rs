@@ -5,6 +5,9 @@ use crate::Error;
 /// Largest value accepted for a size: products of three of them stay far from overflow.
 const MAX_SIZE: usize = 1 << 16;
 
+/// [`VitConfig::norm_eps`] of timm's networks.
+const NORM_EPS: f64 = 1e-6;
+
 /// A vision transformer (arXiv:2010.11929) without its classifier.
 ///
 /// ```
@@ -39,6 +42,55 @@ pub struct VitConfig {
     pub registers: usize,
     /// Whether class and register tokens have a position embedding; timm's `not no_embed_class`.
     pub embed_prefix: bool,
+    /// Added to the variance in every layer norm: 1e-6 in timm, torchvision and DINO, 1e-12 in transformers' ViT.
+    pub norm_eps: f64,
+    /// How the position embedding starts, and whether it is trained.
+    pub positions: Positions,
+    /// What the weights start from.
+    pub initialisation: Initialisation,
+}
+
+/// How a position embedding starts, and whether it is trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
+pub enum Positions {
+    /// Normal, and trained.
+    #[default]
+    Learned,
+    /// Sines and cosines of a patch's row and column as in MoCo v3 (arXiv:2104.02057), zero for other tokens, and not
+    /// trained.
+    Sincos,
+}
+
+impl Positions {
+    /// Its name in a settings file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Learned => "learned",
+            Self::Sincos => "sincos",
+        }
+    }
+}
+
+/// What the weights of a transformer start from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
+pub enum Initialisation {
+    /// timm's: normal with deviation 0.02, the projection of patches uniform as PyTorch's convolutions.
+    #[default]
+    Normal,
+    /// MoCo v3's: uniform within sqrt(6 / (inputs + outputs)), query, key and value each by itself, the projection of
+    /// patches too, with biases of zero.
+    Xavier,
 }
 
 impl Default for VitConfig {
@@ -61,6 +113,9 @@ impl VitConfig {
             layer_scale: None,
             registers: 0,
             embed_prefix: true,
+            norm_eps: NORM_EPS,
+            positions: Positions::Learned,
+            initialisation: Initialisation::Normal,
         }
     }
 
@@ -109,7 +164,7 @@ impl VitConfig {
     /// Checks what [`Vit::new`](crate::Vit::new) needs.
     ///
     /// # Errors
-    /// [`Error::VitSize`], [`Error::PatchGrid`], [`Error::Heads`].
+    /// [`Error::VitSize`], [`Error::PatchGrid`], [`Error::Heads`], [`Error::NormEps`], [`Error::Sincos`].
     pub fn validate(&self) -> Result<(), Error> {
         for (size, found) in [
             ("patch_size", self.patch_size),
@@ -140,6 +195,14 @@ impl VitConfig {
                 width: self.width,
                 heads: self.heads,
             });
+        }
+        if !(0. ..1.).contains(&self.norm_eps) {
+            return Err(Error::NormEps {
+                found: self.norm_eps,
+            });
+        }
+        if self.positions == Positions::Sincos && !self.width.is_multiple_of(4) {
+            return Err(Error::Sincos { width: self.width });
         }
         Ok(())
     }

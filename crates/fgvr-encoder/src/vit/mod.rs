@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Error as CandleError, Result, Tensor, bail};
+use candle_core::{DType, Error as CandleError, Result, Tensor, Var, bail};
 use candle_nn::{Init, VarBuilder};
 use fgvr_nn::layers::{
     LayerNorm, LayerNormConfig, PatchEmbed, PositionEmbedding, prepend_tokens, take_tokens,
@@ -15,9 +15,10 @@ use crate::intermediates::Intermediates;
 mod block;
 mod config;
 mod frozen;
+pub(crate) mod sincos;
 
-use block::{Block, STDEV};
-pub use config::VitConfig;
+use block::{Block, STDEV, xavier};
+pub use config::{Initialisation, Positions, VitConfig};
 pub use fgvr_nn::layers::resize_position_embedding as resample_position_embedding;
 pub use frozen::FrozenVit;
 
@@ -38,7 +39,7 @@ const TOKEN_STDEV: f64 = 1e-6;
 ///
 /// Initial values are timm's: weights and position embedding normal with deviation 0.02, biases 0,
 /// class and register tokens normal with 1e-6, the patches' projection uniform as PyTorch's
-/// convolutions.
+/// convolutions. [`VitConfig::initialisation`] and [`VitConfig::positions`] ask for MoCo v3's.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -83,16 +84,26 @@ impl Vit {
         let registers = (config.registers > 0).then(|| tokens(config.registers, "reg_token"));
         let prefix = config.embedded_prefix_tokens();
         let blocks = vb.pp("blocks");
+        let stdev = match config.positions {
+            Positions::Learned => STDEV,
+            Positions::Sincos => 0.,
+        };
+        let norm = LayerNormConfig {
+            eps: config.norm_eps,
+        };
         Ok(Self {
             config: config.clone(),
-            patches: PatchEmbed::new(3, width, config.patch_size, vb.pp("patch_embed"))?,
+            patches: patches(config, vb.pp("patch_embed"))?,
             class: tokens(1, "cls_token")?,
             registers: registers.transpose()?,
-            positions: PositionEmbedding::new(width, prefix, [grid; 2], STDEV, vb.clone())?,
+            positions: positions(
+                config,
+                PositionEmbedding::new(width, prefix, [grid; 2], stdev, vb.clone())?,
+            )?,
             blocks: (0..config.depth)
                 .map(|i| Block::new(config, blocks.pp(i.to_string())))
                 .collect::<Result<_>>()?,
-            norm: LayerNorm::new(width, &LayerNormConfig::default(), vb.pp("norm"))?,
+            norm: LayerNorm::new(width, &norm, vb.pp("norm"))?,
             device: None,
         })
     }
@@ -214,6 +225,42 @@ impl Vit {
         let class = take_tokens(tape, &x, 0..1, (1, 1))?;
         Ok((map, class))
     }
+}
+
+/// The projection of patches, with the initial values that the configuration asks for.
+fn patches(config: &VitConfig, vb: VarBuilder) -> Result<PatchEmbed> {
+    let (width, side) = (config.width, config.patch_size);
+    match config.initialisation {
+        Initialisation::Normal => PatchEmbed::new(3, width, side, vb),
+        Initialisation::Xavier => {
+            let weight = xavier(3 * side * side + width);
+            PatchEmbed::with_init(3, width, side, [weight, Init::Const(0.)], vb)
+        }
+    }
+}
+
+/// `embedding`, with the fixed table where the configuration asks for one and the variable was made just now: all of
+/// its values are then zero, which no table of two or more channels is.
+fn positions(config: &VitConfig, embedding: PositionEmbedding) -> Result<PositionEmbedding> {
+    let table = embedding.table();
+    if config.positions != Positions::Sincos || !table.is_variable() {
+        return Ok(embedding);
+    }
+    let old = table
+        .to_dtype(DType::F32)?
+        .flatten_all()?
+        .to_vec1::<f32>()?;
+    if old.iter().all(|value| *value == 0.) {
+        let mut values = vec![0.; config.embedded_prefix_tokens() * config.width];
+        values.extend(sincos::table(
+            sincos::First::Rows,
+            [config.grid(); 2],
+            config.width,
+        ));
+        let values = Tensor::from_vec(values, table.dims(), table.device())?;
+        Var::from_tensor(table)?.set(&values.to_dtype(table.dtype())?)?;
+    }
+    Ok(embedding)
 }
 
 /// The name of what the class token attends to in block `i`.

@@ -282,37 +282,3 @@ fn sequential_resnet(parts: &[&str]) -> Option<Target> {
         _ => None,
     }
 }
-
-/// Why a tensor that is no part of the trunk is left aside, if that is known.
-pub(crate) fn aside(name: &str) -> Option<&'static str> {
-    const HEADS: &[&str] = &[
-        "fc",
-        "head",
-        "heads",
-        "head_dist",
-        "classifier",
-        "pooler",
-        "projector",
-        "projection",
-        "projection_head",
-        "predictor",
-        "prediction_head",
-        "prototypes",
-        "mlp_head",
-        "proj_head",
-        "contrastive_head",
-        "dino_head",
-        "ibot_head",
-        "last_layer",
-        "linear",
-    ];
-    let leaf = name.rsplit('.').next().unwrap_or(name);
-    match leaf {
-        "num_batches_tracked" => return Some("a count of batches"),
-        "mask_token" => return Some("the token of masked patches"),
-        "queue" | "queue_ptr" => return Some("a queue of negatives"),
-        _ => {}
-    }
-    let first = name.split('.').next().unwrap_or(name);
-    HEADS.contains(&first).then_some("a head")
-}

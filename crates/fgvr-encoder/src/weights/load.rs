@@ -5,16 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use candle_core::{DType, Result as CandleResult, Tensor};
 use fgvr_nn::Parameters;
 
+use super::allowed::Allowed;
+use super::aside::aside;
 use super::find::{self, Piece, Trunk};
+use super::fit::Fit;
 use super::found::FoundArchitecture;
-use super::layout;
+use super::layout::Layout;
 use super::positions::{self, Grid};
 use super::report::{Ignored, LoadReport};
 use super::{FileInfo, Weights};
-use crate::Error;
+use crate::{EncoderConfig, Error};
 
 /// What [`load`] accepts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
@@ -24,6 +27,13 @@ pub struct LoadOptions {
     /// Variables that may be missing or of another shape and then keep their values: whole names,
     /// or `layer4.*` for all that begin with `layer4.`.
     pub allow_missing: Vec<String>,
+    /// What may say that the weights are of another network, and is then passed over: keys of
+    /// `config.json` such as `architecture` or `model_args.act_layer`, and tensors of the trunk that have no
+    /// place in the network, by whole names or `layer1.*` for all that begin with `layer1.`.
+    pub allow_mismatch: Vec<String>,
+    /// What the network was built from. Shapes do not show all of it: without this a transformer is taken to
+    /// have 64 channels a head and norms of epsilon 1e-6.
+    pub encoder: Option<EncoderConfig>,
 }
 
 /// Sets the variables of `parameters` from `weights`, whatever program named the tensors.
@@ -33,8 +43,8 @@ pub struct LoadOptions {
 ///
 /// # Errors
 /// [`Error::Architecture`], [`Error::NothingLoaded`], [`Error::Missing`] and [`Error::Shape`] for
-/// weights of something else; [`Error::DataType`], [`Error::NotFinite`]; what
-/// [`Weights::read`] gives.
+/// weights of something else, [`Error::Unsupported`] for those that fit in all shapes and yet are of another
+/// network; [`Error::DataType`], [`Error::NotFinite`]; what [`Weights::read`] gives.
 pub fn load(
     parameters: &Parameters,
     weights: &Weights,
@@ -45,7 +55,13 @@ pub fn load(
         .iter()
         .map(|(name, var)| (name.clone(), var.dims().to_vec()))
         .collect();
-    let allowed = Allowed::new(options, &wanted)?;
+    let allowed = Allowed::new(&options.allow_missing);
+    if let Some(pattern) = allowed.idle(wanted.keys().map(String::as_str)) {
+        return Err(Error::AllowMissing {
+            pattern: pattern.to_owned(),
+            example: wanted.keys().next().cloned().unwrap_or_default(),
+        });
+    }
     let trunk = find::find(&weights.tensors, Some(&wanted));
     // A few names may fit by chance; a network does not.
     let needed = wanted.keys().filter(|name| !allowed.covers(name));
@@ -59,7 +75,23 @@ pub fn load(
         return Err(nothing(weights, &wanted));
     };
     let plan = Plan::new(weights, &trunk, &wanted, &allowed)?;
-    let mut notes = weights.sidecar.notes()?;
+    let fit = match FoundArchitecture::of(&wanted) {
+        Some(found) => {
+            let unused = unused(&plan.unexpected, &options.allow_mismatch, &trunk);
+            let built = (&found, &wanted);
+            let fit = Fit::new(weights, &trunk, built, options.encoder.as_ref(), &unused)?;
+            fit.allowing(&options.allow_mismatch, weights, &trunk)?
+        }
+        // Variables of no network that has a name: nothing is known of what they compute.
+        None => Fit::default(),
+    };
+    if !fit.mismatches.is_empty() {
+        return Err(Error::Unsupported {
+            from: weights.origin.clone(),
+            mismatches: fit.mismatches,
+        });
+    }
+    let mut notes = fit.notes;
     if !trunk.others.is_empty() {
         notes.push(format!(
             "the same network also lies under {}; taken was {:?}",
@@ -81,6 +113,7 @@ pub fn load(
         preprocessing: weights.preprocessing.clone(),
         preprocessing_from: weights.preprocessing_from.clone(),
         metadata: weights.metadata.clone(),
+        not_looked_at: fit.not_looked_at,
         notes,
     };
     let mut values = BTreeMap::new();
@@ -91,6 +124,16 @@ pub fn load(
     if let Some(expected) = wanted.get(positions::NAME)
         && let Some(reshaped) = positions::fit(expected, &wanted, &mut values)?
     {
+        let resized = reshaped.how.contains("resized");
+        if resized && matches!(trunk.layout, Layout::Dino | Layout::TransformersVit) {
+            report.notes.push(format!(
+                "positions are resized with antialiasing, as timm does; {} goes without",
+                match trunk.layout {
+                    Layout::Dino => "DINOv2's own code",
+                    _ => "transformers",
+                }
+            ));
+        }
         report.reshaped.push(reshaped);
     }
     // Everything fits: from here on only a failure of candle's could stop us.
@@ -175,12 +218,9 @@ impl Plan {
                 plan.ignore(name, reason);
                 continue;
             }
-            match name.strip_prefix(trunk.prefix.as_str()) {
-                Some(short) => match layout::aside(short) {
-                    Some(reason) => plan.ignore(name, reason.to_owned()),
-                    None => plan.unexpected.push(name.clone()),
-                },
-                None => plan.ignore(name, format!("outside {:?}", trunk.prefix)),
+            match aside(name, trunk) {
+                Some(reason) => plan.ignore(name, reason),
+                None => plan.unexpected.push(name.clone()),
             }
         }
         let whole = wrong_shape.is_none() && refused.is_empty();
@@ -213,37 +253,14 @@ impl Plan {
     }
 }
 
-/// The names that may be missing.
-struct Allowed<'a>(Vec<(&'a str, bool)>);
-
-impl<'a> Allowed<'a> {
-    fn new(options: &'a LoadOptions, wanted: &BTreeMap<String, Vec<usize>>) -> Result<Self, Error> {
-        let parse = |pattern: &'a String| match pattern.strip_suffix(".*") {
-            Some(_) => (&pattern[..pattern.len() - 1], true),
-            None => (pattern.as_str(), false),
-        };
-        let patterns: Vec<_> = options.allow_missing.iter().map(parse).collect();
-        for (index, pattern) in patterns.iter().enumerate() {
-            let single = Self(vec![*pattern]);
-            if !wanted.keys().any(|name| single.covers(name)) {
-                return Err(Error::AllowMissing {
-                    pattern: options.allow_missing[index].clone(),
-                    example: wanted.keys().next().cloned().unwrap_or_default(),
-                });
-            }
-        }
-        Ok(Self(patterns))
-    }
-
-    fn covers(&self, name: &str) -> bool {
-        self.0.iter().any(|(text, is_prefix)| {
-            if *is_prefix {
-                name.starts_with(text)
-            } else {
-                name == *text
-            }
-        })
-    }
+/// Those of the trunk's tensors `unexpected` that are not allowed to be left over.
+pub(super) fn unused(unexpected: &[String], patterns: &[String], trunk: &Trunk) -> Vec<String> {
+    let allowed = Allowed::new(patterns);
+    let left = |name: &&String| {
+        let short = name.strip_prefix(trunk.prefix.as_str()).unwrap_or(name);
+        !allowed.covers(name) && !allowed.covers(short)
+    };
+    unexpected.iter().filter(left).cloned().collect()
 }
 
 /// The tensor that `pieces` make, in `dtype`, with every value finite.

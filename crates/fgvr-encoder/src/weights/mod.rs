@@ -4,25 +4,34 @@
 //! it and reports, by name, what was done. Which program named the tensors is found by looking at
 //! them. No byte of a file is ever run as code.
 
+mod allowed;
+mod aside;
 mod directory;
+mod family;
 mod file;
 mod find;
+mod fit;
 mod foreign;
 mod found;
 mod json;
+mod keys;
 mod layout;
 mod load;
+mod named;
 mod pickle;
 mod positions;
 mod preprocessing;
 mod report;
 mod safetensors;
+mod setting;
 mod shards;
 mod sidecar;
 mod sniff;
 mod source;
+mod stated;
 mod summary;
 mod tensor;
+mod told;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,6 +39,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 
 pub use file::FileInfo;
+pub use fit::Mismatch;
 pub use found::FoundArchitecture;
 pub use load::{LoadOptions, load};
 pub use preprocessing::{Interpolation, Preprocessing, Resize};
@@ -40,11 +50,12 @@ pub use summary::{Group, Summary};
 pub use tensor::{StoredType, TensorInfo};
 
 use crate::hub::{HubReference, Progress, Silent};
-use crate::{EncoderConfig, Error};
+use crate::{EncoderConfig, Error, Network};
 use file::StoredFile;
 use find::Trunk;
 use sidecar::Sidecar;
 use sniff::Kind;
+use told::Told;
 
 /// The largest index of shards read.
 const MAX_INDEX: u64 = 64 << 20;
@@ -239,15 +250,28 @@ impl Weights {
         &self.preprocessing_from
     }
 
-    /// What to build for these weights, at the architecture's own image size; `None` where it is no
-    /// network of this crate.
+    /// What to build for these weights, at the architecture's own image size, with the heads of attention and the
+    /// epsilon that the source tells of; `None` where it is no network of this crate.
     #[must_use]
     pub fn encoder(&self) -> Option<EncoderConfig> {
-        let shapes = self.trunk.as_ref()?.shapes(&self.tensors);
+        let trunk = self.trunk.as_ref()?;
+        let shapes = trunk.shapes(&self.tensors);
         let stem = shapes.get("conv1.weight").and_then(|dims| dims.get(2));
-        self.architecture
-            .as_ref()?
-            .encoder(stem.copied().unwrap_or(7))
+        let found = self.architecture.as_ref()?;
+        let published = found.encoder(stem.copied().unwrap_or(7))?;
+        let Network::Vit(plain) = published.network().ok()? else {
+            return Some(published);
+        };
+        // What cannot be read here is an error when the weights are loaded.
+        let stated = self.sidecar.stated().unwrap_or_default();
+        let told = Told::of(self, &stated, trunk, found).unwrap_or_default();
+        let heads = told.heads.map(|said| said.value);
+        let norm_eps = told.norm_eps.map(|said| said.value);
+        Some(EncoderConfig {
+            heads: heads.filter(|heads| *heads != plain.heads),
+            norm_eps: norm_eps.filter(|eps| *eps != plain.norm_eps),
+            ..published
+        })
     }
 
     /// The source, as it was given.
@@ -262,13 +286,23 @@ impl Weights {
         self.architecture.as_ref()
     }
 
+    /// The network by its family's name, where names of tensors show that it is one that this crate does not have.
+    #[must_use]
+    pub fn other_family(&self) -> Option<&'static str> {
+        match self.architecture {
+            Some(_) => None,
+            None => family::family(&self.tensors),
+        }
+    }
+
     /// The name that `config.json` gives the network: timm's `architecture`, or transformers'
     /// `model_type`.
     ///
     /// # Errors
     /// [`Error::Json`].
     pub fn stated_architecture(&self) -> Result<Option<String>, Error> {
-        self.sidecar.stated()
+        let stated = self.sidecar.stated()?;
+        Ok(stated.architecture.or(stated.model_type))
     }
 
     /// Who named the tensors, and under which prefix; `None` where no trunk was found.

@@ -53,7 +53,7 @@ pub struct LoadReport {
     /// Variables that the weights lack, or have in another shape, and that were allowed to: they
     /// keep their values.
     pub missing: Vec<String>,
-    /// Tensors under the prefix that no variable has the name of.
+    /// Tensors of the trunk that no variable has the name of, and that were allowed to be left over.
     pub unexpected: Vec<String>,
     /// Tensors that are no part of a trunk: heads, counters, other networks in the same file.
     pub ignored: Vec<Ignored>,
@@ -65,6 +65,8 @@ pub struct LoadReport {
     pub preprocessing_from: String,
     /// The notes in safetensors headers.
     pub metadata: BTreeMap<String, String>,
+    /// Keys of `config.json` of which it is not known whether they change what the network computes.
+    pub not_looked_at: Vec<String>,
     /// What else one should know.
     pub notes: Vec<String>,
 }
@@ -125,6 +127,7 @@ impl fmt::Display for LoadReport {
         }
         row(f, "images", &self.preprocessing.to_string())?;
         row(f, "", &format!("  ({})", self.preprocessing_from))?;
+        not_looked_at(f, &self.not_looked_at)?;
         for note in &self.notes {
             row(f, "note", note)?;
         }
@@ -165,6 +168,14 @@ pub(crate) fn row(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::R
         line.push_str(word);
     }
     writeln!(f, "{label:<LABEL$}{}", line.trim_end())
+}
+
+/// The keys of a configuration that nobody here knows.
+pub(crate) fn not_looked_at(f: &mut fmt::Formatter<'_>, keys: &[String]) -> fmt::Result {
+    match keys {
+        [] => Ok(()),
+        keys => row(f, "config", &format!("not looked at: {}", keys.join(", "))),
+    }
 }
 
 /// How many names, and the first of them.

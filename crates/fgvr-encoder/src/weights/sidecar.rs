@@ -4,13 +4,11 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
 use super::find::Trunk;
 use super::found::FoundArchitecture;
-use super::json;
 use super::layout::Layout;
 use super::preprocessing::Preprocessing;
+use super::stated::Stated;
 use crate::Error;
 
 /// The largest file of settings read; one with the 21,841 names of ImageNet's classes takes 1.5 MB.
@@ -30,20 +28,6 @@ pub(crate) struct Sidecar {
     pub(crate) preprocessor: Option<Text>,
 }
 
-/// What a `config.json` says of the network, whoever wrote it.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Config {
-    /// timm.
-    architecture: Option<String>,
-    /// transformers.
-    model_type: Option<String>,
-    downsample_in_bottleneck: bool,
-    hidden_act: Option<String>,
-    layer_norm_eps: Option<f64>,
-    use_swiglu_ffn: bool,
-}
-
 impl Sidecar {
     /// Reads what lies in `directory`.
     pub(crate) fn read(directory: &Path) -> Result<Self, Error> {
@@ -53,53 +37,23 @@ impl Sidecar {
         })
     }
 
-    fn parsed(&self) -> Result<Config, Error> {
+    /// What the configuration says of the network; nothing where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Json`].
+    pub(crate) fn stated(&self) -> Result<Stated, Error> {
         match &self.config {
-            Some(Text { file, text }) => json::parse(file, text.as_bytes()),
-            None => Ok(Config::default()),
+            Some(Text { file, text }) => Stated::parse(file, text),
+            None => Ok(Stated::default()),
         }
     }
 
-    /// The name that the configuration gives the network.
-    pub(crate) fn stated(&self) -> Result<Option<String>, Error> {
-        let config = self.parsed()?;
-        Ok(config.architecture.or(config.model_type))
-    }
-
-    /// What the configuration asks for that is computed otherwise here: an error where results
-    /// would be wrong, notes where they differ in the last digits.
-    pub(crate) fn notes(&self) -> Result<Vec<String>, Error> {
-        let config = self.parsed()?;
-        let file = self.config.as_ref().map(|text| text.file.clone());
-        let unsupported = |reason: String| {
-            Err(Error::Unsupported {
-                file: file.clone().unwrap_or_default(),
-                reason,
-            })
-        };
-        if config.downsample_in_bottleneck {
-            return unsupported(
-                "downsample_in_bottleneck is true; here the 3x3 convolution has the stride".into(),
-            );
+    /// The file of the configuration, for messages.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        match &self.config {
+            Some(text) => text.file.clone(),
+            None => PathBuf::from("config.json"),
         }
-        if config.use_swiglu_ffn {
-            return unsupported("use_swiglu_ffn is true; only GELU is known here".into());
-        }
-        let resnet = config.model_type.as_deref() == Some("resnet");
-        let expected = if resnet { "relu" } else { "gelu" };
-        if let Some(found) = config.hidden_act
-            && found != expected
-        {
-            return unsupported(format!("hidden_act is {found:?}, expected {expected:?}"));
-        }
-        Ok(match config.layer_norm_eps {
-            Some(eps) if eps != 1e-6 && !resnet => {
-                vec![format!(
-                    "layer_norm_eps is {eps:e} in the configuration and 1e-6 here"
-                )]
-            }
-            _ => Vec::new(),
-        })
     }
 
     /// Preprocessing, and where it is from.

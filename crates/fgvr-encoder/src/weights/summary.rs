@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::aside::aside;
+use super::fit::{Fit, Mismatch};
 use super::preprocessing::Preprocessing;
-use super::report::row;
+use super::report::{not_looked_at, row};
 use super::{FileInfo, Weights, tensor};
+use crate::Error;
 
 /// Tensors of one module, or of modules that repeat, such as the blocks of a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub struct Summary {
     pub others: Vec<String>,
     /// The network, as names and shapes show it.
     pub architecture: Option<String>,
+    /// What it is, where it is a network that this crate does not have.
+    pub other: Option<String>,
     /// The name that `config.json` gives it.
     pub stated: Option<String>,
     /// All tensors together.
@@ -51,6 +56,10 @@ pub struct Summary {
     pub preprocessing: Preprocessing,
     /// Where that is from.
     pub preprocessing_from: String,
+    /// What says that these are not the weights of that network, or of one that computes something else.
+    pub mismatches: Vec<Mismatch>,
+    /// Keys of `config.json` of which it is not known whether they change what the network computes.
+    pub not_looked_at: Vec<String>,
     /// What is wrong with the configuration, if anything.
     pub notes: Vec<String>,
 }
@@ -63,11 +72,15 @@ impl Weights {
             Ok(stated) => (stated, Vec::new()),
             Err(error) => (None, vec![error.to_string()]),
         };
-        match self.sidecar.notes() {
-            Ok(more) => notes.extend(more),
-            Err(error) if stated.is_some() => notes.push(error.to_string()),
-            Err(_) => {}
-        }
+        let fit = match self.fit() {
+            Ok(fit) => fit,
+            Err(error) => {
+                // Said already, if it is the configuration that cannot be read.
+                notes.extend(notes.is_empty().then(|| error.to_string()));
+                Fit::default()
+            }
+        };
+        notes.extend(fit.notes);
         let groups = self.groups();
         Summary {
             from: self.origin.clone(),
@@ -80,6 +93,9 @@ impl Weights {
                 .map(|trunk| trunk.others.clone())
                 .unwrap_or_default(),
             architecture: self.architecture.as_ref().map(ToString::to_string),
+            other: self
+                .other_family()
+                .map(|family| format!("those of {family}, which fgvr does not have")),
             stated,
             tensors: self.tensors.len(),
             values: groups
@@ -88,8 +104,23 @@ impl Weights {
             groups,
             preprocessing: self.preprocessing.clone(),
             preprocessing_from: self.preprocessing_from.clone(),
+            mismatches: fit.mismatches,
+            not_looked_at: fit.not_looked_at,
             notes,
         }
+    }
+
+    /// Whether these are the weights of the network that would be built for them.
+    fn fit(&self) -> Result<Fit, Error> {
+        let (Some(trunk), Some(found)) = (&self.trunk, &self.architecture) else {
+            return Ok(Fit::default());
+        };
+        let pieces = trunk.pieces.values().flatten();
+        let used: BTreeSet<&str> = pieces.map(|piece| piece.name.as_str()).collect();
+        let left = |name: &&String| !used.contains(name.as_str()) && aside(name, trunk).is_none();
+        let unused: Vec<String> = self.tensors.keys().filter(left).cloned().collect();
+        let built = (found, &trunk.shapes(&self.tensors));
+        Fit::new(self, trunk, built, self.encoder().as_ref(), &unused)
     }
 
     fn groups(&self) -> Vec<Group> {
@@ -159,6 +190,7 @@ impl fmt::Display for Summary {
             "names",
             self.layout
                 .as_deref()
+                .or(self.other.as_deref())
                 .unwrap_or("no trunk of a known network"),
         )?;
         for prefix in &self.others {
@@ -172,6 +204,10 @@ impl fmt::Display for Summary {
         }
         row(f, "images", &self.preprocessing.to_string())?;
         row(f, "", &format!("  ({})", self.preprocessing_from))?;
+        for mismatch in &self.mismatches {
+            row(f, "mismatch", &mismatch.what)?;
+        }
+        not_looked_at(f, &self.not_looked_at)?;
         for note in &self.notes {
             row(f, "note", note)?;
         }

@@ -36,9 +36,26 @@ impl PatchEmbed {
             lo: -bound,
             up: bound,
         };
+        Self::with_init(c_in, c_out, patch, [init; 2], vb)
+    }
+
+    /// Patches of side `patch` and `c_in` channels to tokens of `c_out`, whose weight and bias start as the caller says.
+    ///
+    /// # Errors
+    /// A size of zero, or a variable that `vb` cannot give.
+    pub fn with_init(
+        c_in: usize,
+        c_out: usize,
+        patch: usize,
+        [weight, bias]: [Init; 2],
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        if [c_in, c_out, patch].contains(&0) {
+            bail!("patch_embed: {c_in} to {c_out} channels, patches of {patch}: a size is zero");
+        }
         let vb = vb.pp("proj");
-        let weight = vb.get_with_hints((c_out, c_in, patch, patch), "weight", init)?;
-        let bias = vb.get_with_hints(c_out, "bias", init)?;
+        let weight = vb.get_with_hints((c_out, c_in, patch, patch), "weight", weight)?;
+        let bias = vb.get_with_hints(c_out, "bias", bias)?;
         Ok(Self {
             proj: Linear::from_tensors(weight, Some(bias))?,
             c_in,

@@ -23,6 +23,13 @@ impl Layers {
         self.set_value("encoder.architecture", encoder.architecture.name())?;
         if let Network::Vit(vit) = encoder.network()? {
             self.set_value("encoder.patch_size", count(vit.patch_size))?;
+            // Only where the source asks for others than the architecture has.
+            if let Some(heads) = encoder.heads {
+                self.set_value("encoder.heads", count(heads))?;
+            }
+            if let Some(eps) = encoder.norm_eps {
+                self.set_value("encoder.norm_eps", eps)?;
+            }
         } else {
             self.set_value("encoder.width", count(encoder.width))?;
             self.set_value("encoder.stem", encoder.stem.name())?;

@@ -105,6 +105,10 @@ pub struct WeightsSettings {
     /// Variables that the source may lack and that then keep their random start, by name; `layer4.*`
     /// names all below `layer4`.
     pub allow_missing: Vec<String>,
+    /// What may say that the source is of another network than the one it is loaded into, and is then passed
+    /// over: keys of its `config.json` such as `architecture`, and tensors of its trunk that have no place in
+    /// the network, by name or `layer1.*` for all below `layer1`.
+    pub allow_mismatch: Vec<String>,
 }
 
 /// How batches are put together.

@@ -5,6 +5,7 @@ use std::fs;
 
 use fgvr_encoder::export::{Export, Format};
 use fgvr_encoder::weights::Preprocessing;
+use fgvr_encoder::{Network, Positions};
 use serde_json::Value;
 
 use super::ExportOptions;
@@ -37,6 +38,18 @@ pub(super) fn card(
         view.size[1],
         config.encoder.out_channels()?,
     );
+    if let Network::Vit(vit) = config.encoder.network()? {
+        let positions = match vit.positions {
+            Positions::Learned => "learned",
+            Positions::Sincos => "fixed, of sines and cosines",
+        };
+        let _ = writeln!(
+            text,
+            "Its tensors do not show this: attention has {} heads, norms an epsilon of {:e}, and the position \
+             embedding was {positions}.\n",
+            vit.heads, vit.norm_eps,
+        );
+    }
     usage(&mut text, config, export);
     training(&mut text, run, config, step, options);
     figures(&mut text, run);

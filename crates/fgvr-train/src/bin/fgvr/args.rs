@@ -259,6 +259,10 @@ pub(crate) struct Embed {
     /// resize_ratio, squash, interpolation and batch; may be given many times.
     #[arg(long, value_name = "KEY.PATH=VALUE")]
     pub(crate) set: Vec<String>,
+    /// A key of config.json, or a tensor (`layer1.*` for all under layer1), that says the weights are of another network
+    /// than the one they are loaded into, to be passed over; may be given many times.
+    #[arg(long, value_name = "NAME", conflicts_with = "run")]
+    pub(crate) allow_mismatch: Vec<String>,
     /// Replace a file that is there.
     #[arg(long)]
     pub(crate) overwrite: bool,

@@ -71,7 +71,8 @@ pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
         }
         (None, Some(source)) => {
             let weights = fgvr_train::open_weights(source, &mut progress)?;
-            let (embedder, report) = Embedder::from_weights_with(&weights, &settings, &compute)?;
+            let (embedder, report) =
+                Embedder::from_weights_with(&weights, &settings, &args.allow_mismatch, &compute)?;
             progress.on_message(&report.to_string());
             embedder
         }
