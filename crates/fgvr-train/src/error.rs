@@ -100,6 +100,7 @@ impl Error {
             Self::Config { .. }
             | Self::Run { .. }
             | Self::Checkpoint { .. }
+            | Self::Unfit { .. }
             | Self::NotFinite { .. }
             | Self::Io { .. } => true,
             Self::Alarm { .. } | Self::Tensor(_) => false,

@@ -140,7 +140,7 @@ impl Listing {
     pub(crate) fn read(table: &[u8]) -> Option<Self> {
         let mut table = csv::Reader::from_reader(table);
         let columns = table.headers().ok()?.len();
-        if !(4..=5).contains(&columns) || table.headers().ok()? != &COLUMNS[..columns] {
+        if !(4..=5).contains(&columns) || table.headers().ok()? != COLUMNS[..columns] {
             return None;
         }
         let mut classes = BTreeMap::new();

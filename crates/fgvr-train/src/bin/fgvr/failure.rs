@@ -3,7 +3,7 @@
 use std::io;
 
 /// What a person can mend: settings, paths, data, a checkpoint, what the system refuses.
-const BAD_INPUT: u8 = 2;
+pub(crate) const BAD_INPUT: u8 = 2;
 /// Anything else: an operation that failed, an alarm that ended a run.
 const FAILED: u8 = 1;
 

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         // The help, the version, or what is wrong with the command line.
         Err(message) => {
-            let code = u8::try_from(message.exit_code()).unwrap_or(BAD_INPUT);
+            let code = u8::try_from(message.exit_code()).unwrap_or(failure::BAD_INPUT);
             return match output::print_clap(&message) {
                 Ok(()) => ExitCode::from(code),
                 Err(error) => failed(&error),

@@ -118,7 +118,7 @@ impl Observer for Progress {
 
     fn on_data(&mut self, found: &Found) {
         for line in found.lines() {
-            self.say(&line);
+            self.tell(&line);
         }
         self.found = Some(found.clone());
     }
