@@ -33,8 +33,10 @@ fn rows() -> Vec<Row> {
 }
 
 fn golden() -> HashMap<String, Tensor> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pixels.safetensors");
-    candle_core::safetensors::load(path, &Device::Cpu).unwrap()
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let files = ["pixels.safetensors", "pixels_jpeg.safetensors"];
+    let load = |file| candle_core::safetensors::load(folder.join(file), &Device::Cpu).unwrap();
+    files.into_iter().flat_map(load).collect()
 }
 
 fn bytes(tensor: &Tensor) -> Vec<u8> {

@@ -5,7 +5,7 @@ Made with pillow 13.0.0 (which brings libjpeg-turbo 3.2.0, libwebp 1.6.0), numpy
 
     python tests/golden/pixels.py tests/golden/pixels.safetensors
 
-Written are `pixels.csv`, a row a file, and the tensors: `file.NAME` is a file's bytes (B), and
+Written are `pixels.csv`, a row a file, and the tensors, those of JPEGs to `pixels_jpeg.safetensors`: `file.NAME` is a file's bytes (B), and
 `pixels.NAME` (H, W, 3) what `ImageOps.exif_transpose(Image.open(NAME)).convert("RGB")` gives.
 `expect` in the table is how far a channel may be from that: 0 for exact; or `refused`, for a kind that
 is known to come out wrong, and then `says` stands in the error. What Pillow itself does not read, or
@@ -22,6 +22,7 @@ import io
 import struct
 import subprocess
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -201,10 +202,13 @@ def pngs():
 
 
 def icc():
-    """A profile that exchanges red and blue, were it applied: matrix columns of sRGB in another order."""
+    """A profile that exchanges red and blue, were it applied: sRGB's columns under each other's names."""
     from PIL import ImageCms
 
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[24:36] = struct.pack(">6H", 2020, 1, 1, 0, 0, 0)  # not the time of making
+    profile[84:100] = bytes(16)
+    return bytes(profile).replace(b"rXYZ", b"tXYZ").replace(b"bXYZ", b"rXYZ").replace(b"tXYZ", b"bXYZ")
 
 
 # JPEG
@@ -216,10 +220,10 @@ def segment(marker, data):
 
 def cjpeg(values, *options, scans=None, usual_tables=False):
     height, width, _ = values.shape
-    more = []
-    if scans:
-        Path("/tmp/pixels.scans").write_text(scans)
-        more = ["-scans", "/tmp/pixels.scans"]
+    script = tempfile.NamedTemporaryFile("w", suffix=".scans")
+    script.write(scans or "")
+    script.flush()
+    more = ["-scans", script.name] if scans else []
     data = b"P6 %d %d 255\n" % (width, height) + values.tobytes()
     # Tables of their own take less room than the usual ones.
     more += [] if usual_tables or "-arithmetic" in options else ["-optimize"]
@@ -616,7 +620,10 @@ def main(out):
             tensors[f"pixels.{name}"] = np.ascontiguousarray(pixels)
         write.writerow([name, expect, says])
     Path(out).with_suffix(".csv").write_text(table.getvalue())
-    save_file(tensors, out)
+    # Two files, neither of them large.
+    jpeg = {name: tensor for name, tensor in tensors.items() if ".jpeg_" in name}
+    save_file({name: tensor for name, tensor in tensors.items() if name not in jpeg}, out)
+    save_file(jpeg, Path(out).with_name("pixels_jpeg.safetensors"))
 
 
 if __name__ == "__main__":
