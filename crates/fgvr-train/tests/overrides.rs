@@ -1,5 +1,7 @@
 //! What is set counts, whatever a run or pretrained weights bring.
 
+#![allow(clippy::unwrap_used)] // in helpers of tests
+
 mod common;
 
 use std::collections::HashMap;

@@ -1,6 +1,7 @@
 //! What becomes of the program where its terminal, its reader or its disk goes away, what names and permissions its
 //! files have, and what it says of places that take no files.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used)] // in helpers of tests
 
 mod common;
 

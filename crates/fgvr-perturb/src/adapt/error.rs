@@ -152,7 +152,7 @@ pub enum AdaptError {
         /// The file.
         file: PathBuf,
         /// The system's reason.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// An error of candle's.
     #[error(transparent)]
