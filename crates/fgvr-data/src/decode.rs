@@ -25,8 +25,9 @@ const OVERHEAD: u64 = 16 << 20;
 /// Pictures of more pixels than this must have files of some length.
 const LARGE: u64 = 1 << 26;
 
-/// How many times its file's length a large picture may have in decoded bytes. A JPEG cannot have much
-/// more, even of one colour; a PNG or WebP of one colour can, and a small file would fill the memory.
+/// How many times its file's length a large picture may have in decoded bytes. A baseline JPEG of the usual 4:2:0
+/// has at most 512: of one colour, its 6 blocks for 256 pixels take 2 bits each. Other pictures of one colour can
+/// have more, and a small file would fill the memory.
 const EXPANSION: u64 = 600;
 
 /// The most pixels that a file may have, where nothing else is said: 268 million, above the 200 million

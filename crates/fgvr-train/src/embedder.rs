@@ -12,7 +12,7 @@ use crate::embed::Sight;
 use crate::finite;
 use crate::start::advised;
 use crate::trained::under;
-use crate::view::fit;
+use crate::view::{fit, preprocessing};
 use crate::{Compute, Error, PretrainConfig, Result, RunFolder};
 
 /// Images a forward pass.
@@ -127,6 +127,12 @@ impl Embedder {
     pub fn with_batch(mut self, batch: usize) -> Result<Self> {
         self.sight.batch = at_least_one(batch)?;
         Ok(self)
+    }
+
+    /// What of a photo the encoder sees, and how: that of the weights or the run, with all that was set.
+    #[must_use]
+    pub fn preprocessing(&self) -> Preprocessing {
+        preprocessing(&self.sight)
     }
 
     /// Where the weights come from, in words.

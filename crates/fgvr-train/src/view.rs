@@ -3,7 +3,7 @@
 use fgvr_data::augment::{Fit, Interpolation};
 use fgvr_encoder::weights::{self, Preprocessing, Resize};
 
-use crate::config::PretrainConfig;
+use crate::embed::Sight;
 
 /// How `preprocessing` brings an image to a square of `size` pixels: the same part of it as at its own
 /// size, rounded down as timm does.
@@ -16,18 +16,18 @@ pub(crate) fn fit(preprocessing: &Preprocessing, size: usize) -> Fit {
     }
 }
 
-/// How the images of a run are seen, as an export says it.
+/// How images are seen, in the words of weights.
 #[must_use]
-pub(crate) fn preprocessing(config: &PretrainConfig) -> Preprocessing {
-    let view = config.evaluation_view();
+pub(crate) fn preprocessing(sight: &Sight) -> Preprocessing {
+    let view = &sight.view;
     Preprocessing {
         size: [view.size; 2],
         resize: match view.fit {
             Fit::Crop(shorter) => Resize::ShorterSide(shorter.max(view.size)),
             Fit::Squash => Resize::Exact,
         },
-        mean: config.normalisation.mean,
-        std: config.normalisation.std,
+        mean: sight.normalisation.mean,
+        std: sight.normalisation.std,
         interpolation: match view.interpolation {
             Interpolation::Nearest => weights::Interpolation::Nearest,
             Interpolation::Bilinear => weights::Interpolation::Bilinear,

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::checkpoint::Which;
 use crate::config::PretrainConfig;
+use crate::embed::Sight;
 use crate::embedder::encoder_of;
 use crate::view::preprocessing;
 use crate::{Result, RunFolder};
@@ -84,7 +85,7 @@ fn write(
     options: &ExportOptions,
     overwrite: Overwrite,
 ) -> Result<Exported> {
-    let view = preprocessing(config);
+    let view = preprocessing(&Sight::of(config));
     let export = Export::new(options.format, &config.encoder, parameters, &view)?;
     let card = card::card(run, config, &export, &view, step, options)?;
     export.save(directory, &card, overwrite)?;

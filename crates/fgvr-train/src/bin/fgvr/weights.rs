@@ -82,6 +82,7 @@ pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
     if let Some(batch) = args.place.batch {
         embedder = embedder.with_batch(batch)?;
     }
+    progress.on_message(&format!("photos seen {}", embedder.preprocessing()));
     progress.on_message(&compute.line());
     let table = fgvr_train::embed_set(&embedder, &args.data, &mut progress)?;
     table.write(&args.out, args.overwrite)?;
