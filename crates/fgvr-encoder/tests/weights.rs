@@ -113,7 +113,11 @@ fn a_truncated_file_says_so_wherever_it_was_cut() {
     save(&file, &model, &notes(), Overwrite::Never).unwrap();
     let whole = fs::read(&file).unwrap();
     let before = bits(&model);
-    for length in [0, 5, 8, 200, whole.len() / 2, whole.len() - 1] {
+    fs::write(&file, []).unwrap();
+    let error = load(&model, &file).unwrap_err();
+    assert!(matches!(error, Error::NotWeights { .. }), "{error}");
+    assert!(error.to_string().contains("an empty file"), "{error}");
+    for length in [5, 8, 200, whole.len() / 2, whole.len() - 1] {
         fs::write(&file, &whole[..length]).unwrap();
         match load(&model, &file).unwrap_err() {
             Error::Length {

@@ -17,6 +17,7 @@ use crate::evaluate::{Evaluation, all, evaluate};
 use crate::export::export;
 use crate::fitting;
 use crate::monitor::{Monitor, Vitals};
+use crate::path_text::path_text;
 use crate::pictures::sheets;
 use crate::pretrain::loader;
 use crate::record::Recorder;
@@ -144,7 +145,7 @@ impl<'a> Session<'a> {
             let line = format!(
                 "saved at step {} of {total}; go on with --resume {}",
                 summary.steps[0],
-                self.run.path().display()
+                path_text(self.run.path())
             );
             self.say(observer, &line)?;
             return Ok(summary);

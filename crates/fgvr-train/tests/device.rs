@@ -253,6 +253,9 @@ fn trained(place: &Place) {
         "optimizer.steps=2",
         "data.size=16",
         "data.lookalikes.train_images=32",
+        // Photos that are embedded stay in one split, and so in one batch.
+        "data.val_fraction=0",
+        "data.test_fraction=0",
         "evaluate.part_images=0",
         "monitor.pictures_every=0",
     ]);

@@ -86,7 +86,10 @@ fn every_row_has_every_figure_and_null_where_an_arm_has_no_such_term() {
             );
         }
         let log = fs::read_to_string(run.join("train.log")).expect("train.log");
-        let first = log.lines().next().expect("a line");
+        let mut lines = log.lines();
+        let data = lines.next().expect("a line");
+        assert!(data.starts_with("builtin:lookalikes: 144 images"), "{data}");
+        let first = lines.next().expect("a second line");
         assert!(
             first.contains(&format!("settings tiny, moco-v2, arm {arm}, seed 0")),
             "{first}"
@@ -199,7 +202,8 @@ impl Observer for InTheWay {
     fn on_start(&mut self, run: Option<&Path>, _: u64, _: u64) {
         let place = run.expect("a run folder").join(IN_THE_WAY);
         fs::create_dir(&place).expect("a folder");
-        self.0.push(place.to_string_lossy().into_owned());
+        // Before what was said already.
+        self.0.insert(0, place.to_string_lossy().into_owned());
     }
 
     fn on_message(&mut self, line: &str) {

@@ -201,16 +201,13 @@ fn a_command_line_that_makes_no_sense_is_exit_code_2() {
 #[test]
 fn what_the_system_refuses_is_said_once_with_exit_code_2() {
     let place = place();
-    let refused = fs::create_dir("/sys/fgvr")
-        .expect_err("a folder of the system")
-        .to_string();
     for arguments in [
         "pretrain --config tiny.toml --steps 1 --out /sys/fgvr",
         "study --preset seeds --out /sys/fgvr",
     ] {
         let arguments: Vec<&str> = arguments.split(' ').collect();
         let output = place.fgvr(&arguments).output().expect("fgvr starts");
-        place.refused(&output, &[&refused, "/sys/fgvr"]);
+        place.refused(&output, &["/sys/fgvr", "(os error "]);
     }
     let weights = concat!(
         env!("CARGO_MANIFEST_DIR"),

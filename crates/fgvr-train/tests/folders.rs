@@ -178,7 +178,7 @@ fn a_flat_test_folder_and_a_run_among_the_photos_are_no_obstacle() {
     assert_eq!(
         table
             .lines()
-            .filter(|row| row.contains(",train,1,wren,"))
+            .filter(|row| row.starts_with("train/wren/") && row.contains(",1,wren,"))
             .count(),
         20
     );

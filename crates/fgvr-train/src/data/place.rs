@@ -29,14 +29,14 @@ impl Located {
     ) -> Result<Self> {
         let given = config.source.clone();
         for place in places(run, &given, record) {
+            // By the name that it was given, where that leads to the same folder.
+            let elsewhere = !is_same(&place, &given);
+            let place = if elsewhere { place } else { given.clone() };
             match fgvr_data::open(&place, &config.data) {
                 Ok(splits) => {
-                    let elsewhere = !is_same(&place, &given);
                     let note =
                         elsewhere.then(|| format!("the photos it was trained on are in {place}"));
-                    if elsewhere {
-                        config.source = place;
-                    }
+                    config.source = place;
                     return Ok(Self { splits, note });
                 }
                 // An empty folder may be where a disk was.

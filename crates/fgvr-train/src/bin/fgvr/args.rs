@@ -11,7 +11,8 @@ Examples:
   fgvr pretrain --data photos/ --epochs 100       learn from a folder of photos
   fgvr pretrain --preset learn --set arm=base     the base method alone, on the built-in set
   fgvr pretrain --resume runs/demo                go on where a run stopped
-  fgvr pretrain --resume runs/photos --data new/  the same, of photos that were moved to new/
+  fgvr pretrain --resume runs/photos --data new/
+                                                  the same, of photos that were moved to new/
   fgvr plan --data photos/                        what a run would cost
   fgvr pretrain --weights hf:timm/resnet50.a1_in1k --data photos/
                                                   start from pretrained weights

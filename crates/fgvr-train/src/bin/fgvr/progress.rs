@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fgvr_data::Found;
-use fgvr_train::{Observer, StepRow};
+use fgvr_train::{Observer, StepRow, path_text};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::output::{draws, say};
@@ -77,7 +77,7 @@ impl Progress {
 impl Observer for Progress {
     fn on_start(&mut self, run: Option<&Path>, step: u64, total: u64) {
         if let Some(run) = run {
-            self.tell(&format!("run folder: {}", run.display()));
+            self.tell(&format!("run folder: {}", path_text(run)));
         }
         (self.first, self.total, self.started) = (step, total, Instant::now());
         if draws() {

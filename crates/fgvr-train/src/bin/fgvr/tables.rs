@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fgvr_train::report::{Align, Table};
 use fgvr_train::study::StudyEnd;
-use fgvr_train::{Calibration, Evaluation, Plan, Summary, evaluation_tables};
+use fgvr_train::{Calibration, Evaluation, Plan, Summary, evaluation_tables, path_text};
 
 use crate::progress::duration;
 
@@ -15,14 +15,14 @@ pub(crate) fn summary(summary: &Summary) -> String {
     let time = duration(Duration::from_secs_f64(summary.seconds));
     let mut text = format!(
         "\n{done} of {total} steps in {time}: {}\n",
-        summary.run.display()
+        path_text(&summary.run)
     );
     if let Some(evaluation) = &summary.evaluation {
         text += &self::evaluation(evaluation);
         let _ = writeln!(
             text,
             "look at {}",
-            summary.run.join("report.html").display()
+            path_text(summary.run.join("report.html"))
         );
     }
     text
@@ -35,7 +35,7 @@ pub(crate) fn study(end: &StudyEnd, out: &Path) -> String {
     }
     let [done, wanted] = end.report.done;
     let page = out.join("study.html");
-    let _ = writeln!(text, "{done} of {wanted} runs done: {}", page.display());
+    let _ = writeln!(text, "{done} of {wanted} runs done: {}", path_text(page));
     if end.elsewhere > 0 {
         let _ = writeln!(text, "{} runs are in other processes' hands", end.elsewhere);
     }

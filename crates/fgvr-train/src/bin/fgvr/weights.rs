@@ -37,7 +37,7 @@ pub(crate) fn export(args: &args::Export) -> Result<ExitCode> {
 }
 
 fn told(exported: &Exported, format: Format) -> String {
-    let directory = exported.directory.display();
+    let directory = path_text(&exported.directory);
     let next = match (&exported.obstacle, format) {
         (Some(obstacle), _) => format!("{obstacle}; its README.md says how to load it"),
         (None, Format::Timm) => {
@@ -100,7 +100,7 @@ pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
     } else {
         print(&format!(
             "{}: {} photos, {} features each, {} classes, by {}\n",
-            args.out.display(),
+            path_text(&args.out),
             table.paths.len(),
             table.width,
             table.classes.len(),

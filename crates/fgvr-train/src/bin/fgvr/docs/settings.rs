@@ -61,6 +61,7 @@ fn settings_and_defaults_that_are_not_so_are_found() {
     for other in [
         "eval.json",
         "weights.json",
+        "data.csv",
         "pretext.rs",
         "a = b",
         "base",
@@ -108,7 +109,9 @@ fn setting(span: &str) -> Option<String> {
     };
     let plain = |c: char| c.is_ascii_lowercase() || "_.".contains(c);
     let section = key.split('.').next().unwrap_or_default();
-    let is_file = [".json", ".rs"].iter().any(|end| key.ends_with(end));
+    let is_file = [".json", ".csv", ".rs"]
+        .iter()
+        .any(|end| key.ends_with(end));
     let known = defaults().contains_key(section) && key.chars().all(plain) && !is_file;
     // A name alone is as often a word.
     let meant = known && (key.contains('.') || value.is_some());
