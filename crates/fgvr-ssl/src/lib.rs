@@ -44,6 +44,7 @@ mod simsiam;
 mod state;
 mod step;
 mod synth_pair;
+mod trunk_norm;
 mod views;
 
 pub use addon::{Addon, AtFeatures, Further};
@@ -88,6 +89,7 @@ pub use step::{
     stays_on_device, step,
 };
 pub use synth_pair::{SynthPair, SynthPairStep};
+pub use trunk_norm::{NormedBy, TrunkNorm};
 pub use views::Views;
 
 /// The README's example, run as a test.

@@ -11,6 +11,7 @@ use fgvr_eval::{RetrievalConfig, knn, linear_probe, retrieval};
 use fgvr_nn::Parameters;
 use serde::Serialize;
 
+use crate::against_start::{self, AgainstStart};
 use crate::config::PretrainConfig;
 use crate::data::lacking;
 use crate::embed::{Embedded, Sight, embed, embed_screened, pixels};
@@ -28,8 +29,16 @@ pub struct Evaluation {
     pub trained: Figures,
     /// Its features with places weighed by the screening map of `lcr`; absent without it.
     pub screened: Option<Figures>,
-    /// The same architecture with the weights it started from, random or pretrained.
-    pub untrained: Figures,
+    /// The pretrained weights it started from; absent of a run that started from random ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<Figures>,
+    /// The random weights it started from; absent of a run that started from pretrained ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub untrained: Option<Figures>,
+    /// Whether training took a pretrained network below its start, on images that neither training nor a figure of the
+    /// table has seen; absent where it started from random weights or there is nothing to compare by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against_start: Option<AgainstStart>,
     /// Raw pixels.
     pub pixels: Figures,
     /// Reconstruction; absent for arms without a decoder.
@@ -213,15 +222,15 @@ pub(crate) fn pixel_figures(
     Ok(figures(config, train.as_ref(), test.as_ref())?.0)
 }
 
-/// The encoder of a run with the weights it started from, random or pretrained.
+/// The encoder of a run with the weights it started from, random or pretrained, and its variables.
 ///
 /// # Errors
 /// Pretrained weights that are not there any more.
-pub(crate) fn untrained_encoder(
+pub(crate) fn encoder_before(
     config: &PretrainConfig,
     compute: &Compute,
     observer: &mut dyn Observer,
-) -> Result<Backbone> {
+) -> Result<(Backbone, Parameters)> {
     let parameters = Parameters::new(config.seed);
     let vb = parameters.builder(DType::F32, &Device::Cpu);
     let encoder = Backbone::new(&config.encoder, vb)?.on(compute.device().cloned());
@@ -229,7 +238,15 @@ pub(crate) fn untrained_encoder(
         let weights = open_weights(&config.weights.source, observer)?;
         load_start(config, &parameters, &weights)?;
     }
-    Ok(encoder)
+    Ok((encoder, parameters))
+}
+
+/// Figures of the encoder before training as those of the start and of the untrained encoder, of which a run has one.
+pub(crate) fn named(config: &PretrainConfig, before: Figures) -> [Option<Figures>; 2] {
+    match config.is_pretrained() {
+        true => [Some(before), None],
+        false => [None, Some(before)],
+    }
 }
 
 pub(crate) fn all(dataset: &Arc<dyn Dataset>) -> Vec<usize> {
@@ -291,11 +308,27 @@ pub(crate) fn evaluate(
         }
         _ => None,
     };
-    let (mut untrained, mut pixels) = (Figures::default(), Figures::default());
+    let (mut before, mut pixels) = (Figures::default(), Figures::default());
+    let mut against = None;
     if labelled {
-        observer.on_phase("evaluating the untrained encoder");
-        match untrained_encoder(config, compute, observer) {
-            Ok(encoder) => untrained = encoder_figures(config, &encoder, train, test)?,
+        observer.on_phase(match config.is_pretrained() {
+            true => "evaluating the start",
+            false => "evaluating the untrained encoder",
+        });
+        match encoder_before(config, compute, observer) {
+            Ok((start, _)) => {
+                let start = start.freeze()?;
+                let of_train = embed(&start, train, &all(train), &sight)?;
+                let of_test = embed(&start, test, &all(test), &sight)?;
+                before = figures(config, of_train.as_ref(), of_test.as_ref())?.0;
+                if config.is_pretrained() {
+                    let both = [
+                        (&start, of_train.as_ref()),
+                        (encoder, train_features.as_ref()),
+                    ];
+                    against = against_start::by_knn(config, both, splits)?;
+                }
+            }
             // The weights may be gone by now; the other figures do not need them.
             Err(problem @ Error::Encoder(_)) => warnings.push(format!(
                 "warning: evaluation: no figures of the weights it started from: {problem}"
@@ -325,10 +358,13 @@ pub(crate) fn evaluate(
         }
         Err(problem) => return Err(problem),
     };
+    let [start, untrained] = named(config, before);
     let evaluation = Evaluation {
         trained,
         screened,
+        start,
         untrained,
+        against_start: against,
         pixels,
         psnr,
         parts,

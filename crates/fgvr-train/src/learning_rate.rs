@@ -8,13 +8,18 @@ use crate::config::OptimizerSettings;
 /// `warm_up · total` steps, then half a cosine down to 0 (SGDR, arXiv:1608.03983, eq. 5, one cycle).
 #[must_use]
 pub fn learning_rate(settings: &OptimizerSettings, step: u64, total: u64) -> f64 {
-    let warm_up = (settings.warm_up * total as f64).ceil();
+    of_peak(settings.lr, settings.warm_up, step, total)
+}
+
+/// As [`learning_rate`], of a rate whose peak is `peak`.
+pub(crate) fn of_peak(peak: f64, warm_up: f64, step: u64, total: u64) -> f64 {
+    let warm_up = (warm_up * total as f64).ceil();
     let step = step as f64;
     if step < warm_up {
-        return settings.lr * (step + 1.) / warm_up;
+        return peak * (step + 1.) / warm_up;
     }
     let progress = (step - warm_up) / (total as f64 - warm_up).max(1.);
-    settings.lr * 0.5 * (1. + (PI * progress.min(1.)).cos())
+    peak * 0.5 * (1. + (PI * progress.min(1.)).cos())
 }
 
 #[cfg(test)]

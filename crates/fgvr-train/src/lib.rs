@@ -1,8 +1,8 @@
 //! The training engine and the program `fgvr`.
 //!
 //! [`pretrain`] trains an encoder on unlabelled photos with a base objective (MoCo v2, SimSiam, BYOL, MoCo v3
-//! or DINO) and the add-ons chosen, SynthPair among them; evaluates it beside an untrained encoder and raw
-//! pixels; and leaves a run folder that a person can look at and a program can load. [`study`] compares
+//! or DINO) and the add-ons chosen, SynthPair among them; evaluates it beside what it started from and
+//! raw pixels; and leaves a run folder that a person can look at and a program can load. [`study`] compares
 //! such runs.
 
 pub mod config;
@@ -10,6 +10,7 @@ pub mod record;
 pub mod report;
 pub mod study;
 
+mod against_start;
 mod augment_there;
 mod checkpoint;
 mod compute;
@@ -49,6 +50,7 @@ mod trainer;
 mod until_failure;
 mod view;
 
+pub use against_start::{AgainstStart, ComparedBy};
 pub use checkpoint::{Manifest, State, Which};
 pub use compute::Compute;
 pub use config::PretrainConfig;

@@ -1,14 +1,19 @@
-//! The optimiser of encoder and heads: which one, at which rate, with which decay.
+//! The optimiser of encoder and heads: which one, at which rates, with which decay.
+
+mod groups;
+mod stepper;
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::{Result as CandleResult, Tensor, Var};
+use candle_core::{Tensor, Var};
 use fgvr_nn::ParameterGradients;
-use fgvr_nn::optim::{Adam, AdamConfig, Lars, LarsConfig, MissingGradient, Sgd, SgdConfig};
 use serde::{Deserialize, Serialize};
 
+use self::groups::{Group, grouped};
+use self::stepper::Stepper;
 use crate::Result;
 use crate::config::OptimizerSettings;
+use crate::learning_rate::of_peak;
 
 /// An optimiser of encoder and heads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,22 +40,15 @@ impl OptimizerKind {
     }
 }
 
-/// One optimiser over all trained variables, or two where some keep the rate they start with.
+/// An optimiser over all trained variables, in groups that each have a rate of their own.
 pub(crate) struct TrunkOptimizer {
     kind: OptimizerKind,
-    /// At the rate of the schedule.
-    scheduled: Stepper,
-    /// At the peak rate throughout, such as SimSiam's predictor.
-    constant: Option<Stepper>,
+    groups: Vec<(Group, Stepper)>,
     /// Weight decay at the first step and at the last.
     weight_decay: [f64; 2],
-    lr: f64,
-}
-
-enum Stepper {
-    Sgd(Sgd),
-    Lars(Lars),
-    Adamw(Adam),
+    warm_up: f64,
+    /// Steps in which the trunk stays as it is.
+    head_steps: u64,
 }
 
 impl TrunkOptimizer {
@@ -65,33 +63,29 @@ impl TrunkOptimizer {
         constant: &[&str],
         skips: bool,
     ) -> Result<Self> {
-        let keeps = |name: &String| constant.iter().any(|prefix| name.starts_with(prefix));
-        let (kept, scheduled): (BTreeMap<_, _>, _) =
-            vars.into_iter().partition(|(name, _)| keeps(name));
-        let stepper = |vars| Stepper::new(vars, settings, skips);
+        let groups = grouped(vars, settings, constant)
+            .into_iter()
+            .map(|(group, vars)| Ok((group, Stepper::new(vars, settings, skips)?)))
+            .collect::<Result<_>>()?;
         Ok(Self {
             kind: settings.kind,
-            scheduled: stepper(scheduled)?,
-            constant: match kept.is_empty() {
-                true => None,
-                false => Some(stepper(kept)?),
-            },
+            groups,
             weight_decay: [
                 settings.weight_decay,
                 settings.weight_decay_end.unwrap_or(settings.weight_decay),
             ],
-            lr: settings.lr,
+            warm_up: settings.warm_up,
+            head_steps: settings.head_steps,
         })
     }
 
-    /// Step `step` (from 0) of `total`, at the schedule's rate `lr`.
+    /// Step `step` (from 0) of `total`.
     ///
     /// # Errors
     /// A variable without gradient, or a gradient of another shape.
     pub(crate) fn step(
         &mut self,
         gradients: &ParameterGradients,
-        lr: f64,
         step: u64,
         total: u64,
     ) -> Result<()> {
@@ -100,15 +94,21 @@ impl TrunkOptimizer {
             // A cosine from one to the other, as DINO has it.
             let done = step as f64 / total.max(1) as f64;
             let decay = end + (start - end) * (1. + (std::f64::consts::PI * done).cos()) / 2.;
-            for stepper in std::iter::once(&mut self.scheduled).chain(&mut self.constant) {
-                if let Stepper::Adamw(adam) = stepper {
-                    adam.set_weight_decay(decay)?;
-                }
+            for (_, stepper) in &mut self.groups {
+                stepper.set_weight_decay(decay)?;
             }
         }
-        self.scheduled.step(gradients, lr)?;
-        if let Some(constant) = &mut self.constant {
-            constant.step(gradients, self.lr)?;
+        for (group, stepper) in &mut self.groups {
+            let lr = match group {
+                Group { is_trunk: true, .. } if step < self.head_steps => 0.,
+                Group {
+                    is_constant: true,
+                    peak,
+                    ..
+                } => *peak,
+                Group { peak, .. } => of_peak(*peak, self.warm_up, step, total),
+            };
+            stepper.step(gradients, lr)?;
         }
         Ok(())
     }
@@ -118,12 +118,9 @@ impl TrunkOptimizer {
     /// # Errors
     /// None in practice.
     pub(crate) fn state(&self) -> Result<Vec<(String, BTreeMap<String, Tensor>)>> {
-        let name = self.kind.name();
-        let mut state = vec![(name.to_owned(), self.scheduled.state()?)];
-        if let Some(constant) = &self.constant {
-            state.push((format!("{name}_constant"), constant.state()?));
-        }
-        Ok(state)
+        let kind = self.kind;
+        let of = |(group, stepper): &(Group, Stepper)| Ok((group.file(kind), stepper.state()?));
+        self.groups.iter().map(of).collect()
     }
 
     /// Takes over what [`TrunkOptimizer::state`] gave; `part` gives the tensors of a file.
@@ -134,75 +131,9 @@ impl TrunkOptimizer {
         &mut self,
         part: impl Fn(&str) -> HashMap<String, Tensor>,
     ) -> Result<()> {
-        let name = self.kind.name();
-        self.scheduled.load_state(&part(name))?;
-        if let Some(constant) = &mut self.constant {
-            constant.load_state(&part(&format!("{name}_constant")))?;
+        for (group, stepper) in &mut self.groups {
+            stepper.load_state(&part(&group.file(self.kind)))?;
         }
         Ok(())
-    }
-}
-
-impl Stepper {
-    fn new(vars: BTreeMap<String, Var>, settings: &OptimizerSettings, skips: bool) -> Result<Self> {
-        let missing = match skips {
-            true => MissingGradient::Skip,
-            false => MissingGradient::default(),
-        };
-        let (momentum, weight_decay) = (settings.momentum, settings.weight_decay);
-        Ok(match settings.kind {
-            OptimizerKind::Sgd => Self::Sgd(Sgd::new(
-                vars,
-                &SgdConfig {
-                    momentum,
-                    weight_decay,
-                    exclude_norm_and_bias: true,
-                    missing,
-                },
-            )?),
-            OptimizerKind::Lars => Self::Lars(Lars::new(
-                vars,
-                &LarsConfig {
-                    trust: settings.trust,
-                    momentum,
-                    weight_decay,
-                    missing,
-                    ..LarsConfig::default()
-                },
-            )?),
-            OptimizerKind::Adamw => Self::Adamw(Adam::new(
-                vars,
-                &AdamConfig {
-                    weight_decay,
-                    exclude_norm_and_bias: true,
-                    missing,
-                    ..AdamConfig::default()
-                },
-            )?),
-        })
-    }
-
-    fn step(&mut self, gradients: &ParameterGradients, lr: f64) -> CandleResult<()> {
-        match self {
-            Self::Sgd(sgd) => sgd.step(gradients, lr),
-            Self::Lars(lars) => lars.step(gradients, lr),
-            Self::Adamw(adam) => adam.step(gradients, lr),
-        }
-    }
-
-    fn state(&self) -> CandleResult<BTreeMap<String, Tensor>> {
-        match self {
-            Self::Sgd(sgd) => sgd.state(),
-            Self::Lars(lars) => lars.state(),
-            Self::Adamw(adam) => adam.state(),
-        }
-    }
-
-    fn load_state(&mut self, state: &HashMap<String, Tensor>) -> CandleResult<()> {
-        match self {
-            Self::Sgd(sgd) => sgd.load_state(state),
-            Self::Lars(lars) => lars.load_state(state),
-            Self::Adamw(adam) => adam.load_state(state),
-        }
     }
 }

@@ -18,6 +18,10 @@ const TRIED: u64 = 4;
 /// Parameters, memory, steps and time of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
+    /// What it starts from: `random weights`, or the source of pretrained ones.
+    pub start: String,
+    /// What is trained, and how, in words.
+    pub recipe: String,
     /// Trained values of encoder, head and decoder.
     pub parameters: Vec<(&'static str, usize)>,
     /// Images of the training, validation and test split.
@@ -53,6 +57,9 @@ pub fn plan(
     config.validate()?;
     compute.check(config.precision)?;
     let splits = open_data(config, observer)?;
+    for warning in config.start_warnings() {
+        observer.on_message(&warning);
+    }
     let images = splits.train.len();
     let trainer = Trainer::new(config, images, compute)?;
     let steps = trainer.total_steps();
@@ -87,6 +94,8 @@ pub fn plan(
     let warm_up = config.synthpair.warm_up.clamp(0., 1.);
     let seconds = steps as f64 * pair.map_or(base, |pair| base * warm_up + pair * (1. - warm_up));
     Ok(Plan {
+        start: config.start(),
+        recipe: format!("{}, {}", config.method(), config.recipe()),
         parameters,
         images: [
             images,

@@ -84,6 +84,9 @@ pub fn pretrain(
     if let Some(report) = &loaded {
         session.say(observer, &report.to_string())?;
     }
+    for warning in config.start_warnings() {
+        session.say(observer, &warning)?;
+    }
     session.run(observer)
 }
 

@@ -110,10 +110,11 @@ fn figures_table(evaluation: &Evaluation) -> Table {
         })
         .collect();
     let mut table = Table::new(&aligned);
-    let rows: [(&str, Option<&Figures>); 4] = [
+    let rows: [(&str, Option<&Figures>); 5] = [
         ("trained", Some(&evaluation.trained)),
         ("screened", evaluation.screened.as_ref()),
-        ("untrained", Some(&evaluation.untrained)),
+        ("start", evaluation.start.as_ref()),
+        ("untrained", evaluation.untrained.as_ref()),
         ("pixels", Some(&evaluation.pixels)),
     ];
     for (name, figures) in rows {
@@ -150,7 +151,9 @@ pub(crate) fn write_report(
         .file_name()
         .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let facts = [
+        ("start", config.start()),
         ("method", config.method()),
+        ("optimiser", config.recipe()),
         ("data", config.source.clone()),
         ("seed", config.seed.to_string()),
         ("steps", rows.len().to_string()),
@@ -181,7 +184,16 @@ pub(crate) fn write_report(
     let figures = Section {
         title: "What it learned".to_owned(),
         text: format!(
-            "Frozen features of the last step, judged on {judged}. Untrained is the same network with its initial weights."
+            "{}Frozen features of the last step, judged on {judged}. {}",
+            match &evaluation.against_start {
+                Some(against) if against.is_below => format!("Warning: {}. ", against.line),
+                Some(against) => format!("This run is {}. ", against.line),
+                None => String::new(),
+            },
+            match config.is_pretrained() {
+                true => "Start is the same network with the pretrained weights it started from.",
+                false => "Untrained is the same network with its initial weights.",
+            }
         ),
         tables: evaluation_tables(evaluation)
             .into_iter()

@@ -13,7 +13,7 @@ use crate::data::lacking_classes;
 use crate::embed::{Sight, embed};
 use crate::environment::simd;
 use crate::epoch::EpochMeans;
-use crate::evaluate::{Evaluation, all, evaluate};
+use crate::evaluate::{Evaluation, all, encoder_before, evaluate};
 use crate::export::export;
 use crate::fitting;
 use crate::monitor::{Monitor, Vitals};
@@ -326,12 +326,20 @@ impl<'a> Session<'a> {
         let text = serde_json::to_vec_pretty(&evaluation)
             .map_err(|e| Error::run(self.run.path(), e.to_string()))?;
         self.run.write("eval.json", &text)?;
+        let below = evaluation.against_start.as_ref().filter(|a| a.is_below);
+        if let Some(below) = below {
+            self.run.log(&format!("warning: {}", below.line))?;
+        }
         for (title, table) in evaluation_tables(&evaluation) {
             self.run.log(&format!("\n{title}\n\n{table}"))?;
         }
         // After the figures, which the model card shows.
-        let (parameters, step) = (self.trainer.encoder_parameters(), self.trainer.step_count());
-        export(self.run, &self.config, parameters, step)?;
+        let trained = (self.trainer.encoder_parameters(), self.trainer.step_count());
+        let start = match below {
+            Some(_) => Some(encoder_before(&self.config, &Compute::cpu(), observer)?.1),
+            None => None,
+        };
+        export(self.run, &self.config, trained, start.as_ref())?;
         write_report(self.run, &self.config, &evaluation)?;
         Ok(evaluation)
     }

@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::config::{OptimizerSettings, PretrainConfig};
 use crate::data::{lacking_classes, open_data};
 use crate::embed::explained;
-use crate::evaluate::{Figures, all, encoder_figures, pixel_figures, untrained_encoder};
+use crate::evaluate::{Figures, all, encoder_before, encoder_figures, named, pixel_figures};
 use crate::finite::Finite;
 use crate::learning_rate::learning_rate;
 use crate::trainer::enough_images;
@@ -28,8 +28,12 @@ use crate::{Compute, Error, Observer, Result, StepRow};
 pub struct Calibration {
     /// Test accuracy of the network trained with labels.
     pub supervised_top1: f64,
-    /// Frozen features of the untrained network.
-    pub untrained: Figures,
+    /// Frozen features of the pretrained weights that were given, if any were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<Figures>,
+    /// Frozen features of random weights, where no others were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub untrained: Option<Figures>,
     /// Raw pixels.
     pub pixels: Figures,
     /// Classes of the set.
@@ -89,15 +93,20 @@ pub fn calibrate(
         ));
     }
     observer.on_message(&compute.line());
-    observer.on_phase("pixels and the untrained network");
-    let untrained = untrained_encoder(config, compute, observer)?;
-    let untrained = encoder_figures(config, &untrained, &splits.train, &test)?;
+    observer.on_phase(match config.is_pretrained() {
+        true => "pixels and the start",
+        false => "pixels and the untrained network",
+    });
+    let (before, _) = encoder_before(config, compute, observer)?;
+    let before = encoder_figures(config, &before, &splits.train, &test)?;
+    let [start, untrained] = named(config, before);
     let pixels = pixel_figures(config, &splits.train, &test)?;
     observer.on_phase("training with labels");
     let sets = [&splits.train, &test];
     let supervised_top1 = train(config, epochs, compute, sets, classes, observer)?;
     Ok(Calibration {
         supervised_top1,
+        start,
         untrained,
         pixels,
         classes,

@@ -12,8 +12,8 @@ use fgvr_eval::{effective_rank, embedding_std};
 use fgvr_nn::optim::{Adam, AdamConfig, clip_gradient_norm};
 use fgvr_nn::{Encoder, Map, ParameterGradients, Parameters};
 use fgvr_ssl::{
-    Addon, AddonParts, Base, Network, Parts, Pictures, RunLength, Space, StepInput, SynthPair,
-    Views,
+    Addon, AddonParts, Base, Network, NormedBy, Parts, Pictures, RunLength, Space, StepInput,
+    SynthPair, Views,
 };
 
 use crate::augment_there::augment_there;
@@ -99,7 +99,8 @@ impl Trainer {
         let mut network = || {
             let fresh = || Parameters::new(config.seed);
             let parameters = online.take().unwrap_or_else(fresh);
-            let encoder = build(&parameters)?;
+            // Also the network that follows, whose features would drift from the online ones otherwise.
+            let encoder = NormedBy::new(build(&parameters)?, config.optimizer.trunk_norm);
             Ok(Network {
                 encoder,
                 parameters,
@@ -349,7 +350,7 @@ impl Trainer {
         row.gradient_norm = clip_gradient_norm(&trainable, &mut gradients, clip)?;
         let finite = row.loss.is_finite() && row.gradient_norm.is_finite();
         if finite {
-            self.optimizer.step(&gradients, lr, self.step, self.total)?;
+            self.optimizer.step(&gradients, self.step, self.total)?;
             if let Some(gradients) = &decoder_gradients {
                 self.adam
                     .step(gradients, self.config.optimizer.decoder_lr)?;

@@ -52,7 +52,19 @@ fn every_base_trains_alone_and_with_what_it_carries() {
 
 #[test]
 fn a_resumed_run_of_any_base_has_the_bits_of_one_that_never_stopped() {
-    for (base, kind) in [("simsiam", "sgd"), ("byol", "lars"), ("dino", "adamw")] {
+    // Rates, and a trunk's statistics, as for pretrained weights.
+    let careful = [
+        "optimizer.head_lr=0.01",
+        "optimizer.head_steps=2",
+        "optimizer.layer_decay=0.8",
+        "optimizer.trunk_norm=running",
+    ];
+    for (base, kind, more) in [
+        ("simsiam", "sgd", &[][..]),
+        ("byol", "lars", &[]),
+        ("dino", "adamw", &[]),
+        ("moco-v3", "adamw", &careful),
+    ] {
         let place = Place::new();
         let base = format!("base={base}");
         let kind = format!("optimizer.kind={kind}");
@@ -64,8 +76,8 @@ fn a_resumed_run_of_any_base_has_the_bits_of_one_that_never_stopped() {
             "dino.local_crops=2",
             "addons=[\"pretext\"]",
         ];
-        let run = |out: &str, more: &[&str]| {
-            let set = arguments(&[&settings[..], more].concat());
+        let run = |out: &str, checkpoints: &[&str]| {
+            let set = arguments(&[&settings[..], more, checkpoints].concat());
             let run = place.pretrain(&[&["--out", out][..], &set[..]].concat());
             assert!(
                 run.status.success(),

@@ -1,7 +1,7 @@
 //! What follows from the settings.
 
 use fgvr_data::augment::{AugmentConfig, EvaluationView, Fit};
-use fgvr_ssl::{AddonSettings, BaseKind, BaseSettings, MoCoConfig, Trunk};
+use fgvr_ssl::{AddonSettings, BaseKind, BaseSettings, MoCoConfig, Trunk, TrunkNorm};
 
 use super::PretrainConfig;
 
@@ -30,6 +30,29 @@ impl PretrainConfig {
         for (number, kind) in self.addons.iter().enumerate() {
             text += if number == 0 { ", with " } else { " and " };
             text += kind.name();
+        }
+        text
+    }
+
+    /// How it is trained, for people: `adamw at 2e-5, heads at 1e-3, weight decay 0.05, 64 images a step, batch norm by
+    /// running statistics`.
+    #[must_use]
+    pub fn recipe(&self) -> String {
+        let o = &self.optimizer;
+        let mut text = format!("{} at {:e}", o.kind.name(), o.lr);
+        if let Some(rate) = o.head_lr {
+            text += &format!(", heads at {rate:e}");
+        }
+        if o.head_steps > 0 {
+            text += &format!(", heads alone for {} steps", o.head_steps);
+        }
+        if o.layer_decay != 1. {
+            text += &format!(", each layer at {} of the rate above it", o.layer_decay);
+        }
+        let images = self.loader.batch * o.accumulate;
+        text += &format!(", weight decay {}, {images} images a step", o.weight_decay);
+        if o.trunk_norm == TrunkNorm::Running {
+            text += ", batch norm by running statistics";
         }
         text
     }

@@ -6,6 +6,7 @@ mod from_weights;
 mod frozen;
 mod overrides;
 mod presets;
+mod safe_start;
 mod validate;
 
 pub use frozen::Use;
@@ -21,6 +22,7 @@ use fgvr_nn::Precision;
 use fgvr_ssl::{
     AddonKind, Arm, BaseKind, ByolConfig, CommonRationaleConfig, DinoConfig, LoDiscConfig,
     MoCoConfig, MoCoV3Config, PatchMatchConfig, PretextConfig, SimSiamConfig, SynthPairConfig,
+    TrunkNorm,
 };
 use serde::{Deserialize, Serialize};
 
@@ -175,12 +177,23 @@ pub struct OptimizerSettings {
     pub steps: Option<u64>,
     /// The optimiser of encoder and head.
     pub kind: OptimizerKind,
-    /// Its peak learning rate.
+    /// Its peak learning rate; 2e-5 with AdamW is a safe one for pretrained weights.
     pub lr: f64,
     /// Its peak learning rate for 256 images a step, in place of `lr`, which becomes this times the images of
     /// a step over 256; of two given in turn the later counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr_per_256: Option<f64>,
+    /// Peak learning rate of what stands on the trunk (projector, predictor, variables of add-ons), where it is not the
+    /// trunk's: heads start from random weights, also above a pretrained trunk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_lr: Option<f64>,
+    /// Steps at the start in which the heads learn alone: the trunk's rate is 0.
+    pub head_steps: u64,
+    /// Share of a layer's rate that the layer (block, or stage of a residual network) below it has; 1 gives all of the
+    /// trunk `lr`.
+    pub layer_decay: f64,
+    /// Which statistics batch norm of the trunk takes in training.
+    pub trunk_norm: TrunkNorm,
     /// Momentum of SGD and LARS.
     pub momentum: f64,
     /// LARS: length of a step as a share of the variable's.
@@ -208,6 +221,10 @@ impl Default for OptimizerSettings {
             kind: OptimizerKind::Sgd,
             lr: 0.03,
             lr_per_256: None,
+            head_lr: None,
+            head_steps: 0,
+            layer_decay: 1.,
+            trunk_norm: TrunkNorm::Batch,
             momentum: 0.9,
             trust: 1e-3,
             weight_decay: 1e-4,

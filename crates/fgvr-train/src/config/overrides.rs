@@ -46,6 +46,17 @@ impl Layers {
         self.add(text, &format!("preset {name}"))
     }
 
+    /// Adds a preset under what is there already.
+    ///
+    /// # Errors
+    /// As [`Layers::preset`].
+    pub fn preset_under(&mut self, name: &str) -> Result<()> {
+        let above = std::mem::take(&mut self.table);
+        let added = self.preset(name);
+        self.put(above);
+        added
+    }
+
     /// Adds a TOML file.
     ///
     /// # Errors

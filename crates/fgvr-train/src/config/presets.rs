@@ -18,6 +18,16 @@ pub const PRESETS: &[(&str, &str, &str)] = &[
         include_str!("../presets/photos.toml"),
     ),
     (
+        "pretrained",
+        "careful training from pretrained weights with batch norm, in 100 steps",
+        include_str!("../presets/pretrained.toml"),
+    ),
+    (
+        "pretrained-vit",
+        "careful training from a pretrained vision transformer, in 100 steps",
+        include_str!("../presets/pretrained-vit.toml"),
+    ),
+    (
         "moco-v2",
         "MoCo v2 as published: ResNet-50 at 224 px, 200 epochs",
         include_str!("../presets/published/moco-v2.toml"),

@@ -17,6 +17,8 @@ impl PretrainConfig {
         self.validate_view()?;
         within("loader.batch", self.loader.batch as f64, 2., 65_536.)?;
         within("optimizer.lr", o.lr, 0., 1e3)?;
+        within("optimizer.head_lr", o.head_lr.unwrap_or(o.lr), 0., 1e3)?;
+        within("optimizer.layer_decay", o.layer_decay, 0., 1.)?;
         within("optimizer.decoder_lr", o.decoder_lr, 0., 1e3)?;
         below_one("optimizer.momentum", o.momentum)?;
         within("optimizer.weight_decay", o.weight_decay, 0., 1.)?;

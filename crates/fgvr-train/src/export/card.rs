@@ -8,7 +8,7 @@ use fgvr_encoder::weights::Preprocessing;
 use fgvr_encoder::{Network, Positions};
 use serde_json::Value;
 
-use super::ExportOptions;
+use super::{ExportOptions, Of};
 use crate::checkpoint::Which;
 use crate::config::PretrainConfig;
 use crate::{JudgedOn, Result, RunFolder};
@@ -22,17 +22,21 @@ pub(super) fn card(
     config: &PretrainConfig,
     export: &Export,
     view: &Preprocessing,
-    step: u64,
+    of: Of,
     options: &ExportOptions,
 ) -> Result<String> {
     let mut text = front_matter(export, options);
     let name = run.path().file_name();
     let name = name.map_or_else(|| "encoder".into(), |name| name.to_string_lossy());
     let _ = writeln!(text, "# {name}\n");
+    notice(&mut text, run, of);
+    let what = match of {
+        Of::Trained { .. } => "that fgvr trained to tell look-alikes apart, from unlabelled photos",
+        Of::Start => "with the pretrained weights that a run of fgvr started from",
+    };
     let _ = writeln!(
         text,
-        "A {} that fgvr trained to tell look-alikes apart, from unlabelled photos. It turns an image of \
-         {} x {} px into {} features.\n",
+        "A {} {what}. It turns an image of {} x {} px into {} features.\n",
         config.encoder.architecture,
         view.size[0],
         view.size[1],
@@ -51,7 +55,7 @@ pub(super) fn card(
         );
     }
     usage(&mut text, config, export);
-    training(&mut text, run, config, step, options);
+    training(&mut text, run, config, of, options);
     figures(&mut text, run);
     let _ = writeln!(text, "## Preprocessing\n\nImages: {view}.\n");
     let license = options.license.as_deref();
@@ -62,6 +66,24 @@ pub(super) fn card(
          own.",
     );
     Ok(text)
+}
+
+/// What has to be known before anything else: that the run was better before it was trained.
+fn notice(text: &mut String, run: &RunFolder, of: Of) {
+    let against = json(run, "eval.json").map(|evaluation| evaluation["against_start"].clone());
+    let Some(against) = against.filter(|against| against["is_below"] == true) else {
+        return;
+    };
+    let which = match of {
+        Of::Trained { .. } => "These are the weights that were trained",
+        Of::Start => "These are the weights of the start, not what was trained",
+    };
+    let line = against["line"].as_str().unwrap_or("ended below its start");
+    let _ = writeln!(text, "**{which}: {line}.**\n");
+}
+
+fn json(run: &RunFolder, file: &str) -> Option<Value> {
+    serde_json::from_slice(&fs::read(run.join(file)).ok()?).ok()
 }
 
 fn front_matter(export: &Export, options: &ExportOptions) -> String {
@@ -139,15 +161,18 @@ fn training(
     text: &mut String,
     run: &RunFolder,
     config: &PretrainConfig,
-    step: u64,
+    of: Of,
     options: &ExportOptions,
 ) {
-    let json = |file: &str| -> Option<Value> {
-        serde_json::from_slice(&fs::read(run.join(file)).ok()?).ok()
+    let json = |file: &str| json(run, file);
+    let step = match of {
+        Of::Trained { step } => step,
+        Of::Start => 0,
     };
     let mut rows = vec![
         ("method", config.method()),
         ("start", start(config, json("weights.json").as_ref())),
+        ("optimiser", config.recipe()),
         ("data", config.source.clone()),
         ("optimiser steps", step.to_string()),
         ("images a step", config.loader.batch.to_string()),
@@ -248,7 +273,7 @@ fn figures(text: &mut String, run: &RunFolder) {
         "## Figures\n\nFrozen features of the last checkpoint, in percent of the {judged}{about}.\n\n\
          | features | kNN | linear | rank 1 | mAP |\n|---|---|---|---|---|\n",
     );
-    for kind in ["trained", "screened", "untrained", "pixels"] {
+    for kind in ["trained", "screened", "start", "untrained", "pixels"] {
         let of = &evaluation[kind];
         if of.is_null() {
             continue;

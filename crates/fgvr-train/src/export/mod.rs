@@ -9,12 +9,13 @@ use fgvr_encoder::export::{Export, Format};
 use fgvr_nn::Parameters;
 use serde::Serialize;
 
+use crate::against_start::{OF_BETTER, OF_WORSE};
 use crate::checkpoint::Which;
 use crate::config::PretrainConfig;
 use crate::embed::Sight;
 use crate::embedder::encoder_of;
 use crate::view::preprocessing;
-use crate::{Result, RunFolder};
+use crate::{Error, Result, RunFolder};
 
 /// What is exported, and how.
 #[derive(Clone, Debug, Default)]
@@ -54,44 +55,73 @@ pub fn export_run(run: &RunFolder, directory: &Path, options: &ExportOptions) ->
         run,
         &config,
         &parameters,
-        step,
+        Of::Trained { step },
         directory,
         options,
         Overwrite::Never,
     )
 }
 
-/// Writes the run's own `export/`, anew where a finished run is resumed.
+/// Whose weights an export holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Of {
+    /// A run's own, after as many steps.
+    Trained { step: u64 },
+    /// Those it started from.
+    Start,
+}
+
+/// Writes a run's own folders of weights, anew where a finished run is resumed: its encoder as `export/`, or, where
+/// it ended below its `start`, that as `export/` and its encoder as `export-trained/`.
 ///
 /// # Errors
 /// A file that cannot be written.
 pub(crate) fn export(
     run: &RunFolder,
     config: &PretrainConfig,
-    parameters: &Parameters,
-    step: u64,
-) -> Result<Exported> {
-    let (directory, options) = (run.join("export"), ExportOptions::default());
+    (trained, step): (&Parameters, u64),
+    start: Option<&Parameters>,
+) -> Result<()> {
+    let options = ExportOptions::default();
     let over = Overwrite::Replace;
-    write(run, config, parameters, step, &directory, &options, over)
+    let trained = (trained, Of::Trained { step });
+    let (better, worse) = match start {
+        Some(start) => ((start, Of::Start), Some(trained)),
+        None => (trained, None),
+    };
+    let beside = run.join(OF_WORSE);
+    match worse {
+        Some((parameters, of)) => {
+            write(run, config, parameters, of, &beside, &options, over)?;
+        }
+        // Of an end that does not count any more.
+        None if beside.is_dir() => std::fs::remove_dir_all(&beside).map_err(Error::io(&beside))?,
+        None => {}
+    }
+    let (parameters, of) = better;
+    let directory = run.join(OF_BETTER);
+    write(run, config, parameters, of, &directory, &options, over).map(drop)
 }
 
 fn write(
     run: &RunFolder,
     config: &PretrainConfig,
     parameters: &Parameters,
-    step: u64,
+    of: Of,
     directory: &Path,
     options: &ExportOptions,
     overwrite: Overwrite,
 ) -> Result<Exported> {
     let view = preprocessing(&Sight::of(config));
     let export = Export::new(options.format, &config.encoder, parameters, &view)?;
-    let card = card::card(run, config, &export, &view, step, options)?;
+    let card = card::card(run, config, &export, &view, of, options)?;
     export.save(directory, &card, overwrite)?;
     Ok(Exported {
         directory: directory.to_owned(),
-        step,
+        step: match of {
+            Of::Trained { step } => step,
+            Of::Start => 0,
+        },
         tensors: export.tensors().len(),
         obstacle: export.obstacle().map(str::to_owned),
     })

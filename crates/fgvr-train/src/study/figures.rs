@@ -58,7 +58,10 @@ pub(super) fn read(job: &Job) -> Result<RunFigures> {
         trained: of("trained"),
         screened: of("screened"),
         hits: parts::hits(&evaluation),
-        start: of("untrained"),
+        start: match evaluation["start"].is_null() {
+            true => of("untrained"),
+            false => of("start"),
+        },
         pixels: of("pixels"),
         on_validation: evaluation["judged_on"] == JudgedOn::Validation.name(),
         ..RunFigures::default()

@@ -116,8 +116,9 @@ pub(crate) enum Command {
 /// What a run is made of.
 #[derive(Args, Debug)]
 pub(crate) struct Settings {
-    /// Named settings: demo, learn, photos, or a published recipe: moco-v2, simsiam, byol, moco-v3,
-    /// moco-v3-vit, dino, dino-vit, lcr, lodisc. [default: demo, or photos with a folder as --data]
+    /// Named settings: demo, learn, photos, pretrained, pretrained-vit, or a published recipe: moco-v2, simsiam, byol,
+    /// moco-v3, moco-v3-vit, dino, dino-vit, lcr, lodisc. [default: demo, or photos with a folder as --data; with
+    /// --weights careful training, pretrained or pretrained-vit as the network is]
     #[arg(long, value_name = "P", conflicts_with = "config")]
     pub(crate) preset: Option<String>,
     /// Settings from a TOML file, such as the config.toml of a run.

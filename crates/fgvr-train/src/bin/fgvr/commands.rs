@@ -14,7 +14,7 @@ use fgvr_train::{Compute, Error, Place, PretrainConfig, ResumeOptions, RunFolder
 use crate::args::{
     Calibrate, Command, Eval, Plan, Precise, Pretrain, Settings, Study, WeightsCommand, Where,
 };
-use crate::output::{print, print_json};
+use crate::output::{print, print_json, say};
 use crate::progress::Progress;
 use crate::signals::{INTERRUPTED, stop_on_signal};
 use crate::{tables, weights};
@@ -53,7 +53,7 @@ fn pretrain(args: &Pretrain) -> Result<ExitCode> {
             fgvr_train::resume(&run, &how, &compute(&saved)?, &mut progress)?
         }
         None => {
-            let (config, name) = settings(&args.settings)?;
+            let (config, name) = settings(&args.settings, true)?;
             let place = match &args.out {
                 Some(path) => Place::Folder(path.clone()),
                 None => Place::Numbered {
@@ -120,7 +120,7 @@ fn eval(args: &Eval) -> Result<ExitCode> {
 }
 
 fn plan(args: &Plan) -> Result<ExitCode> {
-    let (config, _) = settings(&args.settings)?;
+    let (config, _) = settings(&args.settings, true)?;
     let compute = Compute::choose(&args.settings.device, config.precision)?;
     let mut progress = Progress::new(Arc::default());
     let plan = fgvr_train::plan(&config, &compute, &mut progress)?;
@@ -133,7 +133,7 @@ fn plan(args: &Plan) -> Result<ExitCode> {
 }
 
 fn calibrate(args: &Calibrate) -> Result<ExitCode> {
-    let (config, _) = settings(&args.settings)?;
+    let (config, _) = settings(&args.settings, false)?;
     let compute = Compute::choose(&args.settings.device, config.precision)?;
     let mut progress = Progress::new(Arc::new(AtomicBool::new(false)));
     let epochs = args.supervised_epochs;
@@ -156,25 +156,34 @@ pub(crate) fn chosen(place: &Where) -> Result<Compute> {
     Ok(Compute::choose(&place.device, precision)?)
 }
 
-/// The settings asked for, and a name for the run.
-fn settings(args: &Settings) -> Result<(PretrainConfig, String)> {
+/// The settings asked for, and a name for the run; where it `trains`, pretrained weights are trained carefully where no other settings
+/// are named.
+fn settings(args: &Settings, trains: bool) -> Result<(PretrainConfig, String)> {
     let mut layers = Layers::default();
     let folder = args
         .data
         .as_deref()
         .is_some_and(|data| !data.starts_with("builtin:"));
     let usual = if folder { "photos" } else { "demo" };
-    let preset = match (&args.preset, &args.config) {
+    let mut preset = match (&args.preset, &args.config) {
         (Some(preset), _) => Some(preset.as_str()),
         (None, Some(_)) => None,
         (None, None) => Some(usual),
     };
-    if let Some(preset) = preset {
+    // Pretrained weights are not trained as random ones are, where nobody asks for it.
+    let careful =
+        trains && args.weights.is_some() && args.preset.is_none() && args.config.is_none();
+    if let Some(preset) = preset.filter(|_| !careful) {
         layers.preset(preset)?;
     }
     // Above a preset; below a file and --set, which may ask for something else.
     if let Some(source) = &args.weights {
         layers.weights(source, &mut Progress::new(Arc::default()))?;
+    }
+    if careful {
+        let name = layers.careful_preset();
+        layers.preset_under(name)?;
+        preset = Some(name);
     }
     let mut name = preset.unwrap_or("run").to_owned();
     if let Some(file) = &args.config {
@@ -198,6 +207,13 @@ fn settings(args: &Settings) -> Result<(PretrainConfig, String)> {
         }
     }
     config.name.clone_from(&name);
+    if careful {
+        say(&format!(
+            "pretrained weights: preset {}, {}; --preset {usual} trains as from random weights",
+            preset.unwrap_or_default(),
+            config.recipe()
+        ));
+    }
     Ok((config, name))
 }
 

@@ -13,12 +13,19 @@ use crate::progress::duration;
 pub(crate) fn summary(summary: &Summary) -> String {
     let [done, total] = summary.steps;
     let time = duration(Duration::from_secs_f64(summary.seconds));
-    let mut text = format!(
-        "\n{done} of {total} steps in {time}: {}\n",
+    let (mut text, mut figures) = (String::new(), String::new());
+    if let Some(evaluation) = &summary.evaluation {
+        (text, figures) = (below(evaluation), tables(evaluation));
+    }
+    let _ = write!(
+        text,
+        "\n{done} of {total} steps in {time}: {}\n{figures}",
         path_text(&summary.run)
     );
     if let Some(evaluation) = &summary.evaluation {
-        text += &self::evaluation(evaluation);
+        if let Some(against) = evaluation.against_start.as_ref().filter(|a| !a.is_below) {
+            let _ = writeln!(text, "\n{}", against.line);
+        }
         let _ = writeln!(
             text,
             "look at {}",
@@ -43,6 +50,18 @@ pub(crate) fn study(end: &StudyEnd, out: &Path) -> String {
 }
 
 pub(crate) fn evaluation(evaluation: &Evaluation) -> String {
+    below(evaluation) + &tables(evaluation)
+}
+
+/// What has to be said before anything else: that a pretrained network was better before.
+fn below(evaluation: &Evaluation) -> String {
+    match &evaluation.against_start {
+        Some(against) if against.is_below => format!("warning: {}\n", against.line),
+        _ => String::new(),
+    }
+}
+
+fn tables(evaluation: &Evaluation) -> String {
     let mut text = String::new();
     for (title, table) in evaluation_tables(evaluation) {
         let _ = write!(text, "\n{title}\n\n{table}");
@@ -52,6 +71,7 @@ pub(crate) fn evaluation(evaluation: &Evaluation) -> String {
 
 pub(crate) fn plan(plan: &Plan) -> String {
     let mut table = Table::new(&[("", Align::Left), ("", Align::Right)]);
+    table.push(["start".to_owned(), plan.start.clone()]);
     for (name, count) in &plan.parameters {
         table.push([format!("parameters of the {name}"), count.to_string()]);
     }
@@ -80,12 +100,12 @@ pub(crate) fn plan(plan: &Plan) -> String {
     if let Some(memory) = plan.memory {
         table.push(["memory".to_owned(), format!("{} MiB", memory >> 20)]);
     }
-    table.to_string()
+    format!("{}\n\n{table}", plan.recipe)
 }
 
 pub(crate) fn calibration(c: &Calibration) -> String {
     let percent = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{:.1}", 100. * v));
-    Table::new(&[
+    let mut table = Table::new(&[
         ("features", Align::Left),
         ("kNN", Align::Right),
         ("linear", Align::Right),
@@ -94,21 +114,25 @@ pub(crate) fn calibration(c: &Calibration) -> String {
         "supervised".to_owned(),
         "-".to_owned(),
         percent(Some(c.supervised_top1)),
-    ])
-    .row([
-        "untrained".to_owned(),
-        percent(c.untrained.knn.map(|k| k.top1)),
-        percent(c.untrained.linear.map(|l| l.top1)),
-    ])
-    .row([
-        "pixels".to_owned(),
-        percent(c.pixels.knn.map(|k| k.top1)),
-        percent(c.pixels.linear.map(|l| l.top1)),
-    ])
-    .row([
-        "chance".to_owned(),
-        String::new(),
-        percent(Some(1. / c.classes.max(1) as f64)),
-    ])
-    .to_string()
+    ]);
+    for (name, figures) in [
+        ("start", c.start.as_ref()),
+        ("untrained", c.untrained.as_ref()),
+        ("pixels", Some(&c.pixels)),
+    ] {
+        if let Some(figures) = figures {
+            table.push([
+                name.to_owned(),
+                percent(figures.knn.map(|k| k.top1)),
+                percent(figures.linear.map(|l| l.top1)),
+            ]);
+        }
+    }
+    table
+        .row([
+            "chance".to_owned(),
+            String::new(),
+            percent(Some(1. / c.classes.max(1) as f64)),
+        ])
+        .to_string()
 }
