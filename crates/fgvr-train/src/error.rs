@@ -56,6 +56,9 @@ pub enum Error {
     /// Embeddings that cannot be evaluated.
     #[error(transparent)]
     Evaluation(#[from] fgvr_eval::Error),
+    /// An adaptation that cannot be read, or that does not fit the features.
+    #[error(transparent)]
+    Adaptation(#[from] fgvr_perturb::AdaptError),
     /// Features that are infinite or not a number.
     #[error(
         "features of {bad} of {photos} photos are not finite, {first} the first of them; {advice}"
@@ -103,7 +106,11 @@ impl Error {
             | Self::Unfit { .. }
             | Self::NotFinite { .. }
             | Self::Io { .. } => true,
-            Self::Alarm { .. } | Self::Tensor(_) => false,
+            Self::Alarm { .. }
+            | Self::Tensor(_)
+            | Self::Adaptation(fgvr_perturb::AdaptError::Candle(_)) => false,
+            // Features, settings and files, all of them named.
+            Self::Adaptation(_) => true,
             Self::Data(error) => error.is_bad_input(),
             Self::Encoder(error) => error.is_bad_input(),
             Self::Evaluation(error) => error.is_bad_input(),
