@@ -120,7 +120,7 @@ pub(crate) fn embed_screened(
 }
 
 /// Pooled features of a batch.
-fn pooled(encoder: &FrozenBackbone, images: &Tensor) -> Result<Tensor> {
+pub(crate) fn pooled(encoder: &FrozenBackbone, images: &Tensor) -> Result<Tensor> {
     explained(encoder, images, encoder.embed(images))
 }
 

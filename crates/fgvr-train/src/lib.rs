@@ -5,6 +5,7 @@
 //! pixels; and leaves a run folder that a person can look at and a program can load. [`study`] compares
 //! such runs.
 
+pub mod adapt;
 pub mod config;
 pub mod record;
 pub mod report;
@@ -51,6 +52,7 @@ mod trainer;
 mod until_failure;
 mod view;
 
+pub use adapt::{AdaptOptions, Adapted, adapt, write_adapted};
 pub use checkpoint::{Manifest, State, Which};
 pub use compute::Compute;
 pub use config::PretrainConfig;

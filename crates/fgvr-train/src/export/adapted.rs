@@ -11,8 +11,8 @@ use crate::{Embedder, Result};
 
 impl Embedder {
     /// Writes the encoder to a new directory, with `adaptation` folded in as its classifier layer: timm, torchvision and
-    /// transformers then give the adapted features by their plain forward pass. `about` goes into the model card after
-    /// its description, in Markdown: where the weights are from, what was measured.
+    /// transformers then give the adapted features by their plain forward pass. `card` is the model card, in Markdown,
+    /// for which [`Embedder::usage`] has a section; where it is empty, a short one is written.
     ///
     /// # Errors
     /// A directory that is there, unless it may be replaced; an architecture that the format does not have, or has no
@@ -22,24 +22,46 @@ impl Embedder {
         adaptation: Option<&Adaptation>,
         format: Format,
         directory: &Path,
-        about: &str,
+        card: &str,
         overwrite: Overwrite,
     ) -> Result<Exported> {
-        let view = self.preprocessing();
-        let mut export = Export::new(format, &self.config, &self.parameters, &view)?;
-        if let Some(adaptation) = adaptation {
-            export = export.adapted(&AdaptationLayer::from_bytes(adaptation.to_bytes())?)?;
-        }
-        let name = directory.file_name();
-        let name = name.map_or_else(|| "encoder".into(), |name| name.to_string_lossy());
-        let card = card::adapted(&name, &self.config, &export, &view, about)?;
-        export.save(directory, &card, overwrite)?;
+        let export = self.exported(adaptation, format)?;
+        let short;
+        let card = if card.is_empty() {
+            let name = directory.file_name();
+            let name = name.map_or_else(|| "encoder".into(), |name| name.to_string_lossy());
+            short = card::adapted(&name, &self.config, &export, &self.preprocessing())?;
+            &short
+        } else {
+            card
+        };
+        export.save(directory, card, overwrite)?;
         Ok(Exported {
             directory: directory.to_owned(),
             step: self.step,
             tensors: export.tensors().len(),
             obstacle: export.obstacle().map(str::to_owned),
             adaptation: adaptation.map(|adaptation| adaptation.config().kind.to_string()),
+        })
+    }
+
+    /// The section of a model card that says how other programs load [`Embedder::export`], and which cannot.
+    ///
+    /// # Errors
+    /// As [`Embedder::export`].
+    pub fn usage(&self, adaptation: Option<&Adaptation>, format: Format) -> Result<String> {
+        let export = self.exported(adaptation, format)?;
+        Ok(card::usage_of(&self.config, &export))
+    }
+
+    fn exported(&self, adaptation: Option<&Adaptation>, format: Format) -> Result<Export> {
+        let view = self.preprocessing();
+        let export = Export::new(format, &self.config, &self.parameters, &view)?;
+        Ok(match adaptation {
+            Some(adaptation) => {
+                export.adapted(&AdaptationLayer::from_bytes(adaptation.to_bytes())?)?
+            }
+            None => export,
         })
     }
 }

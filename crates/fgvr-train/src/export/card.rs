@@ -46,7 +46,7 @@ pub(super) fn card(
     Ok(text)
 }
 
-/// The card of an encoder that is of no run of ours; `about` is Markdown that says where it is from.
+/// A short card of an encoder that is of no run of ours.
 ///
 /// # Errors
 /// As [`card`].
@@ -55,7 +55,6 @@ pub(super) fn adapted(
     encoder: &EncoderConfig,
     export: &Export,
     view: &Preprocessing,
-    about: &str,
 ) -> Result<String> {
     let mut text = front_matter(export, None);
     let _ = writeln!(text, "# {name}\n");
@@ -81,9 +80,6 @@ pub(super) fn adapted(
         );
     }
     hidden(&mut text, encoder)?;
-    if !about.is_empty() {
-        let _ = writeln!(text, "{}\n", about.trim_end());
-    }
     usage(&mut text, encoder, export);
     last(&mut text, view, None);
     Ok(text)
@@ -127,6 +123,13 @@ fn front_matter(export: &Export, license: Option<&str>) -> String {
         "---\nlibrary_name: {library}\nlicense: {license}\npipeline_tag: image-feature-extraction\n\
          tags:\n- fgvr\n- {library}\n- self-supervised\n- fine-grained\n---\n\n"
     )
+}
+
+/// The section on how to load an export.
+pub(super) fn usage_of(encoder: &EncoderConfig, export: &Export) -> String {
+    let mut text = String::new();
+    usage(&mut text, encoder, export);
+    text
 }
 
 fn usage(text: &mut String, encoder: &EncoderConfig, export: &Export) {

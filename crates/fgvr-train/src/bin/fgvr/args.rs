@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+use crate::adapt_args::Adapt;
+
 const EXAMPLES: &str = "\
 Examples:
   fgvr pretrain                                   the demo: a few minutes on two cores
@@ -14,6 +16,8 @@ Examples:
   fgvr pretrain --resume runs/photos --data new/
                                                   the same, of photos that were moved to new/
   fgvr plan --data photos/                        what a run would cost
+  fgvr adapt --weights hf:timm/resnet50.a1_in1k --data photos/
+                                                  better features of your own photos, in minutes
   fgvr pretrain --weights hf:timm/resnet50.a1_in1k --data photos/
                                                   start from pretrained weights
   fgvr eval --run runs/demo --data photos/        judge a run's features on other photos
@@ -109,6 +113,9 @@ pub(crate) enum Command {
     Eval(Eval),
     /// Print parameters, memory, steps and time of a run before anything is spent.
     Plan(Plan),
+    /// Adapt a pretrained network to your own photos, without labels and without training.
+    #[command(after_help = crate::adapt_args::EXAMPLES)]
+    Adapt(Adapt),
     /// Features of photos in a file: NumPy's npz, safetensors or CSV.
     #[command(after_help = EMBED_EXAMPLES)]
     Embed(Embed),
@@ -445,7 +452,7 @@ pub(crate) struct Study {
 }
 
 /// A data set's name; a path that is not UTF-8 as ids have it, which `fgvr_data::open` reads.
-fn folder() -> impl TypedValueParser<Value = String> {
+pub(crate) fn folder() -> impl TypedValueParser<Value = String> {
     OsStringValueParser::new().map(|name| {
         let id = |name: std::ffi::OsString| fgvr_data::id_of(name.as_ref());
         name.into_string().unwrap_or_else(id)
@@ -454,7 +461,7 @@ fn folder() -> impl TypedValueParser<Value = String> {
 
 /// A name of weights: a file, a folder, or what the Hub calls them. It stands in the settings of a run and in what is made
 /// of it, which are text.
-fn name() -> impl TypedValueParser<Value = String> {
+pub(crate) fn name() -> impl TypedValueParser<Value = String> {
     OsStringValueParser::new().try_map(|name| {
         name.into_string().map_err(|_| {
             "the name is not UTF-8, and a run's settings are text; rename it, or make a link to it with another name"

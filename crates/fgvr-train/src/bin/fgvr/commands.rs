@@ -17,7 +17,7 @@ use crate::args::{
 use crate::output::{print, print_json};
 use crate::progress::Progress;
 use crate::signals::{INTERRUPTED, stop_on_signal};
-use crate::{tables, weights};
+use crate::{adapt, tables, weights};
 
 pub(crate) fn run(command: Command) -> Result<ExitCode> {
     match command {
@@ -26,6 +26,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Plan(args) => plan(&args),
         Command::Calibrate(args) => calibrate(&args),
         Command::Study(args) => study(&args),
+        Command::Adapt(args) => adapt::adapt(&args),
         Command::Embed(args) => weights::embed(&args),
         Command::Export(args) => weights::export(&args),
         Command::Publish(args) => weights::publish(&args),

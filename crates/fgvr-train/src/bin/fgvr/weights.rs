@@ -22,10 +22,7 @@ use crate::tables;
 pub(crate) fn export(args: &args::Export) -> Result<ExitCode> {
     let run = RunFolder::open(&args.run)?;
     let options = ExportOptions {
-        format: match args.format {
-            NamesOf::Timm => Format::Timm,
-            NamesOf::Transformers => Format::Transformers,
-        },
+        format: format(args.format),
         which: which(args.checkpoint),
         license: args.license.clone(),
     };
@@ -237,14 +234,21 @@ pub(crate) fn inspect(args: &args::Inspect) -> Result<ExitCode> {
 }
 
 /// Says so where the settings in the run folder are not those that the checkpoint was made with.
-fn tell_changes(run: &RunFolder, which: Which) -> Result<()> {
+pub(crate) fn tell_changes(run: &RunFolder, which: Which) -> Result<()> {
     if let Some(changed) = fgvr_train::settings_changed(run, which)? {
         say(&changed);
     }
     Ok(())
 }
 
-fn which(checkpoint: Checkpoint) -> Which {
+pub(crate) fn format(names: NamesOf) -> Format {
+    match names {
+        NamesOf::Timm => Format::Timm,
+        NamesOf::Transformers => Format::Transformers,
+    }
+}
+
+pub(crate) fn which(checkpoint: Checkpoint) -> Which {
     match checkpoint {
         Checkpoint::Last => Which::Last,
         Checkpoint::BestVal => Which::BestVal,
