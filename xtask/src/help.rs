@@ -25,6 +25,12 @@ const COMMANDS: &[Entry] = &[
     ),
     Entry(
         Fgvr,
+        "adapt [args]",
+        "adapt a pretrained network to one's own photos, without labels and without training",
+        "cargo xtask adapt --weights hf:timm/resnet50.a1_in1k --data photos",
+    ),
+    Entry(
+        Fgvr,
         "eval [args]",
         "measure a trained encoder",
         "cargo xtask eval --run runs/photos",
@@ -193,7 +199,7 @@ mod tests {
     fn an_unknown_command_names_the_nearest_and_lists_all() {
         let text = unknown("pretrian");
         assert!(text.contains("did you mean `pretrain`?"), "{text}");
-        let all = "pretrain, eval, study, embed, export, publish, weights, plan, calibrate, sheet, bench, parity, \
+        let all = "pretrain, adapt, eval, study, embed, export, publish, weights, plan, calibrate, sheet, bench, parity, \
                    interchange, kernels, test, fuzz, ci, tidy, help";
         assert!(text.contains(all), "{text}");
         assert!(!unknown("frobnicate").contains("did you mean"));

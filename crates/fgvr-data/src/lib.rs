@@ -28,7 +28,7 @@ pub use decode::{MAX_PIXELS, decode, decode_bytes};
 pub use error::Error;
 pub use folder::{Folder, Labels};
 pub use found::{Found, SplitCounts, UnreadableFolder};
-pub use load_batch::{Loaded, load_batch};
+pub use load_batch::{Loaded, load_batch, load_whole};
 pub use loader::{
     Batch, Loader, LoaderConfig, Position, Quarantined, Stopper, Transform, write_quarantine,
 };

@@ -70,7 +70,10 @@ pub fn load_batch(
 
 /// The image at `index`, with as many bytes as its size says: data sets are anyone's code, and the
 /// transforms index into the bytes.
-pub(crate) fn load_whole(dataset: &dyn Dataset, index: usize) -> Result<Image, Error> {
+///
+/// # Errors
+/// As [`Dataset::load`], and [`Error::Malformed`].
+pub fn load_whole(dataset: &dyn Dataset, index: usize) -> Result<Image, Error> {
     let image = dataset.load(index)?;
     let expected = image
         .width

@@ -55,6 +55,46 @@ pub struct KnnReport {
 /// # Errors
 /// What [`Embeddings::new`] refuses, sets of different widths, and a configuration out of range.
 pub fn knn(train: &Embeddings, test: &Embeddings, cfg: &KnnConfig) -> Result<KnnReport, Error> {
+    let places = places(train, test, cfg)?;
+    let within = |limit: usize| {
+        let hits = places
+            .iter()
+            .filter(|place| place.is_some_and(|place| place < limit));
+        hits.count() as f64 / places.len() as f64
+    };
+    let known: std::collections::BTreeSet<u32> = train.labels.iter().copied().collect();
+    Ok(KnnReport {
+        top1: within(1),
+        top5: within(5),
+        k: cfg.k.min(train.labels.len()),
+        queries: places.len(),
+        unseen: test
+            .labels
+            .iter()
+            .filter(|label| !known.contains(label))
+            .count(),
+    })
+}
+
+/// For each row of `test` whether [`knn`] votes its class first.
+///
+/// # Errors
+/// As [`knn`].
+pub fn knn_hits(
+    train: &Embeddings,
+    test: &Embeddings,
+    cfg: &KnnConfig,
+) -> Result<Vec<bool>, Error> {
+    let places = places(train, test, cfg)?;
+    Ok(places.iter().map(|place| *place == Some(0)).collect())
+}
+
+/// For each row of `test` how many classes got more votes than its own; `None` for a class without a vote.
+fn places(
+    train: &Embeddings,
+    test: &Embeddings,
+    cfg: &KnnConfig,
+) -> Result<Vec<Option<usize>>, Error> {
     const OP: &str = "knn";
     let config = |field, value: String, expected| Error::Config {
         op: OP,
@@ -84,7 +124,7 @@ pub fn knn(train: &Embeddings, test: &Embeddings, cfg: &KnnConfig) -> Result<Knn
     gallery.l2_normalise();
     queries.l2_normalise();
     let k = cfg.k.min(gallery.n);
-    let places = for_each_query(&queries, &gallery, |query, scores| {
+    for_each_query(&queries, &gallery, |query, scores| {
         let neighbours = highest(scores, k);
         let top = f64::from(scores[neighbours[0]]);
         let mut votes: BTreeMap<u32, f64> = BTreeMap::new();
@@ -98,23 +138,5 @@ pub fn knn(train: &Embeddings, test: &Embeddings, cfg: &KnnConfig) -> Result<Knn
         ranked
             .iter()
             .position(|(class, _)| *class == test.labels[query])
-    })?;
-    let within = |limit: usize| {
-        let hits = places
-            .iter()
-            .filter(|place| place.is_some_and(|place| place < limit));
-        hits.count() as f64 / queries.n as f64
-    };
-    let known: std::collections::BTreeSet<u32> = train.labels.iter().copied().collect();
-    Ok(KnnReport {
-        top1: within(1),
-        top5: within(5),
-        k,
-        queries: queries.n,
-        unseen: test
-            .labels
-            .iter()
-            .filter(|label| !known.contains(label))
-            .count(),
     })
 }

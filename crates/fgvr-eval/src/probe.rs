@@ -58,6 +58,18 @@ pub fn linear_probe(
     test: &Embeddings,
     cfg: &ProbeConfig,
 ) -> Result<ProbeReport, Error> {
+    Ok(linear_probe_hits(train, test, cfg)?.0)
+}
+
+/// [`linear_probe`], and for each row of `test` whether its class has the highest logit.
+///
+/// # Errors
+/// As [`linear_probe`].
+pub fn linear_probe_hits(
+    train: &Embeddings,
+    test: &Embeddings,
+    cfg: &ProbeConfig,
+) -> Result<(ProbeReport, Vec<bool>), Error> {
     cfg.check(OP)?;
     let (rows, mut test_rows) = (train.checked(OP, "train")?, test.checked(OP, "test")?);
     if rows.d != test_rows.d {
@@ -108,7 +120,8 @@ pub fn linear_probe(
     let train_targets: Vec<Option<usize>> = problem.targets.iter().copied().map(Some).collect();
     let edge = |better: fn(f64, f64) -> f64| cfg.weight_decays.iter().copied().reduce(better);
     let edges = [edge(f64::min), edge(f64::max)];
-    Ok(ProbeReport {
+    let hits = places_of_test.iter().map(|place| *place == Some(0));
+    let report = ProbeReport {
         top1: within(&places_of_test, 1),
         top5: within(&places_of_test, 5),
         mean_per_class: mean_per_class(&places_of_test, &test.labels),
@@ -126,7 +139,8 @@ pub fn linear_probe(
             .iter()
             .filter(|target| target.is_none())
             .count(),
-    })
+    };
+    Ok((report, hits.collect()))
 }
 
 pub(crate) fn scaled(

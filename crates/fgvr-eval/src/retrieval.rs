@@ -43,9 +43,9 @@ pub struct RetrievalReport {
 }
 
 /// One query's results.
-struct Found {
-    first: usize,
-    average_precision: f64,
+pub(crate) struct Found {
+    pub(crate) first: usize,
+    pub(crate) average_precision: f64,
     at_r: f64,
 }
 
@@ -67,7 +67,7 @@ pub fn retrieval(set: &Embeddings, cfg: &RetrievalConfig) -> Result<RetrievalRep
     let found = for_each_query(&rows, &rows, |query, scores| {
         let mut relevant = classes[&set.labels[query]].clone();
         relevant.retain(|item| *item != query);
-        (!relevant.is_empty()).then(|| evaluate(query, &set.labels, scores, relevant))
+        (!relevant.is_empty()).then(|| evaluate(set.labels[query], &set.labels, scores, relevant))
     })?;
     let found: Vec<Found> = found.into_iter().flatten().collect();
     if found.is_empty() {
@@ -85,14 +85,19 @@ pub fn retrieval(set: &Embeddings, cfg: &RetrievalConfig) -> Result<RetrievalRep
     })
 }
 
-/// The ranks of the `relevant` items without sorting the others: each of those is counted before the
+/// Ranks the items of `labels` for a query of the class `label`: the ranks of the `relevant` items without sorting the others: each of those is counted before the
 /// first relevant item that it precedes.
-fn evaluate(query: usize, labels: &[u32], scores: &[f32], mut relevant: Vec<usize>) -> Found {
+pub(crate) fn evaluate(
+    label: u32,
+    labels: &[u32],
+    scores: &[f32],
+    mut relevant: Vec<usize>,
+) -> Found {
     let order = by_score(scores);
     relevant.sort_unstable_by(&order);
     let n = relevant.len();
     let mut ahead = vec![0; n + 1];
-    for item in (0..scores.len()).filter(|item| labels[*item] != labels[query]) {
+    for item in (0..scores.len()).filter(|item| labels[*item] != label) {
         ahead[relevant.partition_point(|other| order(other, &item).is_lt())] += 1;
     }
     let mut found = Found {

@@ -4,8 +4,9 @@
 
 use candle_core::{DType, Device, Tensor};
 use fgvr_eval::{
-    Embeddings, Error, KnnConfig, RetrievalConfig, alignment, effective_rank, embedding_std, knn,
-    label_fraction, part_hit, retrieval, uniformity,
+    Embeddings, Error, KnnConfig, RetrievalConfig, alignment, cross_map, effective_rank,
+    embedding_std, knn, knn_hits, label_fraction, neighbour_agreement, pair_ranks, part_hit,
+    retrieval, uniformity,
 };
 
 fn tensor(rows: &[[f32; 2]]) -> Tensor {
@@ -201,6 +202,64 @@ fn retrieval_without_normalising_follows_length() {
     close(rank1(false), 0.25);
     // By angle items 0 and 1 find each other, and 2 finds 3; 3 ties between all and takes item 0.
     close(rank1(true), 0.75);
+}
+
+#[test]
+fn items_of_another_set_are_ranked_for_each_query_by_hand() {
+    // Near 0 degrees: a, b, a, b; the query of class 7 finds its items at ranks 1 and 3, that of class 8 at 2 and 4.
+    let database = set(&[at(1.), at(2.), at(3.), at(4.)], &[7, 8, 7, 8]);
+    let queries = set(&[at(0.), at(0.), at(90.)], &[7, 8, 9]);
+    let found = cross_map(&database, &queries, &RetrievalConfig::default()).unwrap();
+    let of = |query: usize| found.average_precision[query];
+    close(of(0).unwrap(), (1. + 2. / 3.) / 2.);
+    close(of(1).unwrap(), (1. / 2. + 2. / 4.) / 2.);
+    assert_eq!((of(2), found.left_out), (None, 1));
+    close(found.map, (5. / 6. + 0.5) / 2.);
+    close(found.rank1, 0.5);
+    let none = set(&[at(0.)], &[9]);
+    let error = cross_map(&database, &none, &RetrievalConfig::default()).unwrap_err();
+    assert!(error.to_string().contains("no class of the 1 queries"));
+}
+
+#[test]
+fn hits_of_neighbours_are_those_that_the_report_counts() {
+    let train = set(&[at(0.), at(10.), at(90.)], &[1, 1, 2]);
+    let test = set(&[at(5.), at(85.), at(80.), at(0.)], &[1, 2, 1, 3]);
+    let cfg = KnnConfig {
+        k: 1,
+        ..KnnConfig::default()
+    };
+    let hits = knn_hits(&train, &test, &cfg).unwrap();
+    assert_eq!(hits, [true, true, false, false]);
+    close(knn(&train, &test, &cfg).unwrap().top1, 0.5);
+}
+
+#[test]
+fn a_view_finds_the_other_first_or_not() {
+    let first = tensor(&[at(0.), at(40.), at(90.)]);
+    let second = tensor(&[at(5.), at(80.), at(88.)]);
+    // 0: 5 is first. 40: 5 is nearer than 80. 90: 88 is first.
+    assert_eq!(pair_ranks(&first, &second).unwrap(), [1, 2, 1]);
+    // Features that are all equal find nothing.
+    let equal = tensor(&[at(3.), at(3.), at(3.)]);
+    assert_eq!(pair_ranks(&equal, &equal).unwrap(), [3, 3, 3]);
+    let other = pair_ranks(&first, &tensor(&[at(0.)])).unwrap_err();
+    assert!(other.to_string().contains("expected (3, 2)"), "{other}");
+}
+
+#[test]
+fn halves_agree_on_what_both_find() {
+    let gallery = tensor(&[at(0.), at(10.), at(20.), at(90.), at(100.)]);
+    let (left, right) = (tensor(&[at(2.), at(5.)]), tensor(&[at(16.), at(95.)]));
+    // 0, 10 against 20, 10; 0, 10 against 90, 100.
+    let found = neighbour_agreement(&left, &right, &gallery, 2).unwrap();
+    assert_eq!(found, [0.5, 0.]);
+    // All are neighbours of all.
+    assert_eq!(
+        neighbour_agreement(&left, &right, &gallery, 9).unwrap(),
+        [1., 1.]
+    );
+    assert!(neighbour_agreement(&left, &right, &gallery, 0).is_err());
 }
 
 #[test]

@@ -56,6 +56,15 @@ pub enum Error {
     /// Embeddings that cannot be evaluated.
     #[error(transparent)]
     Evaluation(#[from] fgvr_eval::Error),
+    /// Features that no adaptation can be fitted to, or a saved adaptation that cannot be read.
+    #[error(transparent)]
+    Adaptation(#[from] fgvr_perturb::AdaptError),
+    /// The observer asked to stop, and what was done is kept as the text says. Nothing is wrong.
+    #[error("{problem}")]
+    Stopped {
+        /// How far it came, and how to go on.
+        problem: String,
+    },
     /// Features that are infinite or not a number.
     #[error(
         "features of {bad} of {photos} photos are not finite, {first} the first of them; {advice}"
@@ -103,7 +112,8 @@ impl Error {
             | Self::Unfit { .. }
             | Self::NotFinite { .. }
             | Self::Io { .. } => true,
-            Self::Alarm { .. } | Self::Tensor(_) => false,
+            Self::Alarm { .. } | Self::Tensor(_) | Self::Stopped { .. } => false,
+            Self::Adaptation(error) => error.is_bad_input(),
             Self::Data(error) => error.is_bad_input(),
             Self::Encoder(error) => error.is_bad_input(),
             Self::Evaluation(error) => error.is_bad_input(),

@@ -5,6 +5,7 @@
 //! raw pixels; and leaves a run folder that a person can look at and a program can load. [`study`] compares
 //! such runs.
 
+pub mod adapt;
 pub mod config;
 pub mod record;
 pub mod report;
@@ -24,9 +25,11 @@ mod epoch;
 mod error;
 mod evaluate;
 mod export;
+mod features;
 mod feed;
 mod finite;
 mod fitting;
+mod judge;
 mod learning_rate;
 mod monitor;
 mod observer;
@@ -50,19 +53,23 @@ mod trainer;
 mod until_failure;
 mod view;
 
+pub use adapt::{AdaptOptions, Adapted, adapt, write_adapted};
 pub use against_start::{AgainstStart, ComparedBy};
 pub use checkpoint::{Manifest, State, Which};
 pub use compute::Compute;
 pub use config::PretrainConfig;
 pub use data::{DataRecord, Fingerprint};
 pub use embed::embed_set;
-pub use embedder::Embedder;
+pub use embedder::{Embedder, adaptation_of, open_adaptation};
 pub use embedding_file::{EmbeddingTable, TableFormat};
 pub use environment::{Environment, peak_memory};
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, Figures, JudgedOn, Knn, Linear, Retrieval};
 pub use export::{ExportOptions, Exported, export_run};
 pub use feed::{Fed, Feed, StagedViews};
+pub use judge::{
+    JudgeOptions, JudgedRow, Judgement, adaptation_in_words, evaluate_features, evaluate_weights,
+};
 pub use learning_rate::learning_rate;
 pub use monitor::{Monitor, Vitals};
 pub use observer::{Observer, Silent};
@@ -74,7 +81,7 @@ pub use pretrain::{Summary, evaluate_run, evaluate_run_with, pretrain};
 pub use reconstruct::Psnr;
 pub use resume::{ResumeOptions, resume};
 pub use run_folder::{Place, RunFolder};
-pub use run_report::evaluation_tables;
+pub use run_report::{evaluation_tables, figures_table};
 pub use settings_changed::settings_changed;
 pub use start::{open_weights, publish};
 pub use step_row::StepRow;

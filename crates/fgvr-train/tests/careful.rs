@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::process::Output;
 
-use candle_core::{Device, Tensor, safetensors};
+use candle_core::{DType, Device, Tensor, safetensors};
 use common::Place;
 
 /// A place with the export of a run of a few steps, `run/export`.
@@ -40,7 +40,11 @@ fn from_weights(place: &Place, command: &str, args: &[&str], settings: &[&str]) 
 fn tensors(place: &Place, export: &str) -> Vec<(String, Vec<f32>)> {
     let file = place.join(export).join("model.safetensors");
     let read = safetensors::load(file, &Device::Cpu).expect("tensors");
-    let values = |t: &Tensor| t.flatten_all().and_then(|t| t.to_vec1()).expect("f32");
+    // A counter of batches is an integer.
+    let values = |t: &Tensor| {
+        let flat = t.flatten_all().and_then(|t| t.to_dtype(DType::F32));
+        flat.and_then(|t| t.to_vec1()).expect("values")
+    };
     let mut all: Vec<_> = read.iter().map(|(n, t)| (n.clone(), values(t))).collect();
     all.sort_by(|a, b| a.0.cmp(&b.0));
     all

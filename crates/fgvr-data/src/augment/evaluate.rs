@@ -1,7 +1,7 @@
 //! The fixed view that evaluation sees.
 
 use super::Region;
-use super::resize::{Interpolation, resize_window};
+use super::resize::{Interpolation, resize_by, resize_window};
 use crate::{Error, Image, Normalisation};
 
 /// The usual 256 to 224: how much larger than the crop the photo is made first.
@@ -109,6 +109,17 @@ impl EvaluationView {
             width: image.width,
         };
         let mut planes = resize_window(image, whole, (height, width), window, self.interpolation);
+        norm.apply_to_planes(&mut planes);
+        planes.values
+    }
+
+    /// The part `region` of `image` alone, its sides brought to the square's, normalised: (3, `size`, `size`).
+    ///
+    /// # Panics
+    /// If `region` is empty or leaves the image, and as [`apply`](Self::apply).
+    #[must_use]
+    pub fn apply_to(&self, image: &Image, region: Region, norm: &Normalisation) -> Vec<f32> {
+        let mut planes = resize_by(image, region, (self.size, self.size), self.interpolation);
         norm.apply_to_planes(&mut planes);
         planes.values
     }

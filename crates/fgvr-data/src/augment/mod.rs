@@ -29,7 +29,7 @@ pub use horizontal_flip::horizontal_flip;
 pub use pair::{PairAugmentConfig, PairDraw, pair_augment, pair_draws};
 pub use planes::Planes;
 pub use random_resized_crop::{central_crop, random_resized_crop};
-pub use resize::{Interpolation, Region, resize};
+pub use resize::{Interpolation, Region, resize, resize_by};
 pub use solarise::solarise;
 
 use rand_chacha::ChaCha8Rng;
@@ -114,7 +114,16 @@ impl View {
     /// As [`resize`].
     #[must_use]
     pub fn apply(&self, image: &Image, size: usize) -> Planes {
-        let mut planes = resize(image, self.crop, (size, size));
+        self.apply_by(image, size, Interpolation::Bilinear)
+    }
+
+    /// [`apply`](Self::apply) with any interpolation.
+    ///
+    /// # Panics
+    /// As [`resize`].
+    #[must_use]
+    pub fn apply_by(&self, image: &Image, size: usize, by: Interpolation) -> Planes {
+        let mut planes = resize_by(image, self.crop, (size, size), by);
         if let Some(jitter) = &self.jitter {
             jitter.apply(&mut planes);
         }
@@ -158,8 +167,24 @@ pub fn augment(
     norm: &Normalisation,
     key: ViewKey,
 ) -> Vec<f32> {
+    augment_by(image, size, cfg, Interpolation::Bilinear, norm, key)
+}
+
+/// [`augment`] with any interpolation.
+///
+/// # Panics
+/// As [`augment`].
+#[must_use]
+pub fn augment_by(
+    image: &Image,
+    size: usize,
+    cfg: &AugmentConfig,
+    by: Interpolation,
+    norm: &Normalisation,
+    key: ViewKey,
+) -> Vec<f32> {
     let view = View::draw(image.height, image.width, size, cfg, key);
-    let mut planes = view.apply(image, size);
+    let mut planes = view.apply_by(image, size, by);
     norm.apply_to_planes(&mut planes);
     planes.values
 }

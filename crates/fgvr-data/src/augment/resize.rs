@@ -100,13 +100,22 @@ struct Taps {
 /// If `region` is empty or leaves the image, or `image.pixels` is shorter than its size says.
 #[must_use]
 pub fn resize(image: &Image, region: Region, size: (usize, usize)) -> Planes {
+    resize_by(image, region, size, Interpolation::Bilinear)
+}
+
+/// [`resize`] with any interpolation. What a cubic overshoots is cut off.
+///
+/// # Panics
+/// As [`resize`].
+#[must_use]
+pub fn resize_by(image: &Image, region: Region, size: (usize, usize), by: Interpolation) -> Planes {
     let window = Region {
         top: 0,
         left: 0,
         height: size.0,
         width: size.1,
     };
-    resize_window(image, region, size, window, Interpolation::Bilinear)
+    resize_window(image, region, size, window, by)
 }
 
 /// The part `window` of what [`resize`] makes, with any interpolation, without computing the rest.

@@ -159,6 +159,31 @@ pub enum AdaptError {
     Candle(#[from] candle_core::Error),
 }
 
+impl AdaptError {
+    /// Whether features, settings or a file are at fault, rather than the program that calls.
+    #[must_use]
+    pub fn is_bad_input(&self) -> bool {
+        match self {
+            Self::NotFinite { .. }
+            | Self::Views { .. }
+            | Self::Images { .. }
+            | Self::NoVariance { .. }
+            | Self::Config { .. }
+            | Self::NotPositive { .. }
+            | Self::File { .. }
+            | Self::Io { .. } => true,
+            Self::Length { .. }
+            | Self::Empty { .. }
+            | Self::Shape { .. }
+            | Self::Width { .. }
+            | Self::Features { .. }
+            | Self::Pair { .. }
+            | Self::Eigenvalue { .. }
+            | Self::Candle(_) => false,
+        }
+    }
+}
+
 /// `1 view`, `3 views`
 fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })

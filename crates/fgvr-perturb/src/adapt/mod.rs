@@ -22,6 +22,7 @@ mod file;
 mod fit;
 mod neighbours;
 mod nuisance;
+mod nuisance_file;
 mod orthogonal;
 mod scatter;
 mod symmetric_sum;

@@ -18,11 +18,11 @@ use super::{AdaptError, check};
 /// bits whoever computed them and whenever each was done.
 #[derive(Clone, Debug)]
 pub struct NuisanceCovariance {
-    width: usize,
-    images: usize,
-    views: usize,
-    within: OuterProducts,
-    plain: Scatter,
+    pub(super) width: usize,
+    pub(super) images: usize,
+    pub(super) views: usize,
+    pub(super) within: OuterProducts,
+    pub(super) plain: Scatter,
 }
 
 impl NuisanceCovariance {

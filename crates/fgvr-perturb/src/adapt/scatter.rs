@@ -26,6 +26,32 @@ impl Scatter {
         }
     }
 
+    /// Of what [`sum`](Self::sum), [`mean`](Self::mean), [`pending`](Self::pending) and
+    /// [`whole_blocks`](Self::whole_blocks) gave.
+    pub(super) fn of(count: usize, mean: Vec<f64>, sum: SymmetricSum, pending: Vec<f32>) -> Self {
+        Self {
+            count,
+            mean,
+            sum,
+            pending,
+        }
+    }
+
+    /// Rows that are in the sum.
+    pub(super) fn whole_blocks(&self) -> usize {
+        self.count
+    }
+
+    /// The sum over the rows that are in it.
+    pub(super) fn sum(&self) -> &SymmetricSum {
+        &self.sum
+    }
+
+    /// Rows that wait for their block to fill.
+    pub(super) fn pending(&self) -> &[f32] {
+        &self.pending
+    }
+
     pub(super) fn count(&self) -> usize {
         self.count + self.pending.len() / self.mean.len()
     }
@@ -63,7 +89,7 @@ impl Scatter {
         Ok(whole)
     }
 
-    /// μ (C), where nothing is pending.
+    /// The mean (C) of the rows that are in the sum: μ where nothing is pending.
     pub(super) fn mean(&self) -> &[f64] {
         &self.mean
     }

@@ -28,6 +28,22 @@ impl SymmetricSum {
         }
     }
 
+    /// All tiles, one after the other.
+    pub(super) fn values(&self) -> Vec<f64> {
+        self.tiles.concat()
+    }
+
+    /// The sum whose [`values`](Self::values) these are; `None` where they are of another width.
+    pub(super) fn of_values(width: usize, mut values: &[f64]) -> Option<Self> {
+        let mut sum = Self::new(width);
+        for tile in &mut sum.tiles {
+            let (now, later) = values.split_at_checked(tile.len())?;
+            tile.copy_from_slice(now);
+            values = later;
+        }
+        values.is_empty().then_some(sum)
+    }
+
     /// Adds the outer products of `rows` (n, C).
     pub(super) fn add(&mut self, rows: &[f64]) -> Result<()> {
         let n = rows.len() / self.width;
@@ -100,6 +116,21 @@ impl OuterProducts {
             sum: SymmetricSum::new(width),
             pending: Vec::new(),
         }
+    }
+
+    /// Of what [`sum`](Self::sum) and [`pending`](Self::pending) gave.
+    pub(super) fn of(sum: SymmetricSum, pending: Vec<f64>) -> Self {
+        Self { sum, pending }
+    }
+
+    /// The sum of whole blocks.
+    pub(super) fn sum(&self) -> &SymmetricSum {
+        &self.sum
+    }
+
+    /// Rows that wait for their block to fill.
+    pub(super) fn pending(&self) -> &[f64] {
+        &self.pending
     }
 
     /// Adds one row (C).

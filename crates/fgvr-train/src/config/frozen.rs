@@ -13,10 +13,15 @@ pub enum Use {
     Embed,
     /// Figures of its features.
     Evaluate,
+    /// An adaptation of its features.
+    Adapt,
 }
 
 /// Settings of `evaluate` that count for embedding: how a photo is seen.
 const VIEW: [&str; 4] = ["batch", "interpolation", "resize_ratio", "squash"];
+
+/// Settings of `evaluate` that count for the table of an adaptation.
+const JUDGED: [&str; 2] = ["knn", "linear"];
 
 impl Layers {
     /// Adds one setting of those that count for `purpose`.
@@ -33,9 +38,17 @@ impl Layers {
         let counts = !rest.is_empty()
             && match (section, purpose) {
                 ("data", Use::Evaluate) => rest != "size",
-                ("data", Use::Embed) | ("normalisation", _) | ("evaluate", Use::Evaluate) => true,
+                ("data", Use::Embed | Use::Adapt)
+                | ("normalisation", _)
+                | ("evaluate", Use::Evaluate)
+                | ("adapt", Use::Adapt) => true,
                 ("evaluate", Use::Embed) => {
                     VIEW.contains(&first) || !evaluate().contains_key(first)
+                }
+                ("evaluate", Use::Adapt) => {
+                    VIEW.contains(&first)
+                        || JUDGED.contains(&first)
+                        || !evaluate().contains_key(first)
                 }
                 _ => false,
             };
@@ -49,6 +62,7 @@ impl Layers {
             ),
             Use::Evaluate => ("evaluating", "it has no effect there"),
             Use::Embed => ("embedding", "it has no effect there"),
+            Use::Adapt => ("adapting", "it has no effect there"),
         };
         Err(Error::config(
             format!("--set {path}"),
@@ -74,11 +88,15 @@ impl Layers {
 fn names(purpose: Use) -> Vec<String> {
     let mut names = Vec::new();
     let config = Table::try_from(PretrainConfig::default()).unwrap_or_default();
-    for section in ["data", "normalisation", "evaluate"] {
+    for section in ["data", "normalisation", "evaluate", "adapt"] {
         let keys = config.get(section).and_then(Value::as_table);
         for (key, value) in keys.into_iter().flatten() {
             let counts = match (section, purpose) {
+                ("adapt", purpose) => purpose == Use::Adapt,
                 ("evaluate", Use::Embed) => VIEW.contains(&key.as_str()),
+                ("evaluate", Use::Adapt) => {
+                    VIEW.contains(&key.as_str()) || JUDGED.contains(&key.as_str())
+                }
                 ("data", Use::Evaluate) => key != "size",
                 _ => true,
             };
@@ -138,7 +156,7 @@ mod tests {
     #[test]
     fn each_name_listed_can_be_set() {
         let defaults = Table::try_from(PretrainConfig::default()).unwrap();
-        for purpose in [Use::Embed, Use::Evaluate] {
+        for purpose in [Use::Embed, Use::Evaluate, Use::Adapt] {
             for name in names(purpose) {
                 let path = name.trim_end_matches(".*");
                 let (section, key) = path.split_once('.').unwrap();

@@ -26,6 +26,7 @@ use fgvr_ssl::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::adapt::AdaptSettings;
 use crate::optimizer::OptimizerKind;
 
 /// Everything that determines a run.
@@ -96,6 +97,8 @@ pub struct PretrainConfig {
     pub checkpoint: CheckpointSettings,
     /// How frozen features are judged.
     pub evaluate: EvaluateSettings,
+    /// How frozen features are adapted to photos without labels; training does not look at it.
+    pub adapt: AdaptSettings,
 }
 
 /// Pretrained weights that the trunk starts from.
@@ -392,6 +395,7 @@ impl Default for PretrainConfig {
             monitor: MonitorSettings::default(),
             checkpoint: CheckpointSettings::default(),
             evaluate: EvaluateSettings::default(),
+            adapt: AdaptSettings::default(),
         }
     }
 }

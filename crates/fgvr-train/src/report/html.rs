@@ -265,7 +265,7 @@ fn write_table(page: &mut String, table: &Table, section: &str) {
 
 /// `text` as it may stand in HTML and SVG, between tags and in quoted attributes. Control
 /// characters, which XML forbids, become spaces.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

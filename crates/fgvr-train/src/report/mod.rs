@@ -10,6 +10,7 @@ mod table;
 mod ticks;
 
 pub use axis::Scale;
+pub(crate) use html::escape;
 pub use html::{Picture, Report, ReportError, Section};
 pub use sheet::{RgbSheet, Sheet, SheetRow};
 pub use svg::{Plot, Series};

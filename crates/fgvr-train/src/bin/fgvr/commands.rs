@@ -17,7 +17,7 @@ use crate::args::{
 use crate::output::{print, print_json, say};
 use crate::progress::Progress;
 use crate::signals::{INTERRUPTED, stop_on_signal};
-use crate::{tables, weights};
+use crate::{adapt, tables, weights};
 
 pub(crate) fn run(command: Command) -> Result<ExitCode> {
     match command {
@@ -26,6 +26,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Plan(args) => plan(&args),
         Command::Calibrate(args) => calibrate(&args),
         Command::Study(args) => study(&args),
+        Command::Adapt(args) => adapt::adapt(&args),
         Command::Embed(args) => weights::embed(&args),
         Command::Export(args) => weights::export(&args),
         Command::Publish(args) => weights::publish(&args),
@@ -105,7 +106,14 @@ fn study(args: &Study) -> Result<ExitCode> {
 }
 
 fn eval(args: &Eval) -> Result<ExitCode> {
-    let run = RunFolder::open(&args.run)?;
+    let folder = match (&args.run, &args.weights, &args.features) {
+        (Some(folder), ..) => folder,
+        (None, Some(source), _) => return weights::judge(args, source),
+        (None, None, Some(file)) => return weights::judge_features(args, file),
+        // The command line asks for one of them.
+        (None, None, None) => anyhow::bail!("give --run, --weights or --features"),
+    };
+    let run = RunFolder::open(folder)?;
     let (compute, stop) = (chosen(&args.place)?, Arc::new(AtomicBool::new(false)));
     let (data, mut progress) = (args.data.as_deref(), Progress::new(stop));
     let (settings, batch) = (&args.set, args.place.batch);

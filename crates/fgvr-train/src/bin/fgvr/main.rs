@@ -1,5 +1,7 @@
 //! The program `fgvr`: see `fgvr --help`.
 
+mod adapt;
+mod adapt_args;
 mod args;
 mod commands;
 #[cfg(test)]

@@ -9,8 +9,9 @@ use super::{Page, pages};
 use crate::args::{Cli, Command, Settings, Study};
 
 /// The commands of xtask that are the program's.
-const OURS: [&str; 9] = [
+const OURS: [&str; 10] = [
     "pretrain",
+    "adapt",
     "eval",
     "plan",
     "embed",
@@ -26,6 +27,7 @@ fn commands_of_pages_and_help_texts_can_be_given() {
     let mut texts = pages();
     texts.push(Page::read("CHANGELOG.md"));
     texts.push(Page::read("crates/fgvr-train/src/bin/fgvr/args.rs"));
+    texts.push(Page::read("crates/fgvr-train/src/bin/fgvr/adapt_args.rs"));
     texts.push(Page::read("xtask/src/help.rs"));
     let mut wrong = Vec::new();
     let mut shown = 0;
@@ -159,6 +161,10 @@ fn given(command: &[String]) -> Result<(), String> {
         Command::Plan(args) => settings(&args.settings),
         Command::Calibrate(args) => settings(&args.settings),
         Command::Study(args) => study(&args),
+        Command::Adapt(args) => {
+            let settings = fgvr_train::AdaptOptions::split(&args.set);
+            settings.map(drop).map_err(|error| error.to_string())
+        }
         Command::Eval(_)
         | Command::Embed(_)
         | Command::Export(_)

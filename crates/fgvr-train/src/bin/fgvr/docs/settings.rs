@@ -26,12 +26,14 @@ fn settings_that_pages_name_are_there() {
 }
 
 #[test]
-fn the_defaults_in_the_table_of_variants_are_the_programs() {
-    let page = Page::read("docs/methods.md");
-    let rows = page.table("| setting | default | what it does |");
-    assert!(rows.len() > 8, "{} rows", rows.len());
-    let wrong = wrong_defaults(&rows);
-    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+fn the_defaults_in_tables_of_settings_are_the_programs() {
+    for name in ["docs/methods.md", "docs/adapt.md"] {
+        let page = Page::read(name);
+        let rows = page.table("| setting | default | what it does |");
+        assert!(rows.len() > 8, "{name}: {} rows", rows.len());
+        let wrong = wrong_defaults(&rows);
+        assert!(wrong.is_empty(), "{name}:\n{}", wrong.join("\n"));
+    }
 }
 
 #[test]

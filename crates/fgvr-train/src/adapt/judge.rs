@@ -1,0 +1,279 @@
+//! The table: what labels say of features as they are, adapted, and under the controls.
+
+use std::collections::BTreeSet;
+
+use candle_core::{Device, Tensor};
+use fgvr_eval::{
+    Bootstrapped, Embeddings, RetrievalConfig, class_bootstrap, cross_map, effective_rank,
+    knn_hits, linear_probe_hits,
+};
+use fgvr_perturb::{AdaptConfig, AdaptKind, Adaptation, NuisanceCovariance};
+use serde::Serialize;
+
+use super::gate::HeldOut;
+use super::photos::Queries;
+use super::{AdaptOptions, Gate};
+use crate::{Observer, Result};
+
+/// One row of the table: figures are fractions in [0, 1], with intervals from a bootstrap over classes; gains are over
+/// plain features, of the same samples.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Judged {
+    /// What was done to the features: `plain`, `adapted`, or a kind of [`AdaptKind`].
+    pub name: String,
+    /// The kind that it is; `None` for plain features.
+    pub kind: Option<AdaptKind>,
+    /// Nearest neighbours, from training photos to queries.
+    pub knn: Bootstrapped,
+    /// Mean average precision of training photos for queries.
+    pub map: Bootstrapped,
+    /// Linear probe; `None` for the controls, and where the training photos are of one class.
+    pub probe: Option<Bootstrapped>,
+}
+
+/// The table, and what it is of.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Table {
+    /// Which photos ask.
+    pub queries_of: Queries,
+    /// How many of them.
+    pub queries: usize,
+    /// Their classes.
+    pub classes: usize,
+    /// Photos left out, since there is no training photo of their class.
+    pub left_out: usize,
+    /// Training photos among which is searched, and which the probe is fitted to.
+    pub database: usize,
+    /// Plain, centred, adapted, then the controls.
+    pub rows: Vec<Judged>,
+    /// Controls that could not be fitted, and why.
+    pub without: Vec<String>,
+}
+
+/// Measures without labels, of photos that are held out; `None` where there are none.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LabelFree {
+    /// `plain`, `centred` or `adapted`.
+    pub name: String,
+    /// The share of photos whose other view is found first.
+    pub found_first: Option<f64>,
+    /// The mean reciprocal rank of the other view.
+    pub reciprocal_rank: Option<f64>,
+    /// The share of nearest photos that two halves have in common.
+    pub agreement: Option<f64>,
+    /// The effective rank of the photos that were fitted to.
+    pub effective_rank: f64,
+}
+
+/// Features with labels.
+pub(super) struct Labelled {
+    pub(super) features: Vec<f32>,
+    pub(super) labels: Vec<u32>,
+}
+
+/// A row's features: how they come from plain ones.
+struct Row<'a> {
+    name: String,
+    kind: Option<AdaptKind>,
+    adaptation: Option<&'a Adaptation>,
+    probed: bool,
+}
+
+/// What everything is fitted to.
+pub(super) struct Fitting<'a> {
+    pub(super) statistics: &'a NuisanceCovariance,
+    /// (N, C)
+    pub(super) plain: &'a [f32],
+    pub(super) adaptation: &'a Adaptation,
+    pub(super) centred: &'a Adaptation,
+}
+
+/// Judges plain, centred and adapted features and those of every control.
+///
+/// # Errors
+/// Features that are not finite, or a solver that fails.
+pub(super) fn table(
+    fitting: &Fitting<'_>,
+    (queries_of, database, queries): (Queries, &Labelled, &Labelled),
+    options: &AdaptOptions,
+    observer: &mut dyn Observer,
+) -> Result<Option<Table>> {
+    let width = fitting.adaptation.width();
+    let seen: BTreeSet<u32> = database.labels.iter().copied().collect();
+    let asking: Vec<usize> = (0..queries.labels.len())
+        .filter(|query| seen.contains(&queries.labels[*query]))
+        .collect();
+    if asking.is_empty() {
+        return Ok(None);
+    }
+    let labels: Vec<u32> = asking.iter().map(|query| queries.labels[*query]).collect();
+    let kept: Vec<f32> = asking
+        .iter()
+        .flat_map(|query| &queries.features[query * width..(query + 1) * width])
+        .copied()
+        .collect();
+    let (controls, without) = controls(fitting, options, observer)?;
+    let mut rows = vec![
+        Row {
+            name: "plain".to_owned(),
+            kind: None,
+            adaptation: None,
+            probed: true,
+        },
+        Row {
+            name: AdaptKind::Centred.name().to_owned(),
+            kind: Some(AdaptKind::Centred),
+            adaptation: Some(fitting.centred),
+            probed: true,
+        },
+        Row {
+            name: "adapted".to_owned(),
+            kind: Some(options.settings.kind),
+            adaptation: Some(fitting.adaptation),
+            probed: true,
+        },
+    ];
+    rows.extend(controls.iter().map(|adaptation| Row {
+        name: adaptation.config().kind.name().to_owned(),
+        kind: Some(adaptation.config().kind),
+        adaptation: Some(adaptation),
+        probed: false,
+    }));
+    observer.on_phase(&format!(
+        "judging {} kinds of features by the labels of {} {} photos",
+        rows.len(),
+        asking.len(),
+        queries_of.name()
+    ));
+    let (mut knn, mut map, mut probe) = (Vec::new(), Vec::new(), Vec::new());
+    for row in &rows {
+        let set = |features: &[f32], labels: &[u32]| -> Result<Embeddings> {
+            let features = match row.adaptation {
+                Some(adaptation) => adaptation.apply(features)?,
+                None => features.to_vec(),
+            };
+            let features = Tensor::from_vec(features, (labels.len(), width), &Device::Cpu)?;
+            Ok(Embeddings::new(features, labels.to_vec())?)
+        };
+        let (train, test) = (
+            set(&database.features, &database.labels)?,
+            set(&kept, &labels)?,
+        );
+        knn.push(values(&knn_hits(&train, &test, &options.knn)?));
+        let found = cross_map(&train, &test, &RetrievalConfig::default())?;
+        map.push(
+            found
+                .average_precision
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>(),
+        );
+        if row.probed && seen.len() > 1 {
+            let (_, hits) = linear_probe_hits(&train, &test, &options.linear)?;
+            probe.push(values(&hits));
+        }
+    }
+    let bootstrap = |rows: &[Vec<f64>]| -> Result<Vec<Bootstrapped>> {
+        let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
+        match rows.is_empty() {
+            true => Ok(Vec::new()),
+            false => Ok(class_bootstrap(
+                &rows,
+                &labels,
+                &options.settings.bootstrap(),
+            )?),
+        }
+    };
+    let (knn, map) = (bootstrap(&knn)?, bootstrap(&map)?);
+    let mut probe = bootstrap(&probe)?.into_iter();
+    let rows = rows.into_iter().zip(knn.into_iter().zip(map));
+    Ok(Some(Table {
+        queries_of,
+        queries: asking.len(),
+        classes: labels.iter().collect::<BTreeSet<_>>().len(),
+        left_out: queries.labels.len() - asking.len(),
+        database: database.labels.len(),
+        rows: rows
+            .map(|(row, (knn, map))| Judged {
+                name: row.name,
+                kind: row.kind,
+                knn,
+                map,
+                probe: probe.next().filter(|_| row.probed),
+            })
+            .collect(),
+        without,
+    }))
+}
+
+fn values(hits: &[bool]) -> Vec<f64> {
+    hits.iter().map(|hit| f64::from(u8::from(*hit))).collect()
+}
+
+/// All other kinds, fitted to the same photos, and what stands against those that cannot be.
+fn controls(
+    fitting: &Fitting<'_>,
+    options: &AdaptOptions,
+    observer: &mut dyn Observer,
+) -> Result<(Vec<Adaptation>, Vec<String>)> {
+    observer.on_phase("fitting the controls");
+    let (mut fitted, mut without) = (Vec::new(), Vec::new());
+    for kind in AdaptKind::ALL {
+        if kind == options.settings.kind || kind == AdaptKind::Centred {
+            continue;
+        }
+        let config = AdaptConfig {
+            kind,
+            ..options.settings.config()
+        };
+        match Adaptation::fit(fitting.statistics, Some(fitting.plain), &config) {
+            Ok(adaptation) => fitted.push(adaptation),
+            // Such as a set in which no two photos are neighbours of each other: the other rows stand.
+            Err(error) => without.push(format!("{kind}: {error}")),
+        }
+    }
+    Ok((fitted, without))
+}
+
+/// Measures without labels of plain, centred and adapted features.
+///
+/// # Errors
+/// Features that are not finite.
+pub(super) fn label_free(
+    fitting: &Fitting<'_>,
+    held_out: &HeldOut,
+    gate: &Gate,
+    agreement: usize,
+) -> Result<Vec<LabelFree>> {
+    let rows = [
+        ("plain", None),
+        ("centred", Some(fitting.centred)),
+        ("adapted", Some(fitting.adaptation)),
+    ];
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let mut measured = Vec::new();
+    for (name, adaptation) in rows {
+        let means = match gate.measures.is_empty() {
+            true => [None; 3],
+            false => held_out
+                .measure(adaptation, fitting.plain, agreement)?
+                .map(|values| Some(mean(&values))),
+        };
+        let features = match adaptation {
+            Some(adaptation) => adaptation.apply(fitting.plain)?,
+            None => fitting.plain.to_vec(),
+        };
+        let width = fitting.adaptation.width();
+        let shape = (features.len() / width, width);
+        let features = Tensor::from_vec(features, shape, &Device::Cpu)?;
+        let [found_first, reciprocal_rank, agreement] = means;
+        measured.push(LabelFree {
+            name: name.to_owned(),
+            found_first,
+            reciprocal_rank,
+            agreement,
+            effective_rank: effective_rank(&features)?,
+        });
+    }
+    Ok(measured)
+}

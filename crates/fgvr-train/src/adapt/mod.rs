@@ -1,0 +1,425 @@
+//! From a pretrained network to better features of one's own photos, without labels and without training.
+//!
+//! [`adapt()`] embeds each training photo plainly and in a few augmented views, fits the linear transformation that divides
+//! out what views of one photo differ by ([`fgvr_perturb::Adaptation`]), and asks on photos that it held out whether that
+//! helps ([`gate()`]). Where there are labels they judge the result beside its controls; they choose nothing.
+
+mod adapted;
+mod card;
+mod gate;
+mod judge;
+mod neighbours;
+mod photos;
+mod picture;
+mod settings;
+mod stream;
+mod table;
+mod views;
+mod work;
+mod write;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::{Device, Tensor};
+use fgvr_data::{DataConfig, Dataset, Splits, shown};
+use fgvr_perturb::{AdaptConfig, AdaptError, AdaptKind, Adaptation};
+
+pub use adapted::{Adapted, PhotoCounts, Seconds};
+pub use gate::{Answer, Gate, HeldOut, Measure, Measured, gate};
+pub use judge::{Judged, LabelFree, Table};
+pub use photos::Queries;
+pub use settings::{AdaptOptions, AdaptSettings, ViewAugment};
+pub use write::{What, WriteOptions, Written, check_place, write_adapted};
+
+use crate::data::{Listing, is_built_in};
+use crate::embed::{Sight, pooled};
+use crate::finite::Finite;
+use crate::view::preprocessing;
+use crate::{Embedder, Error, Observer, Result, digest};
+use judge::{Fitting, Labelled};
+use neighbours::Seen;
+use photos::Photos;
+use views::{FRESH, HALVES, Role, Views};
+use work::Work;
+
+/// Fits an adaptation of `embedder`'s features to the training photos of `source`, and tries it on those that are held
+/// out.
+///
+/// Photos are embedded once, with memory for the plain features of all and the views of a few. If the observer asks to
+/// stop, what was embedded is kept in [`AdaptOptions::work`], and the same call goes on from there to the same bits.
+///
+/// # Errors
+/// Data that cannot be opened or of which fewer than two photos can be read; features that are not finite or all equal; a
+/// setting out of range; [`Error::Stopped`] where the observer asked for it.
+pub fn adapt(
+    embedder: &Embedder,
+    source: &str,
+    options: &AdaptOptions,
+    observer: &mut dyn Observer,
+) -> Result<Adapted> {
+    let encode = |images: &Tensor| pooled(&embedder.encoder, images);
+    let eye = Eye {
+        sight: &embedder.sight,
+        data: &embedder.data,
+        width: embedder.encoder.width(),
+        encode: &encode,
+        not_finite: embedder.not_finite,
+    };
+    let mut adapted = adapt_with(&eye, source, options, observer)?;
+    embedder.origin().clone_into(&mut adapted.encoder);
+    embedder.device().clone_into(&mut adapted.device);
+    Ok(adapted)
+}
+
+/// What turns photos into features.
+struct Eye<'a> {
+    sight: &'a Sight,
+    data: &'a DataConfig,
+    width: usize,
+    encode: &'a dyn Fn(&Tensor) -> Result<Tensor>,
+    not_finite: &'static str,
+}
+
+fn adapt_with(
+    eye: &Eye<'_>,
+    source: &str,
+    options: &AdaptOptions,
+    observer: &mut dyn Observer,
+) -> Result<Adapted> {
+    let settings = &options.settings;
+    settings.validate()?;
+    let splits = fgvr_data::open(source, eye.data)?;
+    observer.on_data(&splits.found);
+    let photos = Photos::of(&splits, settings, options.judge);
+    enough(source, photos.fit.len())?;
+    let key = key(eye, source, &splits, &photos, options)?;
+    let mut work = Work::open(options.work.as_deref(), &key, eye.width)?;
+    embed(eye, &photos, settings, &mut work, observer)?;
+    let (embedding, fitting_from) = (work.seconds(), Instant::now());
+
+    let (counts, kept) = counts(&photos, &work);
+    enough(source, counts.fitted)?;
+    observer.on_phase(&format!("fitting to {} photos", counts.fitted));
+    let plain = work.rows(Role::Fit);
+    let adaptation = match Adaptation::fit(&work.statistics, Some(plain), &settings.config()) {
+        // No other setting would help, so there is nothing to keep.
+        Err(error @ AdaptError::NoVariance { .. }) => {
+            work.finish();
+            return Err(error.into());
+        }
+        fitted => fitted?,
+    };
+    let centred = AdaptConfig::of(AdaptKind::Centred);
+    let centred = Adaptation::fit(&work.statistics, None, &centred)?;
+    let held_out = held_out(work.rows(Role::HeldOut), eye.width);
+    let gate = gate(&held_out, plain, &adaptation, settings)?;
+    let fitting = Fitting {
+        statistics: &work.statistics,
+        plain,
+        adaptation: &adaptation,
+        centred: &centred,
+    };
+    let label_free = judge::label_free(&fitting, &held_out, &gate, settings.agreement)?;
+    let asking = Seen {
+        numbers: &kept.held_out,
+        features: &held_out.plain,
+    };
+    let among = Seen {
+        numbers: &kept.fit,
+        features: plain,
+    };
+    let neighbours = neighbours::sheet(&photos.train, &asking, &among, &adaptation)?;
+    let (fitted_in, judging_from) = (fitting_from.elapsed(), Instant::now());
+
+    let mut remarks = remarks(&adaptation, &counts);
+    let mut table = None;
+    if let Some(queries_of) = photos.queries {
+        let (database, queries) = labelled(&photos, &kept, plain, &held_out.plain, &work);
+        table = judge::table(
+            &fitting,
+            (queries_of, &database, &queries),
+            options,
+            observer,
+        )?;
+        if table.is_none() {
+            remarks.push(format!(
+                "no table: no {} photo is of a class that a training photo is of",
+                queries_of.name()
+            ));
+        }
+    }
+    let judged_in = judging_from.elapsed().as_secs_f64();
+    work.finish();
+    let fitting = fitted_in.as_secs_f64();
+    Ok(Adapted {
+        adaptation,
+        gate,
+        table,
+        label_free,
+        neighbours,
+        settings: settings.clone(),
+        photos: counts,
+        data: splits.found,
+        encoder: String::new(),
+        device: String::new(),
+        preprocessing: preprocessing(eye.sight).to_string(),
+        seconds: Seconds {
+            embedding,
+            fitting,
+            judging: judged_in,
+            total: embedding + fitting + judged_in,
+        },
+        remarks,
+    })
+}
+
+/// That there is something to fit to.
+fn enough(source: &str, photos: usize) -> Result<()> {
+    match photos {
+        0 | 1 => Err(Error::config(
+            source,
+            format!(
+                "{photos} photos to fit to, expected 2 or more, and 100 or more for an answer whether it helps"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// SHA-256 of all that features depend on.
+fn key(
+    eye: &Eye<'_>,
+    source: &str,
+    splits: &Splits,
+    photos: &Photos,
+    options: &AdaptOptions,
+) -> Result<String> {
+    let size = eye.sight.view.size;
+    // The network by what it gives for an image that nothing else is like, to the bit: wherever it came from.
+    let values = (0..3 * size * size).map(|i| (i as f32 * 0.37).sin() + (i % 13) as f32 / 13.);
+    let image = Tensor::from_iter(values, &Device::Cpu)?.reshape((1, 3, size, size))?;
+    let features = (eye.encode)(&image)?.flatten_all()?.to_vec1::<f32>()?;
+    let bits: Vec<u8> = features.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let settings = &options.settings;
+    let drawn = is_built_in(source).then_some(&eye.data.lookalikes);
+    let all = serde_json::json!({
+        "format": 1,
+        "network": digest::of_bytes(&bits),
+        "photos": Listing::of(splits).digest()?,
+        "drawn": drawn,
+        "sight": format!("{:?}", (eye.sight.view, &eye.sight.normalisation)),
+        "views": settings.views,
+        "seed": settings.seed,
+        "augment": settings.augment,
+        "roles": [photos.fit.len(), photos.held_out.len()],
+        "held_out": digest::of_bytes(format!("{:?}", photos.held_out).as_bytes()),
+        "queries": photos.queries,
+    });
+    Ok(digest::of_bytes(all.to_string().as_bytes()))
+}
+
+/// Embeds what is not embedded yet.
+fn embed(
+    eye: &Eye<'_>,
+    photos: &Photos,
+    settings: &AdaptSettings,
+    work: &mut Work,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    let views = Views::new(eye.sight, settings);
+    let judged = match &photos.judged {
+        Some(set) => (0..set.len()).collect(),
+        None => Vec::new(),
+    };
+    let none = Arc::clone(&photos.train);
+    let parts: [(Role, &Arc<dyn Dataset>, &[usize], &str); 3] = [
+        (Role::Fit, &photos.train, &photos.fit, "photos"),
+        (
+            Role::HeldOut,
+            &photos.train,
+            &photos.held_out,
+            "photos that are held out",
+        ),
+        (
+            Role::Judged,
+            photos.judged.as_ref().unwrap_or(&none),
+            &judged,
+            "photos to judge by",
+        ),
+    ];
+    let before: usize = parts.iter().map(|(role, ..)| work.done(*role)).sum();
+    if before > 0 {
+        let all: usize = parts.iter().map(|(_, _, indices, _)| indices.len()).sum();
+        observer.on_message(&format!(
+            "going on: {before} of {all} photos were embedded before"
+        ));
+    }
+    for (role, set, indices, name) in parts {
+        let (total, done) = (indices.len(), work.done(role));
+        if done >= total {
+            continue;
+        }
+        let each = views.count(role);
+        let more = match each {
+            1 => String::new(),
+            each => format!(", {each} images of each"),
+        };
+        observer.on_phase(&format!("embedding {total} {name}{more}"));
+        let mut since = Instant::now();
+        let mut stopped = false;
+        stream::stream(
+            set,
+            &indices[done..],
+            (&views, role),
+            eye.encode,
+            &mut |chunk| {
+                for bad in &chunk.unreadable {
+                    let line = format!("left out: {} ({})", bad.path, bad.reason);
+                    observer.on_message(&shown(&line));
+                }
+                check(eye, set, &chunk)?;
+                work.add(role, chunk, each)?;
+                work.tick(since.elapsed().as_secs_f64())?;
+                since = Instant::now();
+                observer.on_images(work.done(role), total);
+                stopped = observer.should_stop() && work.done(role) < total;
+                Ok(!stopped)
+            },
+        )?;
+        if stopped || observer.should_stop() {
+            work.save()?;
+            return Err(stop(work, &photos_done(work, photos, judged.len())));
+        }
+    }
+    work.save()
+}
+
+fn photos_done(work: &Work, photos: &Photos, judged: usize) -> String {
+    let roles = [Role::Fit, Role::HeldOut, Role::Judged];
+    let done: usize = roles.map(|role| work.done(role)).iter().sum();
+    let total = photos.fit.len() + photos.held_out.len() + judged;
+    format!("{done} of {total} photos")
+}
+
+fn stop(work: &Work, done: &str) -> Error {
+    Error::Stopped {
+        problem: match work.folder() {
+            Some(folder) => format!(
+                "stopped after {done}, which are kept in {}; the same command goes on from there",
+                crate::path_text(folder)
+            ),
+            None => format!("stopped after {done}, and nothing is kept"),
+        },
+    }
+}
+
+/// An error where features of a chunk are no numbers.
+fn check(eye: &Eye<'_>, set: &Arc<dyn Dataset>, chunk: &stream::Chunk) -> Result<()> {
+    let photos = chunk.kept.len();
+    if photos == 0 {
+        return Ok(());
+    }
+    let shape = (photos, chunk.features.len() / photos);
+    let features = Tensor::from_slice(&chunk.features, shape, &Device::Cpu)?;
+    let mut finite = Finite::default();
+    finite.look(&features, |row| set.id(chunk.kept[row]))?;
+    finite.verdict(eye.not_finite)
+}
+
+/// Photos of each part that could be read.
+struct Kept {
+    fit: Vec<usize>,
+    held_out: Vec<usize>,
+    judged: Vec<usize>,
+}
+
+fn counts(photos: &Photos, work: &Work) -> (PhotoCounts, Kept) {
+    let kept = |role: Role, of: &[usize]| -> Vec<usize> {
+        let bad: std::collections::BTreeSet<usize> =
+            work.unreadable(role).iter().map(|bad| bad.index).collect();
+        of.iter().copied().filter(|i| !bad.contains(i)).collect()
+    };
+    let judged = photos.judged.as_ref().map_or(0, |set| set.len());
+    let judged: Vec<usize> = (0..judged).collect();
+    let kept = Kept {
+        fit: kept(Role::Fit, &photos.fit),
+        held_out: kept(Role::HeldOut, &photos.held_out),
+        judged: kept(Role::Judged, &judged),
+    };
+    let roles = [Role::Fit, Role::HeldOut, Role::Judged];
+    let counts = PhotoCounts {
+        fitted: kept.fit.len(),
+        held_out: kept.held_out.len(),
+        judged: kept.judged.len(),
+        unreadable: roles.map(|role| work.unreadable(role).len()).iter().sum(),
+    };
+    (counts, kept)
+}
+
+/// Features of held-out photos, by what they were made for, from rows with all of a photo side by side.
+fn held_out(rows: &[f32], width: usize) -> HeldOut {
+    let part = |number: usize| -> Vec<f32> {
+        let photos = rows.chunks_exact((1 + FRESH + HALVES) * width);
+        photos
+            .flat_map(|photo| &photo[number * width..(number + 1) * width])
+            .copied()
+            .collect()
+    };
+    HeldOut {
+        width,
+        plain: part(0),
+        views: [part(1), part(2)],
+        halves: [part(3), part(4)],
+    }
+}
+
+/// Plain features and labels of the photos that are searched, and of those that ask.
+fn labelled(
+    photos: &Photos,
+    kept: &Kept,
+    plain: &[f32],
+    held_out: &[f32],
+    work: &Work,
+) -> (Labelled, Labelled) {
+    let labels = |set: &Arc<dyn Dataset>, of: &[usize]| -> Vec<u32> {
+        of.iter().filter_map(|index| set.label(*index)).collect()
+    };
+    let mut database = Labelled {
+        features: plain.to_vec(),
+        labels: labels(&photos.train, &kept.fit),
+    };
+    let held = Labelled {
+        features: held_out.to_vec(),
+        labels: labels(&photos.train, &kept.held_out),
+    };
+    let Some(set) = &photos.judged else {
+        return (database, held);
+    };
+    // All training photos are searched, as they would be without an adaptation.
+    database.features.extend(&held.features);
+    database.labels.extend(&held.labels);
+    let judged = Labelled {
+        features: work.rows(Role::Judged).to_vec(),
+        labels: labels(set, &kept.judged),
+    };
+    (database, judged)
+}
+
+/// What a person should know of a fit.
+fn remarks(adaptation: &Adaptation, counts: &PhotoCounts) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if let (true, Some(rank)) = (adaptation.rank_deficient(), adaptation.fitted().rank) {
+        remarks.push(format!(
+            "views of a photo vary in {rank} of {} directions; the ridge decides about the others",
+            adaptation.width()
+        ));
+    }
+    if counts.unreadable > 0 {
+        remarks.push(format!(
+            "{} photos cannot be read and are left out",
+            counts.unreadable
+        ));
+    }
+    remarks
+}

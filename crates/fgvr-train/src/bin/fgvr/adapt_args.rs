@@ -1,0 +1,77 @@
+//! The command line of `fgvr adapt`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use fgvr_perturb::AdaptKind;
+
+use crate::args::{Checkpoint, NamesOf, Where, folder, name};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  fgvr adapt --weights hf:timm/resnet50.a1_in1k --data photos/
+  fgvr adapt --weights my-encoder --data photos/ --out birds --views 2
+  fgvr adapt --run runs/birds --data photos/ --set adapt.ridge=0.1 --set data.size=160
+
+Photos need no labels. Where they have some, in class folders, a table says what came of it; labels choose
+nothing. The features of the training photos are embedded plainly and in augmented views, and what views of
+one photo differ by is divided out. A tenth of the training photos is held out to ask whether that helps:
+open exports the adapted network, shut or cannot tell the start. Stopped by Ctrl-C, the same command goes on.
+docs/adapt.md has the formula, all settings (adapt.*) and what larger sets cost.";
+
+#[derive(Args, Debug)]
+pub(crate) struct Adapt {
+    /// The network to adapt: a file, a folder, or `hf:owner/name[@revision][:file]`.
+    #[arg(
+        long,
+        value_name = "SRC",
+        value_parser = name(),
+        required_unless_present = "run",
+        conflicts_with = "run"
+    )]
+    pub(crate) weights: Option<String>,
+    /// The run whose encoder to adapt.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run: Option<PathBuf>,
+    /// Which checkpoint of the run.
+    #[arg(long, value_enum, default_value_t, conflicts_with = "weights")]
+    pub(crate) checkpoint: Checkpoint,
+    /// A folder of photos, or builtin:lookalikes.
+    #[arg(long, value_name = "DIR", value_parser = folder())]
+    pub(crate) data: String,
+    /// The folder to make; it must not exist. [default: adapted/NAME, numbered, after the photos' folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Augmented views of each photo, short for --set adapt.views=N. [default: 4]
+    #[arg(long, value_name = "N")]
+    pub(crate) views: Option<usize>,
+    /// Which covariance is divided out, short for --set adapt.kind=KIND: nuisance-neighbours, nuisance, or
+    /// a control: centred, total, random-basis, between, neighbours. [default: nuisance-neighbours]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<AdaptKind>,
+    /// Where the gate cannot tell whether it helps, export the adapted network all the same.
+    #[arg(long)]
+    pub(crate) if_unsure: bool,
+    /// Settings from a TOML file, such as [adapt] with ridge = 0.1.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// One setting: adapt.*, evaluate.knn.*, evaluate.linear.*, and how photos are seen as for embed: data.*,
+    /// normalisation.*, evaluate.interpolation and the like; may be given many times.
+    #[arg(long, value_name = "KEY.PATH=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// A key of config.json, or a tensor (`layer1.*` for all under layer1), that says the weights are of another network
+    /// than the one they are loaded into, to be passed over; may be given many times.
+    #[arg(long, value_name = "NAME", conflicts_with = "run")]
+    pub(crate) allow_mismatch: Vec<String>,
+    /// Whose names the exported tensors get.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: NamesOf,
+    /// The licence that the model card states, such as apache-2.0.
+    #[arg(long, value_name = "ID")]
+    pub(crate) license: Option<String>,
+    #[command(flatten)]
+    pub(crate) place: Where,
+    /// Print all figures as JSON on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
