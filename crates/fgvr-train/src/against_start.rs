@@ -6,11 +6,12 @@ use fgvr_data::Splits;
 use fgvr_encoder::FrozenBackbone;
 use serde::Serialize;
 
+use crate::adapt::fresh_views;
 use crate::config::PretrainConfig;
 use crate::data::lacking_classes;
 use crate::embed::{Embedded, Sight, embed};
 use crate::evaluate::all;
-use crate::{Error, Result};
+use crate::{Error, Observer, Result};
 
 /// What a trained network and its start are compared by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -50,7 +51,7 @@ pub struct AgainstStart {
 }
 
 impl AgainstStart {
-    fn new(by: ComparedBy, [start, trained]: [f64; 2], images: usize) -> Self {
+    pub(crate) fn new(by: ComparedBy, [start, trained]: [f64; 2], images: usize) -> Self {
         let is_below = trained < start;
         let [of_start, of_trained] = [start, trained].map(|v| format!("{:.1}", 100. * v));
         let found = format!("{by} on {images} validation images is {of_trained} %");
@@ -117,6 +118,38 @@ pub(crate) fn by_knn(
         ))),
         _ => Ok(None),
     }
+}
+
+/// Both by how often the other view of a validation image is found first; `None` with fewer images than the gate of an
+/// adaptation asks for.
+///
+/// # Errors
+/// Features that are not finite.
+pub(crate) fn by_views(
+    config: &PretrainConfig,
+    both: [&FrozenBackbone; 2],
+    splits: &Splits,
+    observer: &mut dyn Observer,
+) -> Result<Option<AgainstStart>> {
+    let settings = &config.adapt;
+    if splits.val.len() < settings.held_out_min.max(2) {
+        return Ok(None);
+    }
+    let sight = Sight::of(config);
+    let mut images = 0;
+    let mut found = both.into_iter().map(|encoder| -> Result<f64> {
+        let seen = fresh_views(encoder, &sight, &splits.val, settings, observer)?;
+        images = seen.photos();
+        let [first, ..] = seen.measure(None, &seen.plain, settings.agreement)?;
+        Ok(first.iter().sum::<f64>() / first.len().max(1) as f64)
+    });
+    let (Some(start), Some(trained)) = (found.next().transpose()?, found.next().transpose()?)
+    else {
+        return Ok(None);
+    };
+    drop(found);
+    let by = ComparedBy::ViewsFound;
+    Ok(Some(AgainstStart::new(by, [start, trained], images)))
 }
 
 #[cfg(test)]

@@ -310,7 +310,7 @@ pub(crate) fn evaluate(
     };
     let (mut before, mut pixels) = (Figures::default(), Figures::default());
     let mut against = None;
-    if labelled {
+    if labelled || config.is_pretrained() {
         observer.on_phase(match config.is_pretrained() {
             true => "evaluating the start",
             false => "evaluating the untrained encoder",
@@ -318,15 +318,22 @@ pub(crate) fn evaluate(
         match encoder_before(config, compute, observer) {
             Ok((start, _)) => {
                 let start = start.freeze()?;
-                let of_train = embed(&start, train, &all(train), &sight)?;
-                let of_test = embed(&start, test, &all(test), &sight)?;
-                before = figures(config, of_train.as_ref(), of_test.as_ref())?.0;
+                let mut of_train = None;
+                if labelled {
+                    of_train = embed(&start, train, &all(train), &sight)?;
+                    let of_test = embed(&start, test, &all(test), &sight)?;
+                    before = figures(config, of_train.as_ref(), of_test.as_ref())?.0;
+                }
                 if config.is_pretrained() {
                     let both = [
                         (&start, of_train.as_ref()),
                         (encoder, train_features.as_ref()),
                     ];
                     against = against_start::by_knn(config, both, splits)?;
+                    if against.is_none() {
+                        let both = [&start, encoder];
+                        against = against_start::by_views(config, both, splits, observer)?;
+                    }
                 }
             }
             // The weights may be gone by now; the other figures do not need them.
@@ -335,6 +342,8 @@ pub(crate) fn evaluate(
             )),
             Err(problem) => return Err(problem),
         }
+    }
+    if labelled {
         observer.on_phase("evaluating pixels");
         pixels = pixel_figures(config, train, test)?;
     }

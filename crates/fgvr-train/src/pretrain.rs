@@ -47,6 +47,20 @@ pub fn pretrain(
     compute: &Compute,
     observer: &mut dyn Observer,
 ) -> Result<Summary> {
+    pretrain_with(config, place, compute, true, observer)
+}
+
+/// As [`pretrain`]; if it is not to be judged, it ends with its last checkpoint.
+///
+/// # Errors
+/// As [`pretrain`].
+pub(crate) fn pretrain_with(
+    config: &PretrainConfig,
+    place: &Place,
+    compute: &Compute,
+    is_judged: bool,
+    observer: &mut dyn Observer,
+) -> Result<Summary> {
     config.validate()?;
     compute.check(config.precision)?;
     place.check()?;
@@ -80,7 +94,8 @@ pub fn pretrain(
         log_data(&run, &found)?;
         Ok(session)
     };
-    let session = begin().inspect_err(|_| run.give_up())?;
+    let mut session = begin().inspect_err(|_| run.give_up())?;
+    session.is_judged = is_judged;
     if let Some(report) = &loaded {
         session.say(observer, &report.to_string())?;
     }

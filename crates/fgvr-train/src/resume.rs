@@ -40,6 +40,20 @@ pub fn resume(
     compute: &Compute,
     observer: &mut dyn Observer,
 ) -> Result<Summary> {
+    resume_with(run, how, compute, true, observer)
+}
+
+/// As [`resume`]; if it is not to be judged, it ends with its last checkpoint.
+///
+/// # Errors
+/// As [`resume`].
+pub(crate) fn resume_with(
+    run: &RunFolder,
+    how: &ResumeOptions,
+    compute: &Compute,
+    is_judged: bool,
+    observer: &mut dyn Observer,
+) -> Result<Summary> {
     let mut config = run.config()?;
     compute.check(config.precision)?;
     let mut saved = checkpoint::load_last(run)?;
@@ -119,6 +133,7 @@ pub fn resume(
     };
     let mut session = Session::new(&config, run, splits, trainer, compute, origin)?;
     session.saved = Some(step);
+    session.is_judged = is_judged;
     // The best of other validation images is not to be beaten.
     session.best_val = saved.manifest.best_val.filter(|_| !is_changed);
     if saved.manifest.simd != simd() {

@@ -49,6 +49,8 @@ pub(crate) struct Session<'a> {
     pub(crate) best_val: Option<f64>,
     /// The step of the newest checkpoint.
     pub(crate) saved: Option<u64>,
+    /// Whether evaluation, export and report follow the last step.
+    pub(crate) is_judged: bool,
 }
 
 impl<'a> Session<'a> {
@@ -74,6 +76,7 @@ impl<'a> Session<'a> {
             origin,
             best_val: None,
             saved: None,
+            is_judged: true,
         })
     }
 
@@ -151,7 +154,9 @@ impl<'a> Session<'a> {
             return Ok(summary);
         }
         recorder.sync()?;
-        summary.evaluation = Some(self.finish(observer)?);
+        if self.is_judged {
+            summary.evaluation = Some(self.finish(observer)?);
+        }
         Ok(summary)
     }
 

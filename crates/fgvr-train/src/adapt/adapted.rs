@@ -5,7 +5,7 @@ use fgvr_perturb::{AdaptKind, Adaptation, Fitted};
 use serde::Serialize;
 
 use super::judge::{LabelFree, Table};
-use super::{AdaptSettings, Gate};
+use super::{AdaptSettings, Gate, Training};
 use crate::report::Sheet;
 
 /// An adaptation, and what speaks for it.
@@ -38,6 +38,8 @@ pub struct Adapted {
     pub seconds: Seconds,
     /// What a person should know, line by line.
     pub remarks: Vec<String>,
+    /// Of [`adapt_trained`](super::adapt_trained): what training came to before it.
+    pub training: Option<Training>,
 }
 
 /// How many photos played which part.
@@ -83,6 +85,8 @@ pub(super) struct Record<'a> {
     device: &'a str,
     seconds: Seconds,
     remarks: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    training: Option<&'a Training>,
 }
 
 impl Adapted {
@@ -103,6 +107,7 @@ impl Adapted {
             device: &self.device,
             seconds: self.seconds,
             remarks: &self.remarks,
+            training: self.training.as_ref(),
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn card(adapted: &Adapted, what: What, options: &WriteOptions, name: 
     let _ = match what {
         What::Adapted => writeln!(
             text,
-            "{}, with its {width} features adapted to {} photos by fgvr: without labels, without training. The classifier of this \
+            "{}, with its {width} features adapted to {} photos by fgvr, without labels. The classifier of this \
              network is no class head: its {width} outputs are the adapted features y = W (f - mean), to be compared by \
              cosine. W divides out what augmented views of one photo differ by.\n",
             adapted.encoder, adapted.photos.fitted
@@ -33,6 +33,9 @@ pub(super) fn card(adapted: &Adapted, what: What, options: &WriteOptions, name: 
             adapted.encoder, adapted.photos.fitted
         ),
     };
+    if let Some(training) = &adapted.training {
+        let _ = writeln!(text, "{}\n", training.answer());
+    }
     let _ = writeln!(text, "{}\n", adapted.answer(Some(what)));
     let _ = writeln!(
         text,
@@ -42,10 +45,16 @@ pub(super) fn card(adapted: &Adapted, what: What, options: &WriteOptions, name: 
         let _ = writeln!(text, "{title}:\n\n{}", table.to_markdown());
     }
     if let Some(table) = &adapted.table {
-        text.push_str(
-            "Labels chose nothing: they stand in these tables alone. `centred` takes off the mean and nothing else; the rows \
-             below `adapted` are controls, fitted to the same photos.\n\n",
-        );
+        text.push_str(match adapted.training {
+            None => {
+                "Labels chose nothing: they stand in these tables alone. `centred` takes off the mean and nothing else; the \
+                 rows below `adapted` are controls, fitted to the same photos.\n\n"
+            }
+            Some(_) => {
+                "Labels of test photos chose nothing. `start` is the network that training began with; each adaptation is \
+                 fitted to the features of the row above it.\n\n"
+            }
+        });
         if table.left_out > 0 {
             let _ = writeln!(
                 text,

@@ -162,17 +162,24 @@ pub fn gate(
     settings: &AdaptSettings,
 ) -> Result<Gate> {
     let photos = held_out.photos();
-    let few = photos < settings.held_out_min.max(2);
     if photos < 2 {
-        return Ok(Gate {
-            answer: Answer::CannotTell,
-            reason: too_few(photos, settings),
-            photos,
-            measures: Vec::new(),
-        });
+        return Ok(nobody(photos, settings));
     }
     let plain = held_out.measure(None, gallery, settings.agreement)?;
     let adapted = held_out.measure(Some(adaptation), gallery, settings.agreement)?;
+    answer([plain, adapted], photos, settings)
+}
+
+/// The answer for each measure's value of each photo before, and after.
+///
+/// # Errors
+/// None in practice.
+pub(super) fn answer(
+    [plain, adapted]: [[Vec<f64>; 3]; 2],
+    photos: usize,
+    settings: &AdaptSettings,
+) -> Result<Gate> {
+    let few = photos < settings.held_out_min.max(2);
     let each: Vec<u32> = (0..).take(photos).collect();
     let mut measures = Vec::new();
     for (measure, (plain, adapted)) in Measure::ALL.into_iter().zip(plain.iter().zip(&adapted)) {
@@ -199,6 +206,16 @@ pub fn gate(
         photos,
         measures,
     })
+}
+
+/// The answer where there is no photo to compare with.
+pub(super) fn nobody(photos: usize, settings: &AdaptSettings) -> Gate {
+    Gate {
+        answer: Answer::CannotTell,
+        reason: too_few(photos, settings),
+        photos,
+        measures: Vec::new(),
+    }
 }
 
 fn said(gain: &Interval, side: &str) -> String {

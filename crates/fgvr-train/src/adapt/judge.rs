@@ -72,11 +72,13 @@ pub(super) struct Labelled {
 }
 
 /// A row's features: how they come from plain ones.
-struct Row<'a> {
-    name: String,
-    kind: Option<AdaptKind>,
-    adaptation: Option<&'a Adaptation>,
-    probed: bool,
+pub(super) struct Row<'a> {
+    pub(super) name: String,
+    pub(super) kind: Option<AdaptKind>,
+    pub(super) adaptation: Option<&'a Adaptation>,
+    pub(super) probed: bool,
+    /// Those that are searched, and those that ask.
+    pub(super) of: [&'a Labelled; 2],
 }
 
 /// What everything is fitted to.
@@ -98,20 +100,10 @@ pub(super) fn table(
     options: &AdaptOptions,
     observer: &mut dyn Observer,
 ) -> Result<Option<Table>> {
-    let width = fitting.adaptation.width();
-    let seen: BTreeSet<u32> = database.labels.iter().copied().collect();
-    let asking: Vec<usize> = (0..queries.labels.len())
-        .filter(|query| seen.contains(&queries.labels[*query]))
-        .collect();
-    if asking.is_empty() {
+    if asking(database, queries).is_empty() {
         return Ok(None);
     }
-    let labels: Vec<u32> = asking.iter().map(|query| queries.labels[*query]).collect();
-    let kept: Vec<f32> = asking
-        .iter()
-        .flat_map(|query| &queries.features[query * width..(query + 1) * width])
-        .copied()
-        .collect();
+    let of = [database, queries];
     let (controls, without) = controls(fitting, options, observer)?;
     let mut rows = vec![
         Row {
@@ -119,18 +111,21 @@ pub(super) fn table(
             kind: None,
             adaptation: None,
             probed: true,
+            of,
         },
         Row {
             name: AdaptKind::Centred.name().to_owned(),
             kind: Some(AdaptKind::Centred),
             adaptation: Some(fitting.centred),
             probed: true,
+            of,
         },
         Row {
             name: "adapted".to_owned(),
             kind: Some(options.settings.kind),
             adaptation: Some(fitting.adaptation),
             probed: true,
+            of,
         },
     ];
     rows.extend(controls.iter().map(|adaptation| Row {
@@ -138,7 +133,39 @@ pub(super) fn table(
         kind: Some(adaptation.config().kind),
         adaptation: Some(adaptation),
         probed: false,
+        of,
     }));
+    table_of(rows, queries_of, without, options, observer)
+}
+
+/// The queries whose class a photo is of that is searched.
+fn asking(database: &Labelled, queries: &Labelled) -> Vec<usize> {
+    let seen: BTreeSet<u32> = database.labels.iter().copied().collect();
+    (0..queries.labels.len())
+        .filter(|query| seen.contains(&queries.labels[*query]))
+        .collect()
+}
+
+/// The table of `rows`, all of the same photos; gains are over the first.
+///
+/// # Errors
+/// As [`table`].
+pub(super) fn table_of(
+    rows: Vec<Row<'_>>,
+    queries_of: Queries,
+    without: Vec<String>,
+    options: &AdaptOptions,
+    observer: &mut dyn Observer,
+) -> Result<Option<Table>> {
+    let Some([database, queries]) = rows.first().map(|row| row.of) else {
+        return Ok(None);
+    };
+    let asking = asking(database, queries);
+    if asking.is_empty() {
+        return Ok(None);
+    }
+    let labels: Vec<u32> = asking.iter().map(|query| queries.labels[*query]).collect();
+    let classes = database.labels.iter().collect::<BTreeSet<_>>().len();
     observer.on_phase(&format!(
         "judging {} kinds of features by the labels of {} {} photos",
         rows.len(),
@@ -147,6 +174,13 @@ pub(super) fn table(
     ));
     let (mut knn, mut map, mut probe) = (Vec::new(), Vec::new(), Vec::new());
     for row in &rows {
+        let [database, queries] = row.of;
+        let width = database.features.len() / database.labels.len().max(1);
+        let kept: Vec<f32> = asking
+            .iter()
+            .flat_map(|query| &queries.features[query * width..(query + 1) * width])
+            .copied()
+            .collect();
         let set = |features: &[f32], labels: &[u32]| -> Result<Embeddings> {
             let features = match row.adaptation {
                 Some(adaptation) => adaptation.apply(features)?,
@@ -168,7 +202,7 @@ pub(super) fn table(
                 .flatten()
                 .collect::<Vec<_>>(),
         );
-        if row.probed && seen.len() > 1 {
+        if row.probed && classes > 1 {
             let (_, hits) = linear_probe_hits(&train, &test, &options.linear)?;
             probe.push(values(&hits));
         }

@@ -14,6 +14,7 @@ mod picture;
 mod settings;
 mod stream;
 mod table;
+mod train;
 mod views;
 mod work;
 mod write;
@@ -23,6 +24,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use fgvr_data::{DataConfig, Dataset, Splits, shown};
+use fgvr_encoder::FrozenBackbone;
 use fgvr_perturb::{AdaptConfig, AdaptError, AdaptKind, Adaptation};
 
 pub use adapted::{Adapted, PhotoCounts, Seconds};
@@ -30,6 +32,7 @@ pub use gate::{Answer, Gate, HeldOut, Measure, Measured, gate};
 pub use judge::{Judged, LabelFree, Table};
 pub use photos::Queries;
 pub use settings::{AdaptOptions, AdaptSettings, ViewAugment};
+pub use train::{Training, adapt_trained, careful_config, train_carefully};
 pub use write::{What, WriteOptions, Written, check_place, write_adapted};
 
 use crate::data::{Listing, is_built_in};
@@ -87,11 +90,34 @@ fn adapt_with(
     options: &AdaptOptions,
     observer: &mut dyn Observer,
 ) -> Result<Adapted> {
+    Ok(adapt_keeping(eye, source, options, false, observer)?.0)
+}
+
+/// What an adaptation was made of and tried on.
+#[derive(Default)]
+struct Features {
+    held_out: HeldOut,
+    /// Of what was fitted to (N, C).
+    plain: Vec<f32>,
+    /// Labels of those photos, and of those that were held out; empty without.
+    labels: [Vec<u32>; 2],
+    /// Which photos ask, those that are searched, and those that ask.
+    labelled: Option<(Queries, Labelled, Labelled)>,
+}
+
+/// As [`adapt_with`], with the features; with `kept` these come back and the table is left to the caller.
+fn adapt_keeping(
+    eye: &Eye<'_>,
+    source: &str,
+    options: &AdaptOptions,
+    kept_features: bool,
+    observer: &mut dyn Observer,
+) -> Result<(Adapted, Features)> {
     let settings = &options.settings;
     settings.validate()?;
     let splits = fgvr_data::open(source, eye.data)?;
     observer.on_data(&splits.found);
-    let photos = Photos::of(&splits, settings, options.judge);
+    let photos = Photos::of(&splits, options);
     enough(source, photos.fit.len())?;
     let key = key(eye, source, &splits, &photos, options)?;
     let mut work = Work::open(options.work.as_deref(), &key, eye.width)?;
@@ -129,12 +155,17 @@ fn adapt_with(
         numbers: &kept.fit,
         features: plain,
     };
-    let neighbours = neighbours::sheet(&photos.train, &asking, &among, &adaptation)?;
+    let sets = [&photos.held, &photos.train];
+    let neighbours = neighbours::sheet(sets, &asking, &among, &adaptation)?;
     let (fitted_in, judging_from) = (fitting_from.elapsed(), Instant::now());
 
     let mut remarks = remarks(&adaptation, &counts);
     let mut table = None;
-    if let Some(queries_of) = photos.queries {
+    let mut features = Features::default();
+    if let (Some(queries_of), true) = (photos.queries, kept_features) {
+        let (database, queries) = labelled(&photos, &kept, plain, &held_out.plain, &work);
+        features.labelled = Some((queries_of, database, queries));
+    } else if let Some(queries_of) = photos.queries {
         let (database, queries) = labelled(&photos, &kept, plain, &held_out.plain, &work);
         table = judge::table(
             &fitting,
@@ -150,9 +181,16 @@ fn adapt_with(
         }
     }
     let judged_in = judging_from.elapsed().as_secs_f64();
+    if kept_features {
+        features.labels = [
+            labels_of(&photos.train, &kept.fit),
+            labels_of(&photos.held, &kept.held_out),
+        ];
+        (features.plain, features.held_out) = (plain.to_vec(), held_out);
+    }
     work.finish();
     let fitting = fitted_in.as_secs_f64();
-    Ok(Adapted {
+    let adapted = Adapted {
         adaptation,
         gate,
         table,
@@ -171,7 +209,9 @@ fn adapt_with(
             total: embedding + fitting + judged_in,
         },
         remarks,
-    })
+        training: None,
+    };
+    Ok((adapted, features))
 }
 
 /// That there is something to fit to.
@@ -214,6 +254,7 @@ fn key(
         "augment": settings.augment,
         "roles": [photos.fit.len(), photos.held_out.len()],
         "held_out": digest::of_bytes(format!("{:?}", photos.held_out).as_bytes()),
+        "apart": options.apart,
         "queries": photos.queries,
     });
     Ok(digest::of_bytes(all.to_string().as_bytes()))
@@ -237,7 +278,7 @@ fn embed(
         (Role::Fit, &photos.train, &photos.fit, "photos"),
         (
             Role::HeldOut,
-            &photos.train,
+            &photos.held,
             &photos.held_out,
             "photos that are held out",
         ),
@@ -357,6 +398,32 @@ fn counts(photos: &Photos, work: &Work) -> (PhotoCounts, Kept) {
     (counts, kept)
 }
 
+/// Features of the photos of `set` as the gate takes them, of an encoder that changes no more; at most as many as are held
+/// out at most.
+///
+/// # Errors
+/// Features that are not finite.
+pub(crate) fn fresh_views(
+    encoder: &FrozenBackbone,
+    sight: &Sight,
+    set: &Arc<dyn Dataset>,
+    settings: &AdaptSettings,
+    observer: &mut dyn Observer,
+) -> Result<HeldOut> {
+    let views = Views::new(sight, settings);
+    let indices: Vec<usize> = (0..set.len().min(settings.held_out_max)).collect();
+    let (mut rows, mut done) = (Vec::new(), 0);
+    let encode = |images: &Tensor| pooled(encoder, images);
+    let how = (&views, Role::HeldOut);
+    stream::stream(set, &indices, how, &encode, &mut |chunk| {
+        done += chunk.photos;
+        rows.extend(chunk.features);
+        observer.on_images(done, indices.len());
+        Ok(true)
+    })?;
+    Ok(held_out(&rows, encoder.width()))
+}
+
 /// Features of held-out photos, by what they were made for, from rows with all of a photo side by side.
 fn held_out(rows: &[f32], width: usize) -> HeldOut {
     let part = |number: usize| -> Vec<f32> {
@@ -382,28 +449,32 @@ fn labelled(
     held_out: &[f32],
     work: &Work,
 ) -> (Labelled, Labelled) {
-    let labels = |set: &Arc<dyn Dataset>, of: &[usize]| -> Vec<u32> {
-        of.iter().filter_map(|index| set.label(*index)).collect()
-    };
     let mut database = Labelled {
         features: plain.to_vec(),
-        labels: labels(&photos.train, &kept.fit),
+        labels: labels_of(&photos.train, &kept.fit),
     };
     let held = Labelled {
         features: held_out.to_vec(),
-        labels: labels(&photos.train, &kept.held_out),
+        labels: labels_of(&photos.held, &kept.held_out),
     };
     let Some(set) = &photos.judged else {
         return (database, held);
     };
     // All training photos are searched, as they would be without an adaptation.
-    database.features.extend(&held.features);
-    database.labels.extend(&held.labels);
+    if held.labels.len() == kept.held_out.len() {
+        database.features.extend(&held.features);
+        database.labels.extend(&held.labels);
+    }
     let judged = Labelled {
         features: work.rows(Role::Judged).to_vec(),
-        labels: labels(set, &kept.judged),
+        labels: labels_of(set, &kept.judged),
     };
     (database, judged)
+}
+
+/// The labels of some photos; fewer than photos where there are none.
+fn labels_of(set: &Arc<dyn Dataset>, of: &[usize]) -> Vec<u32> {
+    of.iter().filter_map(|index| set.label(*index)).collect()
 }
 
 /// What a person should know of a fit.

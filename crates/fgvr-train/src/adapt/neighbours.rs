@@ -23,12 +23,12 @@ pub(super) struct Seen<'a> {
     pub(super) features: &'a [f32],
 }
 
-/// The sheet, or `None` where there is nothing to show.
+/// The sheet of photos of one set that look among those of another, or `None` where there is nothing to show.
 ///
 /// # Errors
 /// Features that are not finite, or a photo that can no longer be read.
 pub(super) fn sheet(
-    set: &Arc<dyn Dataset>,
+    [set, searched]: [&Arc<dyn Dataset>; 2],
     asking: &Seen<'_>,
     among: &Seen<'_>,
     adaptation: &Adaptation,
@@ -47,7 +47,7 @@ pub(super) fn sheet(
         let mut images = vec![thumbnail(set, asking.numbers[row])?];
         for (query, gallery) in [(query, among.features), (&adapted, &adapted_among)] {
             for found in nearest(query, gallery, width) {
-                images.push(thumbnail(set, among.numbers[found])?);
+                images.push(thumbnail(searched, among.numbers[found])?);
             }
         }
         let label = match set.label(asking.numbers[row]) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fgvr_data::{Dataset, Splits};
 use serde::Serialize;
 
-use super::AdaptSettings;
+use super::{AdaptOptions, AdaptSettings};
 use crate::digest;
 
 /// The photos that figures of the table are of.
@@ -37,7 +37,9 @@ pub(super) struct Photos {
     pub(super) train: Arc<dyn Dataset>,
     /// What is fitted to: positions in `train`, ascending.
     pub(super) fit: Vec<usize>,
-    /// What is kept out of all fitting, likewise.
+    /// The set of what is kept out of all fitting: `train`, or the validation split.
+    pub(super) held: Arc<dyn Dataset>,
+    /// What of it: positions in `held`, ascending.
     pub(super) held_out: Vec<usize>,
     /// What the table is of; `None` without labels.
     pub(super) queries: Option<Queries>,
@@ -46,14 +48,24 @@ pub(super) struct Photos {
 }
 
 impl Photos {
-    pub(super) fn of(splits: &Splits, settings: &AdaptSettings, judge: bool) -> Self {
-        let train = Arc::clone(&splits.train);
-        let (fit, held_out) = held_out(train.as_ref(), settings);
+    pub(super) fn of(splits: &Splits, options: &AdaptOptions) -> Self {
+        let (train, settings) = (Arc::clone(&splits.train), &options.settings);
+        let (fit, held, held_out) = match options.apart {
+            true => {
+                let held = Arc::clone(&splits.val);
+                let photos = held.len().min(settings.held_out_max);
+                ((0..train.len()).collect(), held, (0..photos).collect())
+            }
+            false => {
+                let (fit, held_out) = held_out(train.as_ref(), settings);
+                (fit, Arc::clone(&train), held_out)
+            }
+        };
         let labelled = |set: &Arc<dyn Dataset>| set.label(0).is_some();
         let (mut queries, mut judged) = (None, None);
-        if judge && labelled(&train) {
+        if options.judge && labelled(&train) {
             let test = splits.test.as_ref().filter(|test| labelled(test));
-            (queries, judged) = match (test, labelled(&splits.val)) {
+            (queries, judged) = match (test, labelled(&splits.val) && !options.apart) {
                 (Some(test), _) => (Some(Queries::Test), Some(Arc::clone(test))),
                 (None, true) => (Some(Queries::Validation), Some(Arc::clone(&splits.val))),
                 (None, false) => (Some(Queries::HeldOut), None),
@@ -62,6 +74,7 @@ impl Photos {
         Self {
             train,
             fit,
+            held,
             held_out,
             queries,
             judged,

@@ -192,6 +192,9 @@ pub struct AdaptOptions {
     pub work: Option<std::path::PathBuf>,
     /// Whether the table is made where there are labels. Without it only the gate is asked.
     pub judge: bool,
+    /// Whether the validation split is held out, rather than a share of the training photos: for networks that were
+    /// trained on those.
+    pub apart: bool,
 }
 
 impl Default for AdaptOptions {
@@ -202,6 +205,7 @@ impl Default for AdaptOptions {
             linear: ProbeConfig::default(),
             work: None,
             judge: true,
+            apart: false,
         }
     }
 }

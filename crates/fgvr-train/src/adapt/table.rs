@@ -19,6 +19,9 @@ impl Adapted {
             &self.gate,
             match (self.gate.answer, what) {
                 (_, None) => "",
+                (_, Some(What::Start)) if self.training.as_ref().is_some_and(|t| t.is_taken) => {
+                    "; the trained network is exported, not adapted"
+                }
                 (Answer::Open, Some(_)) => "; the adapted network is exported",
                 (Answer::Shut, Some(_)) => "; the start is exported, unchanged",
                 (Answer::CannotTell, Some(What::Adapted)) => {
@@ -56,9 +59,14 @@ impl Adapted {
                 format!("With labels: {about}, in percent [95 % over classes]"),
                 figures(table, kind, |row| &row.value, percent),
             ));
+            let first = match table.rows.first().map_or("plain", |row| row.name.as_str()) {
+                "plain" => "plain features",
+                first => first,
+            };
             tables.push((
-                "With labels: gain over plain features, in points [95 % over classes, the same samples]"
-                    .to_owned(),
+                format!(
+                    "With labels: gain over {first}, in points [95 % over classes, the same samples]"
+                ),
                 figures(table, kind, |row| &row.gain, points),
             ));
         }
@@ -97,7 +105,11 @@ impl Adapted {
     /// All that was found, as text.
     #[must_use]
     pub fn text(&self, what: Option<What>) -> String {
-        let mut text = format!("{}\n", self.answer(what));
+        let mut text = String::new();
+        if let Some(training) = &self.training {
+            let _ = writeln!(text, "{}", training.answer());
+        }
+        let _ = writeln!(text, "{}", self.answer(what));
         for remark in &self.remarks {
             let _ = writeln!(text, "{remark}");
         }

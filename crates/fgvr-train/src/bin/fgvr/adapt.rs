@@ -8,6 +8,7 @@ use fgvr_train::adapt::{WriteOptions, Written, check_place};
 use fgvr_train::{AdaptOptions, Adapted, Embedder, Error, Observer, RunFolder, path_text};
 
 use crate::adapt_args::Adapt;
+use crate::adapt_train;
 use crate::commands::chosen;
 use crate::output::{print, print_json, say};
 use crate::progress::Progress;
@@ -21,6 +22,9 @@ pub(crate) fn adapt(args: &Adapt) -> Result<ExitCode> {
         None => numbered(&args.data),
     };
     check_place(&out)?;
+    if args.train {
+        return adapt_train::adapt_train(args, &out);
+    }
     let (mut options, others) = AdaptOptions::split(&settings(args)?)?;
     options.work = Some(parent(&out).to_owned());
     let compute = chosen(&args.place)?;
@@ -53,22 +57,32 @@ pub(crate) fn adapt(args: &Adapt) -> Result<ExitCode> {
         }
         adapted => adapted?,
     };
+    finish(args, &adapted, &embedder, &out)
+}
+
+/// Writes the folder and says what came of it.
+pub(crate) fn finish(
+    args: &Adapt,
+    adapted: &Adapted,
+    embedder: &Embedder,
+    out: &Path,
+) -> Result<ExitCode> {
     let how = WriteOptions {
         if_unsure: args.if_unsure,
         format: format(args.format),
         license: args.license.clone(),
     };
-    let written = fgvr_train::write_adapted(&adapted, &embedder, &out, &how)?;
+    let written = fgvr_train::write_adapted(adapted, embedder, out, &how)?;
     if args.json {
         print_json(&adapted.json(Some(&written))?)?;
     } else {
-        print(&told(&adapted, &written))?;
+        print(&told(adapted, &written))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// The settings of file, flags and `--set`, each over those before.
-fn settings(args: &Adapt) -> Result<Vec<String>> {
+pub(crate) fn settings(args: &Adapt) -> Result<Vec<String>> {
     let mut settings = match &args.config {
         Some(file) => AdaptOptions::of_file(file)?,
         None => Vec::new(),
@@ -106,7 +120,7 @@ fn numbered(data: &str) -> PathBuf {
     path
 }
 
-fn parent(path: &Path) -> &Path {
+pub(crate) fn parent(path: &Path) -> &Path {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
     parent.unwrap_or(Path::new("."))
 }

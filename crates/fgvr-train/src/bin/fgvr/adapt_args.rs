@@ -12,6 +12,8 @@ Examples:
   fgvr adapt --weights hf:timm/resnet50.a1_in1k --data photos/
   fgvr adapt --weights my-encoder --data photos/ --out birds --views 2
   fgvr adapt --run runs/birds --data photos/ --set adapt.ridge=0.1 --set data.size=160
+  fgvr adapt --train --weights my-encoder --data photos/ --out birds
+                                                  careful training first, minutes rather than one
 
 Photos need no labels. Where they have some, in class folders, a table says what came of it; labels choose
 nothing. The features of the training photos are embedded plainly and in augmented views, and what views of
@@ -49,6 +51,11 @@ pub(crate) struct Adapt {
     /// a control: centred, total, random-basis, between, neighbours. [default: nuisance-neighbours]
     #[arg(long, value_name = "KIND")]
     pub(crate) kind: Option<AdaptKind>,
+    /// Train carefully first (100 steps: minutes on a CPU), then adapt what came of it; each is used only if held-out photos
+    /// say that it helps. The training lies beside --out, under its name and -training, and goes on there after a stop.
+    /// --set optimizer.steps=200 and the like are for it. `fgvr plan` with the same weights and photos says what it costs.
+    #[arg(long, conflicts_with = "run")]
+    pub(crate) train: bool,
     /// Where the gate cannot tell whether it helps, export the adapted network all the same.
     #[arg(long)]
     pub(crate) if_unsure: bool,

@@ -2,6 +2,7 @@
 
 mod adapt;
 mod adapt_args;
+mod adapt_train;
 mod args;
 mod commands;
 #[cfg(test)]
