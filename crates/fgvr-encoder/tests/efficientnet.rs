@@ -148,7 +148,13 @@ fn frozen_features_are_those_of_evaluation() {
         let frozen = case.model.freeze().unwrap();
         assert_eq!(frozen.width(), 1280);
         // A batch of several parts, sizes by turns, a single pixel.
-        for (n, h, w) in [(40, 96, 80), (1, 33, 47), (9, 32, 32), (1, 1, 1), (2, 33, 47)] {
+        for (n, h, w) in [
+            (40, 96, 80),
+            (1, 33, 47),
+            (9, 32, 32),
+            (1, 1, 1),
+            (2, 33, 47),
+        ] {
             let images = normal(2, (n, 3, h, w));
             let Features { map, pooled } = case.model.features(&images, NormMode::Eval).unwrap();
             let found = frozen.features(&images).unwrap();
@@ -284,7 +290,12 @@ fn a_file_of_timms_names_alone_has_to_be_told() {
     ] {
         assert!(text.contains(part), "{text}");
     }
-    assert!(weights.summary().to_string().contains("or efficientnet_lite0"));
+    assert!(
+        weights
+            .summary()
+            .to_string()
+            .contains("or efficientnet_lite0")
+    );
     for architecture in [
         Architecture::TfEfficientNetLite0,
         Architecture::EfficientNetLite0,
@@ -322,13 +333,19 @@ fn the_padding_that_names_tell_cannot_be_another() {
 fn squeeze_and_excitation_is_another_network() {
     let zeros = |dims: &[usize]| Tensor::zeros(dims, DType::F32, &Device::Cpu).unwrap();
     let mut tensors = timm(Architecture::TfEfficientNetLite0);
-    tensors.insert("blocks.0.0.se.conv_reduce.weight".to_owned(), zeros(&[8, 32, 1, 1]));
+    tensors.insert(
+        "blocks.0.0.se.conv_reduce.weight".to_owned(),
+        zeros(&[8, 32, 1, 1]),
+    );
     let weights = opened(&tensors);
     assert_eq!(weights.architecture(), None);
     let family = weights.other_family().unwrap();
     assert!(family.contains("squeeze-and-excitation"), "{family}");
     let mut tensors = pytorch(timm(Architecture::TfEfficientNetLite0));
-    tensors.insert("_blocks.0._se_reduce.weight".to_owned(), zeros(&[8, 32, 1, 1]));
+    tensors.insert(
+        "_blocks.0._se_reduce.weight".to_owned(),
+        zeros(&[8, 32, 1, 1]),
+    );
     let weights = opened(&tensors);
     assert_eq!(weights.encoder(), None);
     let family = weights.other_family().unwrap();

@@ -235,10 +235,7 @@ fn told_architecture(settings: &[String]) -> Result<(Option<Architecture>, Vec<S
 ///
 /// # Errors
 /// It is none of ours, or cannot be told.
-pub(crate) fn architecture(
-    weights: &Weights,
-    told: Option<Architecture>,
-) -> Result<EncoderConfig> {
+pub(crate) fn architecture(weights: &Weights, told: Option<Architecture>) -> Result<EncoderConfig> {
     let encoder = weights.encoder_as(told).map_err(|error| match error {
         // Its text has the names.
         fgvr_encoder::Error::Untold { .. } => Error::config(

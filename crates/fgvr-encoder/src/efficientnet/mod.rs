@@ -15,8 +15,8 @@ mod config;
 mod frozen;
 
 use block::{Block, Layer};
-pub use config::{EfficientNetConfig, Padding};
 pub(crate) use config::{EPS, HEAD, STEM, image_size};
+pub use config::{EfficientNetConfig, Padding};
 pub use frozen::FrozenEfficientNet;
 use frozen::{OnDevice, OnHost, Place};
 

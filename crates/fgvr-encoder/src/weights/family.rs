@@ -16,7 +16,11 @@ const FAMILIES: &[(&str, &[&str])] = &[
     ),
     (
         "an EfficientNet or a MobileNet with squeeze-and-excitation",
-        &["conv_stem.weight", "conv_dw.weight", ".se.conv_reduce.weight"],
+        &[
+            "conv_stem.weight",
+            "conv_dw.weight",
+            ".se.conv_reduce.weight",
+        ],
     ),
     (
         "a MobileNet, or an EfficientNet of other sizes than Lite0 to Lite4",

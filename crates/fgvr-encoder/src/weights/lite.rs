@@ -57,7 +57,11 @@ pub(super) fn candidates_in_words(scale: usize) -> Vec<String> {
         format!("tf_efficientnet_lite{scale} (TensorFlow's padding, epsilon {tensorflow:e})"),
         format!(
             "efficientnet_lite{scale} (the same padding on all sides, epsilon {pytorch:e}{})",
-            if missing { "; fgvr does not have it" } else { "" }
+            if missing {
+                "; fgvr does not have it"
+            } else {
+                ""
+            }
         ),
     ]
 }

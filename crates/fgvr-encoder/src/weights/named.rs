@@ -184,9 +184,10 @@ impl Named {
                 (!same).then(|| found.to_string())
             }
             // How it is padded is compared by itself.
-            (Self::EfficientNetLite { scale, .. }, FoundArchitecture::EfficientNetLite { scale: there }) => {
-                (scale != *there).then(|| found.to_string())
-            }
+            (
+                Self::EfficientNetLite { scale, .. },
+                FoundArchitecture::EfficientNetLite { scale: there },
+            ) => (scale != *there).then(|| found.to_string()),
             (
                 Self::Vit {
                     width,

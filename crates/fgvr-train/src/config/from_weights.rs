@@ -1,7 +1,7 @@
 //! What pretrained weights say of the network and of the images it takes.
 
-use fgvr_encoder::{Network, Pooling};
 use fgvr_encoder::weights::{Preprocessing, Resize};
+use fgvr_encoder::{Network, Pooling};
 use toml::Value;
 
 use super::Layers;

@@ -9,8 +9,8 @@ use fgvr_nn::{Device, Features, Map, Tape};
 
 use super::{gamma, prefix};
 use crate::images;
-use crate::vit::{Pooling, Vit};
 use crate::vit::block::Block;
+use crate::vit::{Pooling, Vit};
 
 /// A frozen network on a device.
 pub(super) struct OnDevice {
@@ -56,9 +56,7 @@ impl OnDevice {
             Pooling::ClassToken => self.norm.vectors(&class)?,
             Pooling::PatchMean => mean_of_places(&map)?,
             // (N, C) twice -> (N, 2C)
-            Pooling::Both => {
-                Tensor::cat(&[self.norm.vectors(&class)?, mean_of_places(&map)?], 1)?
-            }
+            Pooling::Both => Tensor::cat(&[self.norm.vectors(&class)?, mean_of_places(&map)?], 1)?,
         };
         Ok(Features {
             pooled,

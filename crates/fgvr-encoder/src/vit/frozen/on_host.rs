@@ -117,11 +117,7 @@ impl OnHost {
                 pool::global_mean(patches, patches.len() / width, width, &mut pooled[at..]);
             }
         }
-        Tensor::from_vec(
-            pooled,
-            (x.images, self.config.out_channels()),
-            &Device::Cpu,
-        )
+        Tensor::from_vec(pooled, (x.images, self.config.out_channels()), &Device::Cpu)
     }
 
     /// Where the class token is all that is pooled, no other is looked at any more in the last block.

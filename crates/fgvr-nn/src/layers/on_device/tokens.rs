@@ -108,7 +108,7 @@ pub(in crate::layers) fn join_vectors(
     b: &Map,
 ) -> Result<Map> {
     let [n, _, _, c] = a.shape;
-    let token = |at: usize| Taken {
+    let token = move |at: usize| Taken {
         sequences: [n, 2, c],
         range: at..at + 1,
     };
