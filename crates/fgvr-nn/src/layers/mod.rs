@@ -31,7 +31,7 @@ mod resize;
 mod softmax;
 mod tokens;
 
-pub use activation::{relu, unflatten};
+pub use activation::{relu, relu6, unflatten};
 pub use add::add;
 pub use attention::{AttentionConfig, MultiHeadAttention};
 pub use batch_norm::{After, BatchNorm, BatchNormConfig};
@@ -55,6 +55,8 @@ pub use position_embedding::{PositionEmbedding, resize_position_embedding};
 pub use resize::{resize_bilinear, upsample_nearest};
 pub use softmax::Softmax;
 pub use tokens::{prepend_tokens, take_tokens};
+
+pub use crate::kernels::activation::Activation;
 
 /// The values of a contiguous operand.
 fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
