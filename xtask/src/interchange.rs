@@ -71,9 +71,10 @@ const fn adapted(name: &'static str, size: usize, native: bool) -> Adapted {
     Adapted { name, size, native }
 }
 
-const ADAPTED: [Adapted; 5] = [
+const ADAPTED: [Adapted; 6] = [
     adapted("resnet18", 64, true),
     adapted("resnet50", 64, true),
+    adapted("tf_efficientnet_lite0", 64, false),
     adapted("vit_tiny_patch16_224", 64, true),
     adapted("vit_small_patch14_dinov2", 56, true),
     adapted("vit_small_patch14_reg4_dinov2", 56, true),

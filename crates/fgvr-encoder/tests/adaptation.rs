@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use fgvr_encoder::export::{Export, Format};
 use fgvr_encoder::weights::{LoadOptions, Preprocessing, Weights, load};
 use fgvr_encoder::{
-    AdaptationLayer, Architecture, Backbone, EncoderConfig, Error, Overwrite, Stem,
+    AdaptationLayer, Architecture, Backbone, EncoderConfig, Error, Overwrite, Pooling, Stem,
 };
 use fgvr_nn::{Encoder as _, NormMode, Parameters};
 use fgvr_testkit::normal_values;
@@ -130,7 +130,14 @@ fn every_format_says_what_the_layer_is_and_gives_it_back_to_the_bit() {
         ..EncoderConfig::from(Architecture::VitTinyPatch16)
     };
     let published = EncoderConfig::from(Architecture::ResNet10);
+    let of_patches = EncoderConfig {
+        pooling: Pooling::PatchMean,
+        ..dino.clone()
+    };
+    let lite = EncoderConfig::from(Architecture::TfEfficientNetLite0);
     let cases = [
+        (lite, Format::Timm, "classifier"),
+        (of_patches, Format::Transformers, "classifier"),
         (resnet(), Format::Timm, "fc"),
         (vit.clone(), Format::Timm, "head"),
         (published, Format::Transformers, "classifier.1"),
@@ -292,6 +299,17 @@ fn what_has_no_place_for_it_says_so() {
     };
     let adapted = export(&small, Format::Timm).adapted(&layer(64)).unwrap();
     assert!(adapted.obstacle().is_some() && adapted.tensors().contains_key("fc.bias"));
+    // transformers' ViT has its classifier behind the class token.
+    let patches = EncoderConfig {
+        image_size: Some(32),
+        pooling: Pooling::PatchMean,
+        ..EncoderConfig::from(Architecture::VitTinyPatch16)
+    };
+    let error = error(export(&patches, Format::Transformers).adapted(&layer(192)));
+    assert!(
+        error.contains("patch-mean") && error.contains("--format timm"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::config::{Layers, PretrainConfig, Use};
 use crate::data::lacking;
 use crate::embed::{Embedded, embed_splits};
-use crate::embedder::at_least_one;
+use crate::embedder::{at_least_one, fitted_to};
 use crate::evaluate::{Figures, JudgedOn, figures, pixel_figures};
 use crate::{Compute, Embedder, EmbeddingTable, Error, Observer, Result};
 
@@ -103,6 +103,9 @@ pub fn evaluate_weights(
         Embedder::to_judge(weights, &options.settings, &options.allow_mismatch, compute)?;
     if let Some(batch) = options.batch {
         embedder.sight.batch = at_least_one(batch)?;
+    }
+    if options.adaptation.is_none() && own.is_some() {
+        fitted_to(weights, &embedder)?;
     }
     if let Some(adaptation) = &own {
         // The width is looked at before photos are.
