@@ -337,6 +337,14 @@ pub enum Error {
         /// What it is, and what to do.
         problem: String,
     },
+    /// An adaptation that is damaged, or that does not belong to the weights beside it.
+    #[error("{}: {problem}", file.display())]
+    Adaptation {
+        /// The file.
+        file: PathBuf,
+        /// What was found, and what was expected.
+        problem: String,
+    },
     /// The Hub or its cache.
     #[cfg(feature = "hub")]
     #[error(transparent)]

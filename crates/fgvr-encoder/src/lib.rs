@@ -33,7 +33,7 @@ pub use hub::{HubReference, ReferenceError};
 pub use resnet::ResNet;
 pub use save::{Overwrite, save};
 pub use vit::{FrozenVit, Initialisation, Positions, Vit, VitConfig};
-pub use weights::{LoadOptions, LoadReport, Source, Weights, load};
+pub use weights::{AdaptationLayer, LoadOptions, LoadReport, Source, Weights, load};
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use fgvr_data::augment::EvaluationView;
-use fgvr_data::{Dataset, Loaded, Normalisation, load_batch, shown};
+use fgvr_data::{Dataset, Loaded, Normalisation, Splits, load_batch, shown};
 use fgvr_encoder::FrozenBackbone;
 use fgvr_eval::Embeddings;
 use fgvr_ssl::Screening;
@@ -13,6 +13,7 @@ use crate::config::PretrainConfig;
 use crate::evaluate::all;
 use crate::finite::{self, Finite};
 use crate::fitting::explain_embedding;
+use crate::judge::adaptation_in_words;
 use crate::{Embedder, EmbeddingTable, Error, Observer, Result};
 
 /// Pooled features of a data set, and labels where every image has one.
@@ -28,6 +29,16 @@ pub(crate) struct Embedded {
 }
 
 impl Embedded {
+    /// Rows that come with a label each.
+    pub(crate) fn labelled(features: Tensor, labels: Vec<u32>) -> Self {
+        Self {
+            features,
+            rows: (0..labels.len()).collect(),
+            labels: Some(labels),
+            unreadable: 0,
+        }
+    }
+
     /// Features and labels for fgvr-eval; `None` without labels.
     ///
     /// # Errors
@@ -188,10 +199,23 @@ pub fn embed_set(
 ) -> Result<EmbeddingTable> {
     let splits = fgvr_data::open(source, &embedder.data)?;
     observer.on_data(&splits.found);
+    embed_splits(embedder, source, &splits, observer)
+}
+
+/// The same of a data set that is open.
+///
+/// # Errors
+/// As [`embed_set`].
+pub(crate) fn embed_splits(
+    embedder: &Embedder,
+    source: &str,
+    splits: &Splits,
+    observer: &mut dyn Observer,
+) -> Result<EmbeddingTable> {
     let sets = [
-        ("train", Some(splits.train)),
-        ("val", Some(splits.val)),
-        ("test", splits.test),
+        ("train", Some(&splits.train)),
+        ("val", Some(&splits.val)),
+        ("test", splits.test.as_ref()),
     ];
     let sets: Vec<_> = sets
         .into_iter()
@@ -212,6 +236,7 @@ pub fn embed_set(
             .find(|classes| !classes.is_empty())
             .map_or_else(Vec::new, <[String]>::to_vec),
         device: embedder.device().to_owned(),
+        adaptation: embedder.adaptation().map(adaptation_in_words),
     };
     let mut done = 0;
     let mut finite = Finite::default();
@@ -223,7 +248,7 @@ pub fn embed_set(
                 observer.on_message(&shown(&line));
             }
             if let Some(images) = loaded.images {
-                let features = pooled(&embedder.encoder, &images)?;
+                let features = embedder.embed(&images)?;
                 finite.look(&features, |row| set.id(loaded.indices[row]))?;
                 table
                     .features

@@ -1,14 +1,17 @@
 //! A frozen encoder with all that embedding photos needs, from a run or from anyone's weights.
 
-use candle_core::{DType, Device};
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
 use fgvr_data::DataConfig;
 use fgvr_encoder::weights::{LoadOptions, LoadReport, Preprocessing, Weights, load};
-use fgvr_encoder::{Backbone, EncoderConfig, FrozenBackbone};
+use fgvr_encoder::{AdaptationLayer, Backbone, EncoderConfig, FrozenBackbone};
 use fgvr_nn::Parameters;
+use fgvr_perturb::Adaptation;
 
 use crate::checkpoint::{self, Saved, Which};
 use crate::config::{Layers, Use};
-use crate::embed::Sight;
+use crate::embed::{Sight, explained};
 use crate::finite;
 use crate::start::advised;
 use crate::trained::under;
@@ -24,6 +27,13 @@ pub struct Embedder {
     pub(crate) sight: Sight,
     /// How photos are found, read and split.
     pub(crate) data: DataConfig,
+    /// What the encoder was built from, and its variables: for exports.
+    pub(crate) config: EncoderConfig,
+    pub(crate) parameters: Parameters,
+    /// Optimiser steps of the run that it is from.
+    pub(crate) step: Option<u64>,
+    /// Features come out transformed by this.
+    adaptation: Option<Adaptation>,
     /// Where the weights come from, in words.
     origin: String,
     /// What to do where its features are not finite.
@@ -64,13 +74,17 @@ impl Embedder {
             encoder: encoder.freeze()?,
             sight: Sight::of(&config),
             data: config.data,
+            config: network,
+            parameters,
+            step: Some(step),
+            adaptation: None,
             origin: format!("{}, step {step}", run.path().display()),
             not_finite: finite::OF_A_RUN,
         })
     }
 
     /// The encoder that `weights` hold, of the architecture that they are of, with the preprocessing
-    /// that comes with them. `size` asks for another side of the images in pixels; `allow_mismatch` names what may
+    /// that comes with them, and with the adaptation, if there is one. `size` asks for another side of the images in pixels; `allow_mismatch` names what may
     /// say that the weights are of another network.
     ///
     /// # Errors
@@ -95,8 +109,55 @@ impl Embedder {
         allow_mismatch: &[String],
         compute: &Compute,
     ) -> Result<(Self, LoadReport)> {
+        // Before the network is built: reading it costs little.
+        let adaptation = adaptation_of(weights)?;
+        let (embedder, report) =
+            Self::plain_from_weights_with(weights, settings, allow_mismatch, compute)?;
+        let embedder = match adaptation {
+            Some(adaptation) => embedder.with_adaptation(adaptation)?,
+            None => embedder,
+        };
+        Ok((embedder, report))
+    }
+
+    /// As [`Embedder::from_weights_with`], without the adaptation that may come with the weights, which is not even
+    /// looked at.
+    ///
+    /// # Errors
+    /// As [`Embedder::from_weights_with`].
+    pub fn plain_from_weights_with(
+        weights: &Weights,
+        settings: &[String],
+        allow_mismatch: &[String],
+        compute: &Compute,
+    ) -> Result<(Self, LoadReport)> {
+        let seen = seen(weights.preprocessing(), settings)?;
+        Self::of_weights(weights, seen, allow_mismatch, compute)
+    }
+
+    /// As [`Embedder::plain_from_weights_with`], for photos that are split to be judged, with the settings to judge by.
+    ///
+    /// # Errors
+    /// As [`Embedder::from_weights_with`].
+    pub(crate) fn to_judge(
+        weights: &Weights,
+        settings: &[String],
+        allow_mismatch: &[String],
+        compute: &Compute,
+    ) -> Result<(Self, PretrainConfig, LoadReport)> {
+        let (sight, config) = seen_to_judge(weights.preprocessing(), settings)?;
+        let seen = (sight, config.data.clone());
+        let (embedder, report) = Self::of_weights(weights, seen, allow_mismatch, compute)?;
+        Ok((embedder, config, report))
+    }
+
+    fn of_weights(
+        weights: &Weights,
+        (sight, data): (Sight, DataConfig),
+        allow_mismatch: &[String],
+        compute: &Compute,
+    ) -> Result<(Self, LoadReport)> {
         let mut config = architecture(weights)?;
-        let (sight, data) = sight_of(weights.preprocessing(), settings)?;
         if config.architecture.is_vit() {
             config.image_size = Some(sight.view.size);
         }
@@ -105,7 +166,7 @@ impl Embedder {
             .on(compute.device().cloned());
         let options = LoadOptions {
             allow_mismatch: allow_mismatch.to_vec(),
-            encoder: Some(config),
+            encoder: Some(config.clone()),
             ..LoadOptions::default()
         };
         let report = load(&parameters, weights, &options)
@@ -114,6 +175,10 @@ impl Embedder {
             encoder: encoder.freeze()?,
             sight,
             data,
+            config,
+            parameters,
+            step: None,
+            adaptation: None,
             origin: report.from.clone(),
             not_finite: finite::OF_WEIGHTS,
         };
@@ -129,6 +194,45 @@ impl Embedder {
         Ok(self)
     }
 
+    /// This embedder, whose features come out transformed by `adaptation`, in place of any other.
+    ///
+    /// # Errors
+    /// An adaptation of another width than the features.
+    pub fn with_adaptation(mut self, adaptation: Adaptation) -> Result<Self> {
+        if adaptation.width() != self.width() {
+            return Err(Error::config(
+                "adaptation",
+                format!(
+                    "is of {} features, and {} gives {}; use one that was fitted to this network",
+                    adaptation.width(),
+                    self.origin,
+                    self.width()
+                ),
+            ));
+        }
+        self.adaptation = Some(adaptation);
+        Ok(self)
+    }
+
+    /// This embedder without an adaptation: the encoder's features as they are.
+    #[must_use]
+    pub fn plain(mut self) -> Self {
+        self.adaptation = None;
+        self
+    }
+
+    /// What transforms the features, if anything does.
+    #[must_use]
+    pub fn adaptation(&self) -> Option<&Adaptation> {
+        self.adaptation.as_ref()
+    }
+
+    /// What the encoder was built from.
+    #[must_use]
+    pub fn encoder_config(&self) -> &EncoderConfig {
+        &self.config
+    }
+
     /// What of a photo the encoder sees, and how: that of the weights or the run, with all that was set.
     #[must_use]
     pub fn preprocessing(&self) -> Preprocessing {
@@ -139,6 +243,21 @@ impl Embedder {
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// The features (N, C) of `images`, as an embedding file has them. Where some are not finite, those of the batch are
+    /// left as the encoder gave them, for whoever looks at them.
+    pub(crate) fn embed(&self, images: &Tensor) -> Result<Tensor> {
+        let features = explained(&self.encoder, images, self.encoder.embed(images))?;
+        let Some(adaptation) = &self.adaptation else {
+            return Ok(features);
+        };
+        let values = features.flatten_all()?.to_vec1::<f32>()?;
+        if !values.iter().all(|value| value.is_finite()) {
+            return Ok(features);
+        }
+        let adapted = adaptation.apply(&values)?;
+        Ok(Tensor::from_vec(adapted, features.dims(), &Device::Cpu)?)
     }
 
     /// Where the encoder runs, for people and records.
@@ -154,27 +273,90 @@ impl Embedder {
     }
 }
 
+/// The adaptation that comes with `weights`, if one does.
+///
+/// # Errors
+/// A mark of one that their files do not bear out.
+pub fn adaptation_of(weights: &Weights) -> Result<Option<Adaptation>> {
+    let layer = weights.adaptation()?;
+    let read = |layer: AdaptationLayer| {
+        let name = format!("{}/{}", weights.origin(), AdaptationLayer::FILE);
+        Adaptation::from_bytes(name, layer.bytes())
+    };
+    Ok(layer.map(read).transpose()?)
+}
+
+/// A saved adaptation: a file of one, or a folder such as an export with an `adaptation.safetensors` in it.
+///
+/// # Errors
+/// It is not there, or no adaptation.
+pub fn open_adaptation(path: &Path) -> Result<Adaptation> {
+    let file = match path.is_dir() {
+        true => path.join(AdaptationLayer::FILE),
+        false => path.to_owned(),
+    };
+    if path.is_dir() && !file.is_file() {
+        return Err(Error::config(
+            path.display().to_string(),
+            format!(
+                "has no {} in it; name an export with an adaptation, or the file itself",
+                AdaptationLayer::FILE
+            ),
+        ));
+    }
+    Ok(Adaptation::load(file)?)
+}
+
 /// How photos are found and seen under `settings` over what comes with weights.
-fn sight_of(preprocessing: &Preprocessing, settings: &[String]) -> Result<(Sight, DataConfig)> {
+fn seen(preprocessing: &Preprocessing, settings: &[String]) -> Result<(Sight, DataConfig)> {
+    // All photos of a folder in one split, where nothing else is asked for.
+    let test_fraction = 0.;
+    let (sight, config) = looked_at(preprocessing, test_fraction, settings, |_| Use::Embed)?;
+    Ok((sight, config.data))
+}
+
+/// The same for photos to judge features by, of which some are held out to be judged, and the settings.
+fn seen_to_judge(
+    preprocessing: &Preprocessing,
+    settings: &[String],
+) -> Result<(Sight, PretrainConfig)> {
+    let test_fraction = DataConfig::default().test_fraction;
+    // Here there is no decoder that is made for one size.
+    looked_at(
+        preprocessing,
+        test_fraction,
+        settings,
+        |setting| match setting.trim_start().starts_with("data.size") {
+            true => Use::Embed,
+            false => Use::Evaluate,
+        },
+    )
+}
+
+fn looked_at(
+    preprocessing: &Preprocessing,
+    test_fraction: f64,
+    settings: &[String],
+    purpose: impl Fn(&str) -> Use,
+) -> Result<(Sight, PretrainConfig)> {
     let mut layers = Layers::default();
     layers.view(preprocessing)?;
-    // All photos of a folder in one split, where nothing else is asked for.
     layers.set_value("data.val_fraction", 0.)?;
-    layers.set_value("data.test_fraction", 0.)?;
+    layers.set_value("data.test_fraction", test_fraction)?;
     layers.set_value("evaluate.batch", BATCH as i64)?;
     let asked_for = |layers: &Layers| {
         ["evaluate.resize_ratio", "evaluate.squash"].map(|path| layers.get(path).cloned())
     };
     let brought = asked_for(&layers);
     for setting in settings {
-        layers.set_for(Use::Embed, setting)?;
+        layers.set_for(purpose(setting), setting)?;
     }
     let config = layers.resolve_frozen()?;
     let mut sight = Sight::of(&config);
     if asked_for(&layers) == brought {
         sight.view.fit = fit(preprocessing, config.data.size);
     }
-    Ok((sight, config.data))
+    Ok((sight, config))
 }
 
 /// The variables of a transformer, `trained`, in `network`, which differs in the size of its images.

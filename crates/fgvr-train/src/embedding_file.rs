@@ -27,17 +27,19 @@ pub struct EmbeddingTable {
     pub classes: Vec<String>,
     /// Where the features were computed.
     pub device: String,
+    /// What the features were transformed by, in words; `None` for features as the encoder gave them.
+    pub adaptation: Option<String>,
 }
 
 /// How the table is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableFormat {
-    /// Arrays `features` (N, C), `labels` (N), `paths` (N), `splits` (N), `classes`, for
-    /// `numpy.load`.
+    /// Arrays `features` (N, C), `labels` (N), `paths` (N), `splits` (N), `classes`, and `adaptation`, one text (`none`
+    /// without one), for `numpy.load`.
     Npz,
-    /// Tensors `features` and `labels`; `paths`, `splits`, `classes` and `device` as JSON in the metadata.
+    /// Tensors `features` and `labels`; `paths`, `splits`, `classes`, `device` and `adaptation` as JSON in the metadata.
     Safetensors,
-    /// A row per photo: path, split, label, class, f0, f1, ...
+    /// A row per photo: path, split, label, class, f0, f1, ...; adapted features are a0, a1, ...
     Csv,
 }
 
@@ -129,10 +131,13 @@ impl EmbeddingTable {
         let labels: Vec<u8> = self.labels.iter().flat_map(|v| v.to_le_bytes()).collect();
         add("labels", array("<i8", &[rows]), &labels)?;
         let splits: Vec<String> = self.splits.iter().map(ToString::to_string).collect();
+        let adaptation = self.adaptation.clone();
+        let adaptation = vec![adaptation.unwrap_or_else(|| "none".to_owned())];
         for (name, texts) in [
             ("paths", &self.paths),
             ("splits", &splits),
             ("classes", &self.classes),
+            ("adaptation", &adaptation),
         ] {
             let (width, bytes) = utf32(texts);
             add(name, array(&format!("<U{width}"), &[texts.len()]), &bytes)?;
@@ -157,6 +162,7 @@ impl EmbeddingTable {
         // One key: the order of several in the header is nobody's.
         let about = serde_json::json!({
             "paths": self.paths, "splits": self.splits, "classes": self.classes, "device": self.device,
+            "adaptation": self.adaptation,
         });
         let metadata = [("fgvr".to_owned(), about.to_string())].into();
         let bytes =
@@ -166,7 +172,11 @@ impl EmbeddingTable {
 
     fn csv(&self, file: &mut impl Write) -> std::io::Result<()> {
         let mut table = csv::Writer::from_writer(file);
-        let columns = (0..self.width).map(|i| format!("f{i}"));
+        let letter = match self.adaptation {
+            Some(_) => 'a',
+            None => 'f',
+        };
+        let columns = (0..self.width).map(|i| format!("{letter}{i}"));
         let head = ["path", "split", "label", "class"].map(str::to_owned);
         table.write_record(head.into_iter().chain(columns))?;
         let rows = self.features.chunks_exact(self.width.max(1));
@@ -240,6 +250,7 @@ mod tests {
             labels: vec![1, -1],
             classes: vec!["x".to_owned(), "yy".to_owned()],
             device: "cpu".to_owned(),
+            adaptation: None,
         }
     }
 

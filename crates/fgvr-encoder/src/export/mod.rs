@@ -1,5 +1,6 @@
 //! Weights for other programs: a directory that timm, torchvision and transformers load.
 
+mod adapted;
 mod timm;
 mod transformers;
 
@@ -13,7 +14,7 @@ use candle_core::{DType, Device, Tensor};
 use fgvr_nn::Parameters;
 use serde_json::{Value, json};
 
-use crate::weights::{Interpolation, Preprocessing, Resize};
+use crate::weights::{AdaptationLayer, Interpolation, Preprocessing, Resize};
 use crate::{EncoderConfig, Error, Network, Overwrite};
 
 /// Whose names the tensors get.
@@ -82,6 +83,10 @@ pub struct Export {
     config: Value,
     preprocessor: Value,
     obstacle: Option<String>,
+    network: Network,
+    /// C of the features.
+    width: usize,
+    adaptation: Option<AdaptationLayer>,
 }
 
 impl Export {
@@ -120,6 +125,9 @@ impl Export {
             config,
             preprocessor: preprocessor(view),
             obstacle,
+            network,
+            width: encoder.out_channels()?,
+            adaptation: None,
         })
     }
 
@@ -142,7 +150,7 @@ impl Export {
     }
 
     /// Writes `model.safetensors`, `config.json`, `preprocessor_config.json`, and `card` as
-    /// `README.md`. The directory is written aside and renamed, so that it is there whole or not at
+    /// `README.md`; with an adaptation also [`AdaptationLayer::FILE`]. The directory is written aside and renamed, so that it is there whole or not at
     /// all. The same values give the same bytes.
     ///
     /// # Errors
@@ -205,6 +213,9 @@ impl Export {
             ("preprocessor_config.json", &self.preprocessor),
         ] {
             write_synced(&directory.join(name), format!("{value:#}\n").as_bytes())?;
+        }
+        if let Some(adaptation) = &self.adaptation {
+            write_synced(&directory.join(AdaptationLayer::FILE), adaptation.bytes())?;
         }
         write_synced(&directory.join("README.md"), card.as_bytes())
     }

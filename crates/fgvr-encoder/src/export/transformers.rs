@@ -89,6 +89,55 @@ fn vit_config(config: &VitConfig) -> Value {
     json
 }
 
+/// Where a classifier goes in transformers' network.
+pub(super) struct Place {
+    /// What stands before the names of the trunk then.
+    pub(super) prefix: &'static str,
+    /// The linear layer.
+    pub(super) layer: &'static str,
+    /// Whether it sees the class token and the mean of the patches, one behind the other.
+    pub(super) twice: bool,
+}
+
+/// Makes `config` that of the class with a classifier of `outputs`.
+///
+/// # Errors
+/// [`Error::Export`] where there is no such class.
+pub(super) fn classify(
+    config: &mut Value,
+    network: &Network,
+    outputs: usize,
+) -> Result<Place, Error> {
+    let place = |prefix, layer, twice| Place {
+        prefix,
+        layer,
+        twice,
+    };
+    let (class, place) = match network {
+        Network::ResNet(_) => (
+            "ResNetForImageClassification",
+            place("resnet.", "classifier.1", false),
+        ),
+        Network::Vit(vit) => match (vit.layer_scale.is_some(), vit.registers) {
+            (true, 0) => (
+                "Dinov2ForImageClassification",
+                place("dinov2.", "classifier", true),
+            ),
+            (_, registers) if registers > 0 => (
+                "Dinov2WithRegistersForImageClassification",
+                place("dinov2_with_registers.", "classifier", true),
+            ),
+            _ => (
+                "ViTForImageClassification",
+                place("vit.", "classifier", false),
+            ),
+        },
+    };
+    config["architectures"] = json!([class]);
+    config["num_labels"] = json!(outputs);
+    Ok(place)
+}
+
 /// The tensors under transformers' names.
 ///
 /// # Errors

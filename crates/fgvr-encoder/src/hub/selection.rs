@@ -5,9 +5,14 @@ use std::collections::BTreeSet;
 use super::error::{HubError, shown};
 use super::name;
 use super::reference::HubReference;
+use crate::weights::AdaptationLayer;
 
 /// What timm and transformers write beside weights, and what is needed to use them.
-const COMPANIONS: [&str; 2] = ["config.json", "preprocessor_config.json"];
+const COMPANIONS: [&str; 3] = [
+    "config.json",
+    "preprocessor_config.json",
+    AdaptationLayer::FILE,
+];
 
 /// The usual files of weights, the best first.
 const USUAL: [&str; 4] = [
@@ -47,9 +52,11 @@ impl Selection {
             (None, Some(name)) => (*name).to_owned(),
             (None, None) => {
                 let like = |name: &&String| {
-                    [".safetensors", ".pth", ".pth.tar"]
-                        .iter()
-                        .any(|ending| name.ends_with(ending))
+                    let last = name.rsplit('/').next();
+                    last != Some(AdaptationLayer::FILE)
+                        && [".safetensors", ".pth", ".pth.tar"]
+                            .iter()
+                            .any(|ending| name.ends_with(ending))
                 };
                 let mut found: Vec<String> = names.iter().filter(like).cloned().collect();
                 match (found.pop(), found.is_empty()) {

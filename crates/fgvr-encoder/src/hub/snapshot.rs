@@ -53,8 +53,8 @@ pub fn snapshot(
     snapshot_with(&HubConfig::from_env()?, reference, progress)
 }
 
-/// Fetches the weights that `reference` names, with `config.json` and `preprocessor_config.json`
-/// where they exist, as far as the cache does not hold them.
+/// Fetches the weights that `reference` names, with `config.json`, `preprocessor_config.json`
+/// and `adaptation.safetensors` where they exist, as far as the cache does not hold them.
 ///
 /// Without a file in the reference the weights are `model.safetensors`, else
 /// `model.safetensors.index.json` with its shards, else `pytorch_model.bin` or its index with its

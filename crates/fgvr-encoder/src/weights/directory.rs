@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::adaptation::AdaptationLayer;
 use crate::Error;
 
 /// In the order of preference.
@@ -37,7 +38,10 @@ pub(crate) fn choose(directory: &Path) -> Result<PathBuf, Error> {
     }
     names.sort();
     for endings in [&[".safetensors"][..], &[".pth", ".pth.tar"]] {
-        let ends = |name: &&String| endings.iter().any(|ending| name.ends_with(ending));
+        let ends = |name: &&String| {
+            // What lies beside weights is none of them.
+            *name != AdaptationLayer::FILE && endings.iter().any(|ending| name.ends_with(ending))
+        };
         let mut found = names.iter().filter(ends);
         if let (Some(name), None) = (found.next(), found.next()) {
             return Ok(directory.join(name));

@@ -92,6 +92,12 @@ pub fn load(
         });
     }
     let mut notes = fit.notes;
+    if weights.marks_adaptation() {
+        notes.push(
+            "its classifier layer is an adaptation of the features, no head over classes: no part of the trunk"
+                .to_owned(),
+        );
+    }
     if !trunk.others.is_empty() {
         notes.push(format!(
             "the same network also lies under {}; taken was {:?}",

@@ -4,6 +4,7 @@
 //! it and reports, by name, what was done. Which program named the tensors is found by looking at
 //! them. No byte of a file is ever run as code.
 
+mod adaptation;
 mod allowed;
 mod aside;
 mod directory;
@@ -38,6 +39,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 
+pub use adaptation::AdaptationLayer;
 pub use file::FileInfo;
 pub use fit::Mismatch;
 pub use found::FoundArchitecture;

@@ -206,6 +206,8 @@ pub(crate) struct Document {
     pub(crate) pretrained_cfg: Option<Settings>,
     /// What an export of this crate says of its encoder.
     pub(crate) encoder: Option<Settings>,
+    /// What it says of an adaptation.
+    pub(crate) adaptation: Option<Settings>,
 }
 
 /// The part of a configuration that only this crate writes.
@@ -213,6 +215,7 @@ pub(crate) struct Document {
 #[serde(default)]
 struct Own {
     encoder: Option<Settings>,
+    adaptation: Option<Settings>,
 }
 
 impl<'de> Deserialize<'de> for Document {
@@ -237,8 +240,9 @@ impl<'de> Deserialize<'de> for Document {
                                 return Err(twice(&key));
                             }
                             let own: Option<Own> = map.next_value()?;
-                            found.encoder =
-                                Some(own.and_then(|own| own.encoder).unwrap_or_default());
+                            let own = own.unwrap_or_default();
+                            found.encoder = Some(own.encoder.unwrap_or_default());
+                            found.adaptation = own.adaptation;
                             continue;
                         }
                         _ => {

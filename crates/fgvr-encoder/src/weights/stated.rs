@@ -20,6 +20,8 @@ pub(crate) struct Stated {
     pub(crate) settings: BTreeMap<String, Setting>,
     /// What an export of this crate says of its encoder.
     pub(crate) own: Option<BTreeMap<String, Setting>>,
+    /// What it says of the classifier layer, where that is an adaptation.
+    pub(crate) adaptation: Option<BTreeMap<String, Setting>>,
 }
 
 impl Stated {
@@ -57,6 +59,7 @@ impl Stated {
             classes,
             settings,
             own: document.encoder.map(|settings| settings.0),
+            adaptation: document.adaptation.map(|settings| settings.0),
         })
     }
 

@@ -52,6 +52,8 @@ pub struct Summary {
     pub values: u64,
     /// The tensors by module.
     pub groups: Vec<Group>,
+    /// The adaptation of features that comes with them.
+    pub adaptation: Option<String>,
     /// How images are made ready.
     pub preprocessing: Preprocessing,
     /// Where that is from.
@@ -81,6 +83,14 @@ impl Weights {
             }
         };
         notes.extend(fit.notes);
+        let adaptation = match self.adaptation() {
+            Ok(adaptation) => adaptation.map(|layer| layer.to_string()),
+            Err(error) => {
+                let text = error.to_string();
+                notes.extend((!notes.contains(&text)).then_some(text));
+                None
+            }
+        };
         let groups = self.groups();
         Summary {
             from: self.origin.clone(),
@@ -102,6 +112,7 @@ impl Weights {
                 .iter()
                 .fold(0, |sum, group| sum.saturating_add(group.values)),
             groups,
+            adaptation,
             preprocessing: self.preprocessing.clone(),
             preprocessing_from: self.preprocessing_from.clone(),
             mismatches: fit.mismatches,
@@ -201,6 +212,9 @@ impl fmt::Display for Summary {
         }
         if let Some(stated) = &self.stated {
             row(f, "", &format!("config.json says {stated}"))?;
+        }
+        if let Some(adaptation) = &self.adaptation {
+            row(f, "adaptation", adaptation)?;
         }
         row(f, "images", &self.preprocessing.to_string())?;
         row(f, "", &format!("  ({})", self.preprocessing_from))?;

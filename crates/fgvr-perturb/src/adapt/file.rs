@@ -62,14 +62,24 @@ impl Adaptation {
             file: path.into(),
             source,
         })?;
-        Self::from_bytes(&bytes).map_err(|Wrong { found, expected }| AdaptError::File {
-            file: path.into(),
+        Self::from_bytes(path, &bytes)
+    }
+
+    /// As [`load`](Self::load), from the contents of a file; `name` is for messages.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Self, AdaptError> {
+        Self::parse(bytes).map_err(|Wrong { found, expected }| AdaptError::File {
+            file: name.as_ref().into(),
             found,
             expected,
         })
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
+    /// What [`save`](Self::save) writes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
         let mut metadata = settings(&self.config, &self.fitted);
         for (name, value) in &self.fitted.source {
             metadata.insert(format!("{SOURCE}{name}"), value.clone());
@@ -95,7 +105,7 @@ impl Adaptation {
         bytes
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self, Wrong> {
+    fn parse(bytes: &[u8]) -> Result<Self, Wrong> {
         let damaged = |error| wrong(format!("{error}"), "a safetensors file");
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
         let metadata = header.metadata().clone().unwrap_or_default();

@@ -5,7 +5,7 @@ use std::fs;
 
 use fgvr_encoder::export::{Export, Format};
 use fgvr_encoder::weights::Preprocessing;
-use fgvr_encoder::{Network, Positions};
+use fgvr_encoder::{AdaptationLayer, EncoderConfig, Network, Positions, Stem};
 use serde_json::Value;
 
 use super::ExportOptions;
@@ -25,7 +25,7 @@ pub(super) fn card(
     step: u64,
     options: &ExportOptions,
 ) -> Result<String> {
-    let mut text = front_matter(export, options);
+    let mut text = front_matter(export, options.license.as_deref());
     let name = run.path().file_name();
     let name = name.map_or_else(|| "encoder".into(), |name| name.to_string_lossy());
     let _ = writeln!(text, "# {name}\n");
@@ -38,7 +38,56 @@ pub(super) fn card(
         view.size[1],
         config.encoder.out_channels()?,
     );
-    if let Network::Vit(vit) = config.encoder.network()? {
+    hidden(&mut text, &config.encoder)?;
+    usage(&mut text, &config.encoder, export);
+    training(&mut text, run, config, step, options);
+    figures(&mut text, run);
+    last(&mut text, view, options.license.as_deref());
+    Ok(text)
+}
+
+/// A short card of an encoder that is of no run of ours.
+///
+/// # Errors
+/// As [`card`].
+pub(super) fn adapted(
+    name: &str,
+    encoder: &EncoderConfig,
+    export: &Export,
+    view: &Preprocessing,
+) -> Result<String> {
+    let mut text = front_matter(export, None);
+    let _ = writeln!(text, "# {name}\n");
+    let adapted = match export.adaptation() {
+        Some(_) => ", adapted by fgvr to a set of unlabelled photos",
+        None => "",
+    };
+    let _ = writeln!(
+        text,
+        "A {}{adapted}. It turns an image of {} x {} px into {} features.\n",
+        encoder.architecture,
+        view.size[0],
+        view.size[1],
+        encoder.out_channels()?,
+    );
+    if export.adaptation().is_some() {
+        let _ = writeln!(
+            text,
+            "Its classifier layer is no head over classes: its outputs are the features f transformed to W (f - μ), in \
+             which what augmented views of one photo differ by counts less. Compare them by cosine. W and μ lie in \
+             `{}` by name.\n",
+            AdaptationLayer::FILE
+        );
+    }
+    hidden(&mut text, encoder)?;
+    usage(&mut text, encoder, export);
+    last(&mut text, view, None);
+    Ok(text)
+}
+
+/// What the tensors of a transformer do not show.
+fn hidden(text: &mut String, encoder: &EncoderConfig) -> Result<()> {
+    if let Network::Vit(vit) = encoder.network()? {
         let positions = match vit.positions {
             Positions::Learned => "learned",
             Positions::Sincos => "fixed, of sines and cosines",
@@ -50,38 +99,51 @@ pub(super) fn card(
             vit.heads, vit.norm_eps,
         );
     }
-    usage(&mut text, config, export);
-    training(&mut text, run, config, step, options);
-    figures(&mut text, run);
+    Ok(())
+}
+
+fn last(text: &mut String, view: &Preprocessing, license: Option<&str>) {
     let _ = writeln!(text, "## Preprocessing\n\nImages: {view}.\n");
-    let license = options.license.as_deref();
     let license = license.unwrap_or("not stated; ask whoever trained it");
     let _ = writeln!(
         text,
         "## Licence\n\n{license}. The photos and the weights it started from have licences of their \
          own.",
     );
-    Ok(text)
 }
 
-fn front_matter(export: &Export, options: &ExportOptions) -> String {
+fn front_matter(export: &Export, license: Option<&str>) -> String {
     let library = match (export.format(), export.obstacle()) {
         (Format::Transformers, _) => "transformers",
         (Format::Timm, None) => "timm",
         (Format::Timm, Some(_)) => "fgvr",
     };
-    let license = options.license.as_deref().unwrap_or("other");
+    let license = license.unwrap_or("other");
     format!(
         "---\nlibrary_name: {library}\nlicense: {license}\npipeline_tag: image-feature-extraction\n\
          tags:\n- fgvr\n- {library}\n- self-supervised\n- fine-grained\n---\n\n"
     )
 }
 
-fn usage(text: &mut String, config: &PretrainConfig, export: &Export) {
-    let name = config.encoder.architecture.name();
+/// The section on how to load an export.
+pub(super) fn usage_of(encoder: &EncoderConfig, export: &Export) -> String {
+    let mut text = String::new();
+    usage(&mut text, encoder, export);
+    text
+}
+
+fn usage(text: &mut String, encoder: &EncoderConfig, export: &Export) {
+    let adapted = export.adaptation().map(AdaptationLayer::width);
     text.push_str("## Use\n\nWith `DIR` for the directory of this file:\n\n");
     text.push_str("```sh\nfgvr embed --weights DIR --data photos/ --out photos.npz\n```\n\n");
     match (export.format(), export.obstacle()) {
+        (Format::Transformers, _) if adapted.is_some() => {
+            text.push_str(
+                "```python\nfrom transformers import AutoModelForImageClassification\n\
+                 model = AutoModelForImageClassification.from_pretrained(\"DIR\")\n\
+                 features = model(pixel_values=images).logits\n```\n\n",
+            );
+        }
         (Format::Transformers, _) => {
             // A ViTModel would add a layer that nobody trained.
             let bare = match export.config()["model_type"].as_str() {
@@ -98,39 +160,69 @@ fn usage(text: &mut String, config: &PretrainConfig, export: &Export) {
             text.push_str(
                 "```python\nimport timm\nmodel = timm.create_model(\"local-dir:DIR\", pretrained=True).eval()\n```\n\n",
             );
-            if !config.encoder.architecture.is_vit() {
-                let _ = write!(
-                    text,
-                    "```python\nimport torch, torchvision\nfrom safetensors.torch import load_file\n\
-                     model = torchvision.models.{name}()\nmodel.fc = torch.nn.Identity()\n\
-                     model.load_state_dict(load_file(\"DIR/model.safetensors\"), strict=True)\n```\n\n"
+            if adapted.is_some() {
+                text.push_str(
+                    "`model(images)` gives the adapted features; with `num_classes=0` timm leaves the adaptation off.\n\n",
                 );
             }
+            torchvision(text, encoder, adapted);
         }
         (Format::Timm, Some(obstacle)) => {
             let _ = writeln!(
                 text,
                 "Names are timm's and torchvision's, but {obstacle}.{}\n",
-                glue(config)
+                glue(encoder, adapted)
             );
         }
     }
 }
 
+/// How torchvision loads it, or that it has no such network.
+fn torchvision(text: &mut String, encoder: &EncoderConfig, adapted: Option<usize>) {
+    let name = encoder.architecture.name();
+    if matches!(name, "resnet10" | "resnet14") || !name.contains("resnet") {
+        if adapted.is_some() {
+            text.push_str("torchvision has no network whose tensors have these names.\n\n");
+        }
+        return;
+    }
+    let built = match adapted {
+        Some(width) => format!("model = torchvision.models.{name}(num_classes={width})"),
+        None => {
+            format!("model = torchvision.models.{name}()\nmodel.fc = torch.nn.Identity()")
+        }
+    };
+    let _ = write!(
+        text,
+        "```python\nimport torch, torchvision\nfrom safetensors.torch import load_file\n\
+         {built}\nmodel.load_state_dict(load_file(\"DIR/model.safetensors\"), strict=True)\n```\n\n"
+    );
+}
+
 /// How PyTorch gets the small stem.
-fn glue(config: &PretrainConfig) -> String {
-    if config.encoder.width != 64 || config.encoder.stem != fgvr_encoder::Stem::Small {
+fn glue(encoder: &EncoderConfig, adapted: Option<usize>) -> String {
+    if encoder.width != 64 || encoder.stem != Stem::Small {
         return String::new();
     }
-    let name = config.encoder.architecture.name();
+    let name = encoder.architecture.name();
     if matches!(name, "resnet10" | "resnet14") {
         return String::new();
     }
+    let (outputs, end) = match adapted {
+        Some(width) => (
+            format!("num_classes={width}"),
+            "model.maxpool = torch.nn.Identity()",
+        ),
+        None => (
+            String::new(),
+            "model.maxpool = model.fc = torch.nn.Identity()",
+        ),
+    };
     format!(
         " With its stem put in place they load strictly:\n\n```python\nimport torch, torchvision\n\
-         from safetensors.torch import load_file\nmodel = torchvision.models.{name}()\n\
+         from safetensors.torch import load_file\nmodel = torchvision.models.{name}({outputs})\n\
          model.conv1 = torch.nn.Conv2d(3, 64, 3, stride=2, padding=1, bias=False)\n\
-         model.maxpool = model.fc = torch.nn.Identity()\n\
+         {end}\n\
          model.load_state_dict(load_file(\"DIR/model.safetensors\"), strict=True)\n```"
     )
 }

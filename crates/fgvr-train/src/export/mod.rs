@@ -1,5 +1,6 @@
 //! A run's encoder for other programs.
 
+mod adapted;
 mod card;
 
 use std::path::{Path, PathBuf};
@@ -33,12 +34,14 @@ pub struct Exported {
     /// The directory.
     #[serde(serialize_with = "crate::path_text::serialize")]
     pub directory: PathBuf,
-    /// Optimiser steps that the weights have seen.
-    pub step: u64,
+    /// Optimiser steps that the run had done; absent for weights that are of no run.
+    pub step: Option<u64>,
     /// Tensors in `model.safetensors`.
     pub tensors: usize,
     /// Why timm cannot build the network by itself, if so.
     pub obstacle: Option<String>,
+    /// The kind of the adaptation that is folded in as the classifier layer, if one is.
+    pub adaptation: Option<String>,
 }
 
 /// Writes the encoder of a run's checkpoint to a new directory: `model.safetensors`, `config.json`,
@@ -91,8 +94,9 @@ fn write(
     export.save(directory, &card, overwrite)?;
     Ok(Exported {
         directory: directory.to_owned(),
-        step,
+        step: Some(step),
         tensors: export.tensors().len(),
         obstacle: export.obstacle().map(str::to_owned),
+        adaptation: None,
     })
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::adapt_args::Adapt;
 
@@ -21,6 +21,7 @@ Examples:
   fgvr pretrain --weights hf:timm/resnet50.a1_in1k --data photos/
                                                   start from pretrained weights
   fgvr eval --run runs/demo --data photos/        judge a run's features on other photos
+  fgvr eval --weights resnet50.pth --data photos/ judge anyone's weights
   fgvr embed --run runs/demo --data photos/ --out photos.npz
                                                   features of photos, for other programs
   fgvr export --run runs/demo --to my-encoder     weights for timm, torchvision, transformers
@@ -36,6 +37,17 @@ hf:owner/name[@revision][:file] on the Hub. Names of timm, torchvision, transfor
 SimSiam, lightly and solo-learn are found by looking.
 HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are heeded.";
 
+const EVAL_EXAMPLES: &str = "\
+Examples:
+  fgvr eval --run runs/birds --data photos/
+  fgvr eval --weights resnet50.pth --data photos/
+  fgvr eval --weights resnet50.pth --adaptation adapted/ --data photos/
+  fgvr eval --features photos.npz --adaptation adapted/adaptation.safetensors
+
+Neighbours and probe go from train to test. A folder without train/ and test/ has 20 % of each class held out, and so
+has a file of features without other splits. A file of features is what `fgvr embed --out F.npz` writes, or any npz with
+features or embeddings (N, C) and labels (N), and perhaps splits (N: train, val, test) and classes (names).";
+
 const EXPORT_EXAMPLES: &str = "\
 Examples:
   fgvr export --run runs/birds --to birds-r50
@@ -48,9 +60,11 @@ Examples:
   fgvr embed --run runs/birds --data photos/ --out photos.npz
   fgvr embed --weights hf:timm/vit_small_patch14_dinov2.lvd142m --size 224 --data photos/ --out photos.csv
   fgvr embed --run runs/birds --set data.labels=none --set evaluate.squash=true --data photos/ --out p.npz
+  fgvr embed --weights resnet50.pth --adaptation adapted/ --data photos/ --out photos.npz
 
 A run's settings of data.* and evaluate.* hold, and so does the preprocessing of weights; --set overrides each.
-The file holds features (N, C), labels (-1 without one), paths, splits and class names.";
+The file holds features (N, C), labels (-1 without one), paths, splits and class names, and what the features were adapted
+by.";
 
 const STUDY_EXAMPLES: &str = "\
 Examples:
@@ -94,7 +108,8 @@ pub(crate) enum Command {
     /// Train an encoder on unlabelled photos and judge what it learned.
     #[command(after_help = EXAMPLES)]
     Pretrain(Pretrain),
-    /// Judge the frozen features of a run.
+    /// Judge the frozen features of a run, of anyone's weights, or in a file.
+    #[command(after_help = EVAL_EXAMPLES)]
     Eval(Eval),
     /// Print parameters, memory, steps and time of a run before anything is spent.
     Plan(Plan),
@@ -218,15 +233,28 @@ pub(crate) enum Precise {
 }
 
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("judged").required(true).args(["run", "weights", "features"])))]
 pub(crate) struct Eval {
     /// The run folder.
     #[arg(long, value_name = "DIR")]
-    pub(crate) run: PathBuf,
+    pub(crate) run: Option<PathBuf>,
+    /// Weights to judge: a file, a folder, or `hf:owner/name[@revision][:file]`.
+    #[arg(long, value_name = "SRC", value_parser = name(), requires = "data")]
+    pub(crate) weights: Option<String>,
+    /// Features to judge: an npz that `fgvr embed` wrote, or anyone's.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "batch"])]
+    pub(crate) features: Option<PathBuf>,
     /// A folder of images, or builtin:lookalikes. [default: what the run was trained on]
     #[arg(long, value_name = "DIR", value_parser = folder())]
     pub(crate) data: Option<String>,
-    /// One setting over the run's own: evaluate.*, normalisation.*, data.* but for the size, such as
-    /// evaluate.knn.k=10; may be given many times.
+    #[command(flatten)]
+    pub(crate) adapting: Adapting,
+    /// A key of config.json, or a tensor, that says the weights are of another network, to be passed over; may be given
+    /// many times.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["run", "features"])]
+    pub(crate) allow_mismatch: Vec<String>,
+    /// One setting over what the run or the weights bring: evaluate.*, normalisation.*, data.* (of a run but for the
+    /// size), such as evaluate.knn.k=10; of a file of features evaluate.*; may be given many times.
     #[arg(long, value_name = "KEY.PATH=VALUE")]
     pub(crate) set: Vec<String>,
     #[command(flatten)]
@@ -234,6 +262,17 @@ pub(crate) struct Eval {
     /// Print the figures as JSON on standard output.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Whether features are adapted.
+#[derive(Args, Debug)]
+pub(crate) struct Adapting {
+    /// Transform features by this saved adaptation: a file, or an export that has one.
+    #[arg(long, value_name = "FILE|DIR", conflicts_with_all = ["plain", "run"])]
+    pub(crate) adaptation: Option<PathBuf>,
+    /// Leave off the adaptation that comes with the weights.
+    #[arg(long, requires = "weights")]
+    pub(crate) plain: bool,
 }
 
 #[derive(Args, Debug)]
@@ -271,6 +310,8 @@ pub(crate) struct Embed {
     /// than the one they are loaded into, to be passed over; may be given many times.
     #[arg(long, value_name = "NAME", conflicts_with = "run")]
     pub(crate) allow_mismatch: Vec<String>,
+    #[command(flatten)]
+    pub(crate) adapting: Adapting,
     /// Replace a file that is there.
     #[arg(long)]
     pub(crate) overwrite: bool,

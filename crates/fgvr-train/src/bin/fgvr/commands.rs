@@ -106,7 +106,14 @@ fn study(args: &Study) -> Result<ExitCode> {
 }
 
 fn eval(args: &Eval) -> Result<ExitCode> {
-    let run = RunFolder::open(&args.run)?;
+    let folder = match (&args.run, &args.weights, &args.features) {
+        (Some(folder), ..) => folder,
+        (None, Some(source), _) => return weights::judge(args, source),
+        (None, None, Some(file)) => return weights::judge_features(args, file),
+        // The command line asks for one of them.
+        (None, None, None) => anyhow::bail!("give --run, --weights or --features"),
+    };
+    let run = RunFolder::open(folder)?;
     let (compute, stop) = (chosen(&args.place)?, Arc::new(AtomicBool::new(false)));
     let (data, mut progress) = (args.data.as_deref(), Progress::new(stop));
     let (settings, batch) = (&args.set, args.place.batch);

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use fgvr_train::report::{Align, Table};
 use fgvr_train::study::StudyEnd;
-use fgvr_train::{Calibration, Evaluation, Plan, Summary, evaluation_tables, path_text};
+use fgvr_train::{
+    Calibration, Evaluation, Judgement, Plan, Summary, evaluation_tables, figures_table, path_text,
+};
 
 use crate::progress::duration;
 
@@ -47,6 +49,25 @@ pub(crate) fn evaluation(evaluation: &Evaluation) -> String {
     for (title, table) in evaluation_tables(evaluation) {
         let _ = write!(text, "\n{title}\n\n{table}");
     }
+    text
+}
+
+/// The table of features that no run trained.
+pub(crate) fn judgement(judgement: &Judgement) -> String {
+    let mut text = format!(
+        "\n{}: {} classes, {} images to learn from, {} {} images judged, in percent\n",
+        judgement.from,
+        judgement.classes,
+        judgement.train_images,
+        judgement.judged_images,
+        judgement.judged_on.name()
+    );
+    if let Some(adaptation) = &judgement.adaptation {
+        let _ = writeln!(text, "adapted by {adaptation}");
+    }
+    let rows = judgement.rows.iter();
+    let rows = rows.map(|row| (row.name.as_str(), &row.figures));
+    let _ = write!(text, "\n{}", figures_table(rows));
     text
 }
 

@@ -1,5 +1,6 @@
 //! The commands on weights: export, embed, publish, inspect.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -7,7 +8,8 @@ use anyhow::{Context, Result};
 use fgvr_encoder::export::Format;
 use fgvr_encoder::hub::PublishOptions;
 use fgvr_train::{
-    Embedder, EmbeddingTable, ExportOptions, Exported, Observer, RunFolder, Which, path_text,
+    Embedder, EmbeddingTable, ExportOptions, Exported, JudgeOptions, Judgement, Observer,
+    RunFolder, Which, adaptation_in_words, path_text,
 };
 use serde_json::json;
 
@@ -15,6 +17,7 @@ use crate::args::{self, Checkpoint, NamesOf};
 use crate::commands::chosen;
 use crate::output::{print, print_json, say};
 use crate::progress::Progress;
+use crate::tables;
 
 pub(crate) fn export(args: &args::Export) -> Result<ExitCode> {
     let run = RunFolder::open(&args.run)?;
@@ -47,7 +50,7 @@ fn told(exported: &Exported, format: Format) -> String {
     format!(
         "{directory}: {} tensors after {} steps, under {}'s names\n{next}\n",
         exported.tensors,
-        exported.step,
+        exported.step.unwrap_or_default(),
         format.name()
     )
 }
@@ -55,6 +58,8 @@ fn told(exported: &Exported, format: Format) -> String {
 pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
     // Before anything is computed.
     EmbeddingTable::check_place(&args.out, args.overwrite)?;
+    let adaptation = args.adapting.adaptation.as_deref();
+    let adaptation = adaptation.map(fgvr_train::open_adaptation).transpose()?;
     let compute = chosen(&args.place)?;
     let mut progress = Progress::new(Arc::default());
     // The short form first: --set data.size comes after it, and counts.
@@ -68,8 +73,11 @@ pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
         }
         (None, Some(source)) => {
             let weights = fgvr_train::open_weights(source, &mut progress)?;
-            let (embedder, report) =
-                Embedder::from_weights_with(&weights, &settings, &args.allow_mismatch, &compute)?;
+            let build = match args.adapting.plain || args.adapting.adaptation.is_some() {
+                true => Embedder::plain_from_weights_with,
+                false => Embedder::from_weights_with,
+            };
+            let (embedder, report) = build(&weights, &settings, &args.allow_mismatch, &compute)?;
             progress.on_message(&report.to_string());
             embedder
         }
@@ -78,6 +86,19 @@ pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
     };
     if let Some(batch) = args.place.batch {
         embedder = embedder.with_batch(batch)?;
+    }
+    if let Some(adaptation) = adaptation {
+        embedder = embedder.with_adaptation(adaptation)?;
+    }
+    if let Some(adaptation) = embedder.adaptation() {
+        let how = match args.adapting.adaptation {
+            Some(_) => "",
+            None => "; --plain leaves it off",
+        };
+        progress.on_message(&format!(
+            "features are adapted: {}{how}",
+            adaptation_in_words(adaptation)
+        ));
     }
     progress.on_message(&format!("photos seen {}", embedder.preprocessing()));
     progress.on_message(&compute.line());
@@ -90,19 +111,71 @@ pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
             "features": table.width,
             "classes": table.classes.len(),
             "encoder": embedder.origin(),
+            "adaptation": table.adaptation,
             "device": table.device,
             "data": progress.found,
         });
         print_json(&written)?;
     } else {
         print(&format!(
-            "{}: {} photos, {} features each, {} classes, by {}\n",
+            "{}: {} photos, {} {}features each, {} classes, by {}\n",
             path_text(&args.out),
             table.paths.len(),
             table.width,
+            if table.adaptation.is_some() {
+                "adapted "
+            } else {
+                ""
+            },
             table.classes.len(),
             embedder.origin()
         ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Figures of anyone's weights.
+pub(crate) fn judge(args: &args::Eval, source: &str) -> Result<ExitCode> {
+    let adaptation = args.adapting.adaptation.as_deref();
+    let options = JudgeOptions {
+        settings: args.set.clone(),
+        allow_mismatch: args.allow_mismatch.clone(),
+        adaptation: adaptation.map(fgvr_train::open_adaptation).transpose()?,
+        plain: args.adapting.plain,
+        batch: args.place.batch,
+    };
+    let compute = chosen(&args.place)?;
+    let mut progress = Progress::new(Arc::default());
+    let weights = fgvr_train::open_weights(source, &mut progress)?;
+    // The command line asks for it.
+    let data = args.data.as_deref().context("give --data")?;
+    let (judgement, report) =
+        fgvr_train::evaluate_weights(&weights, data, &options, &compute, &mut progress)?;
+    progress.on_message(&report.to_string());
+    judged(&judgement, args.json)
+}
+
+/// Figures of features in a file.
+pub(crate) fn judge_features(args: &args::Eval, file: &Path) -> Result<ExitCode> {
+    let adaptation = args.adapting.adaptation.as_deref();
+    let adaptation = adaptation.map(fgvr_train::open_adaptation).transpose()?;
+    let table = EmbeddingTable::read(file)?;
+    let (source, mut progress) = (path_text(file), Progress::new(Arc::default()));
+    let judgement = fgvr_train::evaluate_features(
+        &table,
+        &source,
+        adaptation.as_ref(),
+        &args.set,
+        &mut progress,
+    )?;
+    judged(&judgement, args.json)
+}
+
+fn judged(judgement: &Judgement, json: bool) -> Result<ExitCode> {
+    if json {
+        print_json(judgement)?;
+    } else {
+        print(&tables::judgement(judgement))?;
     }
     Ok(ExitCode::SUCCESS)
 }
