@@ -188,3 +188,99 @@ fn a_run_that_ends_below_its_start_says_so_first_and_keeps_the_start() {
         "{again}"
     );
 }
+
+#[test]
+fn without_labels_a_run_and_its_start_are_compared_by_views_found() {
+    let place = started();
+    common::photos(&place.join("photos"), 130);
+    let args = ["--data", "photos", "--out", "a", "--steps", "1"];
+    from_weights(&place, "pretrain", &args, &["data.val_fraction=0.5"]);
+    let eval = place.json("a/eval.json");
+    let against = &eval["against_start"];
+    assert_eq!(against["by"], "views-found", "{eval}");
+    assert!(
+        against["images"].as_u64().is_some_and(|n| n >= 50),
+        "{eval}"
+    );
+    assert!(eval["start"]["knn"].is_null() && eval["untrained"].is_null());
+    // Too few to tell by.
+    let args = ["--data", "photos", "--out", "b", "--steps", "1"];
+    from_weights(&place, "pretrain", &args, &["data.val_fraction=0.1"]);
+    assert!(place.json("b/eval.json")["against_start"].is_null());
+}
+
+#[test]
+fn adapt_with_training_trains_first_compares_all_four_and_trains_once() {
+    let place = started();
+    let small = "data.lookalikes={families=2, species_per_family=2, train_images=160, val_images=60, test_images=40}";
+    let args = [
+        "adapt",
+        "--train",
+        "--weights",
+        "run/export",
+        "--data",
+        "builtin:lookalikes",
+        "--out",
+        "a",
+    ];
+    let set = [
+        "--set",
+        small,
+        "--set",
+        "loader.batch=16",
+        "--set",
+        "optimizer.steps=2",
+    ];
+    let run = |more: &[&str]| {
+        let all = [&args[..], &set[..], more].concat();
+        place.fgvr(&all).output().expect("fgvr starts")
+    };
+    let first = run(&[]);
+    let (said, out) = (text(&first.stderr), text(&first.stdout));
+    assert!(first.status.success(), "{said}");
+    assert!(
+        said.contains("step 2/2") && said.contains("adapting the trained network"),
+        "{said}"
+    );
+    assert!(
+        out.contains("training: ") && out.contains("held-out photos"),
+        "{out}"
+    );
+    let found = place.json("a/adapt.json");
+    let rows = found["table"]["rows"].as_array().expect("a table");
+    let names: Vec<_> = rows
+        .iter()
+        .map(|row| row["name"].as_str().unwrap_or(""))
+        .collect();
+    assert_eq!(
+        names,
+        ["start", "start, adapted", "trained", "trained, adapted"]
+    );
+    assert!(rows.iter().all(|row| row["probe"].is_object()), "{found}");
+    assert_eq!(
+        (&found["photos"]["fitted"], &found["photos"]["held_out"]),
+        (&160.into(), &60.into())
+    );
+    let training = &found["training"];
+    assert_eq!(training["steps"], 2);
+    let taken = training["is_taken"].as_bool().expect("an answer");
+    let open = training["gate"]["answer"] == "open";
+    assert_eq!(
+        taken,
+        open && training["against_start"]["is_below"] == false
+    );
+    // Again, with the training that is there: the same figures.
+    fs::remove_dir_all(place.join("a")).unwrap();
+    let again = run(&[]);
+    assert!(again.status.success() && !text(&again.stderr).contains("step 2/2"));
+    let again = place.json("a/adapt.json");
+    for key in ["table", "gate", "label_free"] {
+        assert_eq!(found[key], again[key], "{key}");
+    }
+    assert!(place.join("a-training/checkpoints/last").is_file());
+    fs::remove_dir_all(place.join("a")).unwrap();
+    place.refused(
+        &run(&["--set", "optimizer.lr=1e-5"]),
+        &["a-training", "optimizer.lr = 0.00002"],
+    );
+}

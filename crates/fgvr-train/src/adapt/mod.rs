@@ -23,7 +23,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use fgvr_data::{DataConfig, Dataset, Splits, shown};
+use fgvr_data::augment::{EvaluationView, RESIZE_RATIO};
+use fgvr_data::{DataConfig, Dataset, Normalisation, Splits, shown};
 use fgvr_encoder::FrozenBackbone;
 use fgvr_perturb::{AdaptConfig, AdaptError, AdaptKind, Adaptation};
 
@@ -74,6 +75,40 @@ pub fn adapt(
     embedder.device().clone_into(&mut adapted.device);
     Ok(adapted)
 }
+
+/// As [`adapt()`], with the pixels themselves as features, `side` x `side` of them in three colours: what needs no network, and
+/// a case in which nothing but the pose of a photo is there to be divided out.
+///
+/// # Errors
+/// As [`adapt()`].
+pub fn adapt_pixels(
+    data: &DataConfig,
+    side: usize,
+    source: &str,
+    options: &AdaptOptions,
+    observer: &mut dyn Observer,
+) -> Result<Adapted> {
+    let encode = |images: &Tensor| Ok(images.flatten_from(1)?);
+    let sight = Sight {
+        view: EvaluationView::of_ratio(side, RESIZE_RATIO),
+        batch: BATCH_OF_PIXELS,
+        normalisation: Normalisation::none(),
+    };
+    let eye = Eye {
+        sight: &sight,
+        data,
+        width: 3 * side * side,
+        encode: &encode,
+        not_finite: crate::finite::OF_WEIGHTS,
+    };
+    let mut adapted = adapt_with(&eye, source, options, observer)?;
+    adapted.encoder = format!("{side} x {side} pixels");
+    "cpu".clone_into(&mut adapted.device);
+    Ok(adapted)
+}
+
+/// Images in a piece of work without a network.
+const BATCH_OF_PIXELS: usize = 64;
 
 /// What turns photos into features.
 struct Eye<'a> {

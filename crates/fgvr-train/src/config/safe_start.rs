@@ -18,10 +18,7 @@ impl Layers {
     #[must_use]
     pub fn careful_preset(&self) -> &'static str {
         let name = self.get("encoder.architecture").and_then(|v| v.as_str());
-        match name.is_some_and(|name| name.starts_with("vit")) {
-            true => "pretrained-vit",
-            false => "pretrained",
-        }
+        careful(name.is_some_and(|name| name.starts_with("vit")))
     }
 }
 
@@ -61,7 +58,7 @@ impl PretrainConfig {
                  are likely to end below their start; {SAFE_RATE:e} with optimizer.kind=adamw is a safe one{heads} \
                  (--preset {})",
                 o.lr,
-                self.careful()
+                careful(self.encoder.architecture.is_vit())
             ));
         }
         if o.trunk_norm == TrunkNorm::Batch && !self.encoder.architecture.is_vit() {
@@ -73,12 +70,13 @@ impl PretrainConfig {
         }
         warnings
     }
+}
 
-    fn careful(&self) -> &'static str {
-        match self.encoder.architecture.is_vit() {
-            true => "pretrained-vit",
-            false => "pretrained",
-        }
+/// The preset of careful training.
+fn careful(is_vit: bool) -> &'static str {
+    match is_vit {
+        true => "pretrained-vit",
+        false => "pretrained",
     }
 }
 

@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::signals::{INTERRUPTED, stop_on_signal};
 
 /// Settings that adapting knows; all others are for the training, and those of how photos are found and seen for both.
-const ADAPTING: [&str; 4] = ["adapt", "data", "normalisation", "evaluate"];
+const ADAPTING: [&str; 5] = ["adapt", "data", "normalisation", "evaluate", "encoder"];
 
 pub(crate) fn adapt_train(args: &Adapt, out: &Path) -> Result<ExitCode> {
     let source = args.weights.as_deref().context("give --weights")?;
@@ -59,6 +59,8 @@ pub(crate) fn adapt_train(args: &Adapt, out: &Path) -> Result<ExitCode> {
         Ok(trained) => trained,
         Err(error) => return stopped(error),
     };
+    // A run knows its network.
+    others.retain(|setting| !setting.trim_start().starts_with("encoder."));
     let trained = Embedder::from_run_with(&run, Which::Last, &others, &compute)?;
     let (start, trained) = match args.place.batch {
         Some(batch) => (start.with_batch(batch)?, trained.with_batch(batch)?),
