@@ -8,7 +8,9 @@ use fgvr_train::{AdaptOptions, Silent};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
-    let source = words.next().unwrap_or_else(|| "builtin:lookalikes".to_owned());
+    let source = words
+        .next()
+        .unwrap_or_else(|| "builtin:lookalikes".to_owned());
     let side = words.next().map_or(Ok(16), |side| side.parse())?;
     let data = DataConfig {
         val_fraction: 0.,
