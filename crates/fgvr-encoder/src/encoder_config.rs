@@ -349,6 +349,13 @@ mod tests {
             ),
             (
                 EncoderConfig {
+                    pooling: Pooling::Both,
+                    ..lite.clone()
+                },
+                "`pooling` is both",
+            ),
+            (
+                EncoderConfig {
                     stem: Stem::Small,
                     ..vit.clone()
                 },

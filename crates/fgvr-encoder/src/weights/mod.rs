@@ -296,7 +296,9 @@ impl Weights {
         let encoder = self.encoder();
         let Some(told) = told else {
             return match (&self.architecture, encoder) {
-                (Some(found @ FoundArchitecture::EfficientNetLite { scale }), None) => {
+                (Some(found @ FoundArchitecture::EfficientNetLite { scale }), None)
+                    if !self.padding_is_told() =>
+                {
                     Err(Error::Untold {
                         from: self.origin.clone(),
                         found: found.to_string(),
@@ -319,6 +321,13 @@ impl Weights {
             }),
             encoder => Ok(encoder),
         }
+    }
+
+    /// Whether a configuration or names of tensors say how an EfficientNet-Lite pads its borders.
+    fn padding_is_told(&self) -> bool {
+        let stated = self.sidecar.stated().unwrap_or_default();
+        let mut trunk = self.trunk.iter();
+        trunk.any(|trunk| lite::padding(&stated, trunk).is_some())
     }
 
     /// The source, as it was given.
