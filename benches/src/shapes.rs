@@ -42,7 +42,7 @@ pub(crate) fn convolutions(size: Size) -> Result<Vec<ConvShape>> {
             c_out,
             kernel,
             stride,
-            padding: kernel / 2,
+            padding: (kernel / 2).into(),
             dilation: 1,
             groups: 1,
         };
@@ -90,6 +90,7 @@ pub(crate) fn name(shape: &ConvShape) -> String {
         padding,
         ..
     } = shape;
+    let padding = padding.top;
     format!("n{n}-h{h}-i{c_in}-o{c_out}-k{kernel}-s{stride}-p{padding}")
 }
 
@@ -114,7 +115,7 @@ pub(crate) fn parse(name: &str) -> Result<ConvShape> {
         c_out: number("o")?,
         kernel: number("k")?,
         stride: number("s")?,
-        padding: number("p")?,
+        padding: number("p")?.into(),
         dilation: 1,
         groups: 1,
     };

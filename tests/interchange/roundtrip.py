@@ -3,12 +3,17 @@
     python tests/interchange/roundtrip.py make NETWORK DIR     timm's network with random weights, as timm saves it
     python tests/interchange/roundtrip.py photos DIR PHOTOS    photographs for the network that DIR describes
     python tests/interchange/roundtrip.py check DIR PHOTOS FEATURES [--transformers] [--native DIR]
+    python tests/interchange/roundtrip.py adapted DIR PHOTOS FEATURES PLAIN [--native DIR]
 
 `check` builds the network from DIR as other people's programs do, strictly, and compares its features of
 PHOTOS with those in FEATURES, which fgvr wrote (`fgvr embed --out FEATURES`). It prints what it found as
 JSON and fails above 1e-4 (max|a-b| / max|b|). `--transformers` has transformers' AutoModel build it from DIR
 too (it refuses what timm 1.0.31 saves, whose model_args hold num_classes). `--native` names a folder that
 transformers' own ViT or DINOv2 reads. DIR holds config.json in timm's form and model.safetensors.
+
+`adapted` does the same with an export whose classifier layer is an adaptation (`fgvr adapt`): the plain forward pass of
+timm, torchvision and transformers must give FEATURES, and timm with num_classes=0 the features PLAIN, without the
+adaptation. The error is that of all features together, |a-b| / |b| in the Euclidean norm, at most 1e-4.
 
 Needs the packages of benches/torch/requirements.txt; nothing is downloaded.
 """
@@ -69,7 +74,7 @@ def photos(folder, out):
             Image.fromarray(pixels).save(out / f"class{label}" / f"{at}.png")
 
 
-def from_timm(folder):
+def from_timm(folder, outputs=0):
     """timm's model from the folder, strictly, and its own preprocessing."""
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     # What timm loaded is all there is, and it is strict: a file without one tensor must be refused.
@@ -83,31 +88,33 @@ def from_timm(folder):
         pass
     else:
         raise ValueError("timm took weights of which one is missing")
-    if model.num_classes != 0:
-        raise ValueError(f"expected a network without classifier, found num_classes {model.num_classes}")
+    if model.num_classes != outputs:
+        raise ValueError(f"expected num_classes {outputs}, found {model.num_classes}")
     data = timm.data.resolve_model_data_config(model)
     return model, timm.data.create_transform(**data, is_training=False)
 
 
-def from_torchvision(folder):
+def from_torchvision(folder, outputs=0):
     """torchvision's model, strictly; None where it has no such network."""
     name = config_of(folder)["architecture"]
     if name.startswith("vit") or not hasattr(torchvision.models, name):
         return None
-    model = getattr(torchvision.models, name)()
-    model.fc = torch.nn.Identity()
+    model = getattr(torchvision.models, name)(**({"num_classes": outputs} if outputs else {}))
+    if not outputs:
+        model.fc = torch.nn.Identity()
     model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
     return model.eval()
 
 
-def from_transformers(folder):
-    """What AutoModel makes of the folder; every weight must have been found."""
-    from transformers import AutoModel
+def from_transformers(folder, classifier=False):
+    """What AutoModel makes of the folder, or its relative with a classifier; every weight must have been found."""
+    from transformers import AutoModel, AutoModelForImageClassification
 
     # A ViTModel has a layer over the class token by default, which no self-supervised trunk trains.
     kind = json.loads((folder / "config.json").read_text()).get("model_type")
-    bare = {"add_pooling_layer": False} if kind == "vit" else {}
-    model, info = AutoModel.from_pretrained(folder, output_loading_info=True, local_files_only=True, **bare)
+    bare = {"add_pooling_layer": False} if kind == "vit" and not classifier else {}
+    auto = AutoModelForImageClassification if classifier else AutoModel
+    model, info = auto.from_pretrained(folder, output_loading_info=True, local_files_only=True, **bare)
     # num_batches_tracked counts batches and no features depend on it; a mask token hides patches in training.
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         left = [name for name in map(str, info[what]) if not name.endswith(("num_batches_tracked", "mask_token"))]
@@ -159,6 +166,44 @@ def check(folder, pictures, features, wrapped, native):
     return all(off <= MOST for off in found.values())
 
 
+def relative(ours, theirs):
+    """The error of all features together in the Euclidean norm."""
+    if ours.shape != theirs.shape:
+        raise ValueError(f"fgvr's features are {tuple(ours.shape)}, theirs {tuple(theirs.shape)}")
+    off = ((ours.double() - theirs.double()).norm() / theirs.double().norm()).item()
+    if off != off:
+        raise ValueError("a feature is not a number")
+    return off
+
+
+def adapted(folder, pictures, features, plain, native):
+    paths = sorted(pictures.rglob("*.png"))
+    ours, ours_plain = read_features(features, paths), read_features(plain, paths)
+    config = config_of(folder)
+    outputs, mark = ours.shape[1], config["fgvr"]["adaptation"]
+    if (config["num_features"], mark["features"], len(config["label_names"])) != (outputs,) * 3:
+        raise ValueError(f"the configuration is not that of an adaptation of {outputs} features")
+    if relative(ours, ours_plain) < 0.1:
+        raise ValueError("the adaptation changes nothing, so that nothing is shown here")
+    model, transform = from_timm(folder, outputs)
+    images = torch.stack([transform(Image.open(path).convert("RGB")) for path in paths])
+    found = {}
+    with torch.inference_mode():
+        found["timm"] = relative(ours, model(images))
+        bare = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
+        found["timm, num_classes=0"] = relative(ours_plain, bare(images))
+        if (other := from_torchvision(folder, outputs)) is not None:
+            found["torchvision"] = relative(ours, other(images))
+        found["transformers, timm's network"] = relative(
+            ours, from_transformers(folder, classifier=True)(pixel_values=images).logits
+        )
+        if native:
+            theirs = from_transformers(native, classifier=True)
+            found[f"transformers, {type(theirs).__name__}"] = relative(ours, theirs(pixel_values=images).logits)
+    print(json.dumps(found))
+    return all(off <= MOST for off in found.values())
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -175,11 +220,20 @@ def main():
     one.add_argument("features", type=Path)
     one.add_argument("--transformers", action="store_true")
     one.add_argument("--native", type=Path)
+    one = commands.add_parser("adapted")
+    one.add_argument("folder", type=Path)
+    one.add_argument("photos", type=Path)
+    one.add_argument("features", type=Path)
+    one.add_argument("plain", type=Path)
+    one.add_argument("--native", type=Path)
     args = parser.parse_args()
     if args.command == "make":
         make(args.network, args.folder, args.image_size)
     elif args.command == "photos":
         photos(args.folder, args.out)
+    elif args.command == "adapted":
+        if not adapted(args.folder, args.photos, args.features, args.plain, args.native):
+            sys.exit(f"features differ by more than {MOST}")
     elif not check(args.folder, args.photos, args.features, args.transformers, args.native):
         sys.exit(f"features differ by more than {MOST}")
 

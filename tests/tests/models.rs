@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 use fgvr_decoder::{ConvDecoder, DecoderConfig, reconstruction_loss};
-use fgvr_encoder::{ResNet, ResNetConfig, Stem, Vit, VitConfig};
+use fgvr_encoder::{
+    EfficientNet, EfficientNetConfig, Pooling, ResNet, ResNetConfig, Stem, Vit, VitConfig,
+};
 use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Decoder, Encoder, NormMode, Parameters};
 use fgvr_testkit::{normal, uniform};
@@ -43,6 +45,19 @@ fn resnet(depth: usize, stem: Stem) -> Model {
     let name = format!("resnet{depth} {stem:?}");
     encoder(name, images, |parameters| {
         ResNet::new(&config, parameters.builder(DType::F32, &Device::Cpu)).unwrap()
+    })
+}
+
+/// Narrow and short, on a last map of 3x2 places.
+fn efficientnet(config: EfficientNetConfig) -> Model {
+    let config = EfficientNetConfig {
+        width_multiplier: 0.2,
+        depth_multiplier: 0.5,
+        ..config
+    };
+    let name = format!("efficientnet {:?}", config.padding);
+    encoder(name, normal(4, (3, 3, 65, 48)), |parameters| {
+        EfficientNet::new(&config, parameters.builder(DType::F32, &Device::Cpu)).unwrap()
     })
 }
 
@@ -126,13 +141,21 @@ fn models() -> Vec<Model> {
         image_size: 24,
         ..small.clone().dinov2().with_registers(2)
     };
+    let both = VitConfig {
+        pooling: Pooling::Both,
+        ..registers.clone()
+    };
     let transformers = [
         vit(&small, "vit", [24, 24]),
         vit(&registers, "vit with registers and layer scale", [24, 24]),
         vit(&registers, "vit with registers and layer scale", [16, 40]),
+        vit(&both, "vit that pools class and patches", [16, 24]),
     ];
+    let lite = EfficientNetConfig::default();
+    let efficientnets = [lite.clone(), lite.symmetric()].map(efficientnet);
     let decoders = [decoder(32, 16), decoder(64, 32)];
-    encoders.chain(transformers).chain(decoders).collect()
+    let encoders = encoders.chain(efficientnets).chain(transformers);
+    encoders.chain(decoders).collect()
 }
 
 fn bits<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)>) -> Bits {

@@ -2,7 +2,8 @@
 //!
 //! Two networks are trained for two steps, exported, and built from the export by the other programs,
 //! strictly (tests/interchange/roundtrip.py); their features of the same photographs must be ours. Then
-//! timm's random weights come to fgvr, with the same check.
+//! timm's random weights come to fgvr, with the same check; and networks are adapted, and give the adapted features
+//! there by a plain forward pass.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -20,7 +21,8 @@ usage: cargo xtask interchange [--require]
 
 Trains a residual network and a vision transformer for two steps, exports them, builds them from the export
 in timm and torchvision (strictly) and in transformers, and compares features: they must agree within 1e-4.
-Then the other way, with random weights that timm saved.
+Then the other way, with random weights that timm saved. At last networks are adapted: timm, torchvision and
+transformers must give the adapted features by their plain forward pass.
 
   --require    fail where Python or its packages cannot be had, rather than skip
 
@@ -54,6 +56,28 @@ const NETWORKS: [Network; 2] = [
         sized: true,
         native: true,
     },
+];
+
+/// A network that is adapted, and goes out so.
+struct Adapted {
+    name: &'static str,
+    /// Side of the images.
+    size: usize,
+    /// Whether transformers has a network of its own for it.
+    native: bool,
+}
+
+const fn adapted(name: &'static str, size: usize, native: bool) -> Adapted {
+    Adapted { name, size, native }
+}
+
+const ADAPTED: [Adapted; 6] = [
+    adapted("resnet18", 64, true),
+    adapted("resnet50", 64, true),
+    adapted("tf_efficientnet_lite0", 64, false),
+    adapted("vit_tiny_patch16_224", 64, true),
+    adapted("vit_small_patch14_dinov2", 56, true),
+    adapted("vit_small_patch14_reg4_dinov2", 56, true),
 ];
 
 /// Settings of two steps on a few pictures.
@@ -135,6 +159,14 @@ pub(crate) fn round_trips(root: &Path) -> Result<Option<String>> {
             .with_context(|| format!("{} from timm to fgvr", network.name))?;
         say!("{}: there and back within 1e-4", network.name);
     }
+    for network in ADAPTED {
+        let folder = folder.path().join(format!("adapted-{}", network.name));
+        std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
+        programs
+            .adapted(&network, &folder)
+            .with_context(|| format!("{}, adapted, from fgvr to the others", network.name))?;
+        say!("{}: adapted features within 1e-4", network.name);
+    }
     Ok(None)
 }
 
@@ -202,6 +234,26 @@ impl Programs {
             "embed --weights made --data made-photos --out made.npz",
         )?;
         self.script(folder, "check made made-photos made.npz")
+    }
+
+    /// Adapted by fgvr, read by the others.
+    fn adapted(&self, network: &Adapted, folder: &Path) -> Result<()> {
+        let Adapted { name, size, native } = network;
+        self.script(folder, &format!("make {name} made --image-size {size}"))?;
+        self.script(folder, "photos made photos")?;
+        // So few photos tell nothing of what it is worth.
+        let adapt = "adapt --weights made --data photos --if-unsure --views 2 --out";
+        self.fgvr(folder, &format!("{adapt} adapted"))?;
+        let embed = "embed --weights adapted --data photos --out";
+        self.fgvr(folder, &format!("{embed} adapted.safetensors"))?;
+        self.fgvr(folder, &format!("{embed} plain.npz --plain"))?;
+        let mut check = String::from("adapted adapted photos adapted.safetensors plain.npz");
+        if *native {
+            // The same bits again, under other names.
+            self.fgvr(folder, &format!("{adapt} native --format transformers"))?;
+            check.push_str(" --native native");
+        }
+        self.script(folder, &check)
     }
 
     fn fgvr(&self, folder: &Path, args: &str) -> Result<()> {

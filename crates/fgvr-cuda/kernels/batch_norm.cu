@@ -1,5 +1,5 @@
-// Batch norm over rows of channels: y = (x - mean) * scale + shift, with a residual and a ReLU, and its
-// gradients. Rows are N*H*W of a channels-last map, in equal groups that have statistics of their own.
+// Batch norm over rows of channels: y = (x - mean) * scale + shift, with a residual and an activation,
+// and its gradients. Rows are N*H*W of a channels-last map, in equal groups that have statistics of their own.
 // Threads are laid out as columns.cuh says.
 #include "columns.cuh"
 
@@ -151,7 +151,7 @@ DEVICE Affine<V> affine(const float* mean, const float* scale, const float* shif
 template <int V>
 DEVICE void apply(const Real* x, const float* mean, const float* scale, const float* shift, const Real* residual,
                   const float* other_mean, const float* other_scale, const float* other_shift, Real* y, i64 rows,
-                  i64 slab, int channels, int columns, int relu) {
+                  i64 slab, int channels, int columns, int activation) {
   int vectors = channels / V;
   Tile t = tile(rows, slab, columns, vectors);
   if (!t.active) return;
@@ -169,46 +169,45 @@ DEVICE void apply(const Real* x, const float* mean, const float* scale, const fl
       } else {
         out += r.v[i];
       }
-      // Written so that what is no number passes.
-      v.v[i] = relu != 0 && out < 0.0f ? 0.0f : out;
+      v.v[i] = activated(out, activation);
     }
     write<V>(y, at, v);
   }
 }
 
-// y = norm(x), plus a residual or its norm, then ReLU. Vectors of channels.
+// y = norm(x), plus a residual or its norm, then its activation. Vectors of channels.
 KERNEL(norm_apply)(const Real* x, const float* mean, const float* scale, const float* shift, const Real* residual,
                    const float* other_mean, const float* other_scale, const float* other_shift, Real* y, i64 rows,
-                   i64 slab, int channels, int columns, int relu) {
+                   i64 slab, int channels, int columns, int activation) {
   apply<VECTOR>(x, mean, scale, shift, residual, other_mean, other_scale, other_shift, y, rows, slab, channels,
-                columns, relu);
+                columns, activation);
 }
 
 // As norm_apply, for any number of channels.
 KERNEL(norm_apply_any)(const Real* x, const float* mean, const float* scale, const float* shift, const Real* residual,
                        const float* other_mean, const float* other_scale, const float* other_shift, Real* y, i64 rows,
-                       i64 slab, int channels, int columns, int relu) {
+                       i64 slab, int channels, int columns, int activation) {
   apply<1>(x, mean, scale, shift, residual, other_mean, other_scale, other_shift, y, rows, slab, channels, columns,
-           relu);
+           activation);
 }
 
 // ---- backward ----
 
-// How the ReLU after the norm masks the gradient: not at all, by the sign of the norm's output recomputed
-// from x, or by the output y after a residual.
-enum Mask { NO_MASK = 0, RECOMPUTE = 1, BY_OUTPUT = 2 };
+// How what follows the norm masks the gradient: an activation of it, by the norm's output recomputed from x;
+// or a ReLU after a residual, by the output y.
+enum Mask { BY_OUTPUT = 3 };
 
 template <int V>
 DEVICE Values<V> masked(Values<V> g, const Values<V>& x, const Affine<V>& a, int mask, const Real* y, i64 at) {
-  if (mask == RECOMPUTE) {
-#pragma unroll
-    for (int i = 0; i < V; i++)
-      if ((x.v[i] - a.mean.v[i]) * a.scale.v[i] + a.shift.v[i] <= 0.0f) g.v[i] = 0.0f;
-  } else if (mask == BY_OUTPUT) {
+  if (mask == BY_OUTPUT) {
     Values<V> out = read<V>(y, at);
 #pragma unroll
     for (int i = 0; i < V; i++)
       if (out.v[i] <= 0.0f) g.v[i] = 0.0f;
+  } else if (mask != IDENTITY) {
+#pragma unroll
+    for (int i = 0; i < V; i++)
+      if (cut_off((x.v[i] - a.mean.v[i]) * a.scale.v[i] + a.shift.v[i], mask)) g.v[i] = 0.0f;
   }
   return g;
 }

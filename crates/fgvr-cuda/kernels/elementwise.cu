@@ -1,4 +1,4 @@
-// What is done to each value, and to each row of channels: adding, ReLU, bias, layer scale, and the sums over
+// What is done to each value, and to each row of channels: adding, ReLU and ReLU6, bias, layer scale, and the sums over
 // rows that are the gradients of bias and layer scale.
 #include "columns.cuh"
 
@@ -41,20 +41,29 @@ DEVICE void map(const Real* x, Real* y, i64 len, F f) {
   });
 }
 
-// Written so that what is no number passes.
-DEVICE float positive(float v) { return v < 0.0f ? 0.0f : v; }
-
 // y += x: a gradient added to one that is there.
 KERNEL(add_to)(Real* y, const Real* x, i64 len) {
   zip(y, x, y, len, [](float y, float x) { return y + x; });
 }
 
 // y = max(x, 0); y may be x.
-KERNEL(relu)(const Real* x, Real* y, i64 len) { map(x, y, len, positive); }
+KERNEL(relu)(const Real* x, Real* y, i64 len) {
+  map(x, y, len, [](float v) { return activated(v, RELU); });
+}
 
 // The gradient of ReLU by its output: dy where y > 0; dx may be dy.
 KERNEL(relu_grad)(const Real* dy, const Real* y, Real* dx, i64 len) {
-  zip(dy, y, dx, len, [](float d, float y) { return y <= 0.0f ? 0.0f : d; });
+  zip(dy, y, dx, len, [](float d, float y) { return cut_off(y, RELU) ? 0.0f : d; });
+}
+
+// y = min(max(x, 0), 6); y may be x.
+KERNEL(relu6)(const Real* x, Real* y, i64 len) {
+  map(x, y, len, [](float v) { return activated(v, RELU6); });
+}
+
+// The gradient of ReLU6 by its output: dy where 0 < y < 6; dx may be dy.
+KERNEL(relu6_grad)(const Real* dy, const Real* y, Real* dx, i64 len) {
+  zip(dy, y, dx, len, [](float d, float y) { return cut_off(y, RELU6) ? 0.0f : d; });
 }
 
 // y = x * factor; y may be x.
@@ -66,7 +75,7 @@ KERNEL(scale)(const Real* x, Real* y, float factor, i64 len) {
 
 template <int V>
 DEVICE void bias(const Real* x, const float* bias, const Real* residual, Real* y, i64 rows, i64 slab, int channels,
-                 int columns, int relu) {
+                 int columns, int activation) {
   int vectors = channels / V;
   Tile t = tile(rows, slab, columns, vectors);
   if (!t.active) return;
@@ -79,22 +88,22 @@ DEVICE void bias(const Real* x, const float* bias, const Real* residual, Real* y
     for (int i = 0; i < V; i++) {
       float out = v.v[i] + b.v[i];
       if (residual != nullptr) out += r.v[i];
-      v.v[i] = relu != 0 ? positive(out) : out;
+      v.v[i] = activated(out, activation);
     }
     write<V>(y, at, v);
   }
 }
 
-// y = x + bias of each row, plus a residual, then ReLU. y may be x; vectors of channels.
+// y = x + bias of each row, plus a residual, then an activation. y may be x; vectors of channels.
 KERNEL(bias_add)(const Real* x, const float* b, const Real* residual, Real* y, i64 rows, i64 slab, int channels,
-                 int columns, int relu) {
-  bias<VECTOR>(x, b, residual, y, rows, slab, channels, columns, relu);
+                 int columns, int activation) {
+  bias<VECTOR>(x, b, residual, y, rows, slab, channels, columns, activation);
 }
 
 // As bias_add, for any number of channels.
 KERNEL(bias_add_any)(const Real* x, const float* b, const Real* residual, Real* y, i64 rows, i64 slab, int channels,
-                     int columns, int relu) {
-  bias<1>(x, b, residual, y, rows, slab, channels, columns, relu);
+                     int columns, int activation) {
+  bias<1>(x, b, residual, y, rows, slab, channels, columns, activation);
 }
 
 template <int V>

@@ -39,3 +39,18 @@ DEVICE void write(T* to, i64 at, const Values<V>& values) {
     }
   }
 }
+
+// ---- activations: none, ReLU, ReLU6 ----
+
+enum Activation { IDENTITY = 0, RELU = 1, RELU6 = 2 };
+
+// Written so that what is no number passes.
+DEVICE float activated(float v, int activation) {
+  if (activation != IDENTITY && v < 0.0f) return 0.0f;
+  return activation == RELU6 && v > 6.0f ? 6.0f : v;
+}
+
+// Whether the activation of v, or of what it made of v, has no gradient.
+DEVICE bool cut_off(float v, int activation) {
+  return activation != IDENTITY && (v <= 0.0f || (activation == RELU6 && v >= 6.0f));
+}

@@ -92,6 +92,7 @@ files! {
     BANK = "bank.cu", &[Real::F32];
     BATCH_NORM = "batch_norm.cu", Real::ALL;
     COSINE = "cosine.cu", &[Real::F32];
+    DEPTHWISE = "depthwise.cu", Real::ALL;
     ELEMENTWISE = "elementwise.cu", Real::ALL;
     FINITE = "finite.cu", &[Real::F32];
     GATHER = "gather.cu", Real::ALL;
@@ -104,6 +105,7 @@ files! {
     LAYOUT = "layout.cu", Real::ALL;
     MASK = "mask.cu", &[Real::F32];
     OPTIMIZER = "optimizer.cu", &[Real::F32];
+    PAD = "pad.cu", Real::ALL;
     PATCHES = "patches.cu", Real::ALL;
     PERTURB = "perturb.cu", &[Real::F32];
     POOL = "pool.cu", Real::ALL;

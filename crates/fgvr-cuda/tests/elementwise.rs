@@ -2,8 +2,8 @@
 
 mod support;
 
-use fgvr_cuda::ops::Rows;
 use fgvr_cuda::ops::elementwise::{self, AfterBias};
+use fgvr_cuda::ops::{Activation, Rows};
 use fgvr_cuda::{Array, DType, Machine, Real, Result};
 use support::{Random, close, on_each_machine, pairs, rounded};
 
@@ -41,11 +41,16 @@ fn each_value_is_added_rectified_and_scaled() {
             let of = |f: &dyn Fn(f64, f64) -> f64| -> Vec<f64> {
                 a.iter().zip(&b).map(|(a, b)| f(*a, *b)).collect()
             };
-            let relu = elementwise::relu(machine, &x)?;
-            close("relu", &relu.to_f32(machine)?, &of(&|a, _| a.max(0.)), 0.);
-            let grad = elementwise::relu_grad(machine, &y, &relu)?;
-            let expected = of(&|a, b| if a > 0. { b } else { 0. });
-            close("relu gradient", &grad.to_f32(machine)?, &expected, 0.);
+            // Times 8, so that some are above 6; exact in bf16, too.
+            let x8 = elementwise::scale(machine, &x, 8.)?;
+            for (activation, most) in [(Activation::Relu, f64::INFINITY), (Activation::Relu6, 6.)] {
+                let cut = elementwise::activate(machine, &x8, activation)?;
+                let expected = of(&|a, _| (8. * a).max(0.).min(most));
+                close("activation", &cut.to_f32(machine)?, &expected, 0.);
+                let grad = elementwise::activate_grad(machine, &y, &cut, activation)?;
+                let expected = of(&|a, b| if a > 0. && 8. * a < most { b } else { 0. });
+                close("its gradient", &grad.to_f32(machine)?, &expected, 0.);
+            }
             let scaled = elementwise::scale(machine, &x, 0.3)?;
             let expected = of(&|a, _| a * 0.3);
             close(
@@ -70,9 +75,11 @@ fn each_value_is_added_rectified_and_scaled() {
 fn what_is_no_number_passes_a_relu() {
     on_each_machine(|machine, _| {
         let x = Array::from_f32(machine, &[f32::NAN, -1., 2., 0., f32::NAN])?;
-        let y = elementwise::relu(machine, &x)?.to_f32(machine)?;
-        assert!(y[0].is_nan() && y[4].is_nan());
-        assert_eq!(y[1..4], [0., 2., 0.]);
+        for activation in [Activation::Relu, Activation::Relu6] {
+            let y = elementwise::activate(machine, &x, activation)?.to_f32(machine)?;
+            assert!(y[0].is_nan() && y[4].is_nan());
+            assert_eq!(y[1..4], [0., 2., 0.]);
+        }
         Ok(())
     });
 }
@@ -85,15 +92,20 @@ fn bias_residual_and_relu_are_added_to_each_row() {
             let (r, of_r) = made(machine, random, real, rows * channels)?;
             let (b, bias) = made(machine, random, Real::F32, channels)?;
             let shape = Rows::new(rows, channels);
-            for (residual, relu) in pairs(&[false, true], &[false, true]) {
+            let activations = [Activation::Identity, Activation::Relu, Activation::Relu6];
+            for (residual, activation) in pairs(&[false, true], &activations) {
                 let after = AfterBias {
                     residual: residual.then_some(&of_r),
-                    relu,
+                    activation,
                 };
                 let y = elementwise::add_bias(machine, &of_x, shape, &bias, after)?;
                 let value = |i: usize| {
                     let v = x[i] + b[i % channels] + if residual { r[i] } else { 0. };
-                    if relu { v.max(0.) } else { v }
+                    match activation {
+                        Activation::Identity => v,
+                        Activation::Relu => v.max(0.),
+                        Activation::Relu6 => v.clamp(0., 6.),
+                    }
                 };
                 let expected: Vec<f64> = (0..x.len()).map(value).collect();
                 close("bias", &y.to_f32(machine)?, &expected, tolerance(real));

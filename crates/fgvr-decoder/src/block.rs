@@ -2,7 +2,9 @@
 
 use candle_core::Result;
 use candle_nn::VarBuilder;
-use fgvr_nn::layers::{self, BatchNormConfig, ConvConfig, ConvInput, ConvNorm, Shortcut};
+use fgvr_nn::layers::{
+    self, Activation, BatchNormConfig, ConvConfig, ConvInput, ConvNorm, Shortcut,
+};
 use fgvr_nn::{Map, NormMode, Tape};
 
 /// Nearest x2, then one of two branches.
@@ -53,7 +55,9 @@ impl Block {
     pub(crate) fn apply(&self, tape: &mut Tape, x: &Map, norm: NormMode) -> Result<Map> {
         let x = layers::upsample_nearest(tape, x, 2)?;
         match self {
-            Self::Plain(layer) => layer.apply(tape, &x, norm)?.activate(tape, true),
+            Self::Plain(layer) => layer
+                .apply(tape, &x, norm)?
+                .activate(tape, Activation::Relu),
             Self::Residual(layers) => {
                 let Residual {
                     first,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Error as CandleError, Result, Tensor};
 use candle_nn::VarBuilder;
-use fgvr_nn::layers::{self, BatchNormConfig, ConvNorm, PoolConfig};
+use fgvr_nn::layers::{self, Activation, BatchNormConfig, ConvNorm, PoolConfig};
 use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Tape};
 
 use crate::block::{Block, conv_norm};
@@ -180,7 +180,8 @@ impl ResNet {
         norm: NormMode,
         intermediates: &mut Intermediates<'_>,
     ) -> Result<(Map, Map)> {
-        let mut x = self.stem.apply(tape, images, norm)?.activate(tape, true)?;
+        let x = self.stem.apply(tape, images, norm)?;
+        let mut x = x.activate(tape, Activation::Relu)?;
         intermediates.see("stem", || x.to_tensor())?;
         if let Some(pool) = &self.pool {
             x = layers::max_pool(tape, &x, pool)?;

@@ -8,7 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device as Candle, Result, Tensor};
-use fgvr_encoder::{Architecture, Backbone, EncoderConfig, FrozenBackbone, Stem, Vit, VitConfig};
+use fgvr_encoder::{
+    Architecture, Backbone, EfficientNet, EfficientNetConfig, EncoderConfig, FrozenBackbone,
+    Pooling, Stem, Vit, VitConfig,
+};
 use fgvr_nn::ParameterGradients;
 use fgvr_nn::cuda::Real;
 use fgvr_nn::cuda::emulator::Emulator;
@@ -189,6 +192,50 @@ fn a_residual_network_of_fifty_layers() {
     residual_network_agrees(Architecture::ResNet50, (Stem::Small, 48), allowed);
 }
 
+/// Narrow and short, with either padding.
+fn efficientnets() -> [EfficientNetConfig; 2] {
+    let same = EfficientNetConfig {
+        width_multiplier: 0.2,
+        depth_multiplier: 0.5,
+        ..EfficientNetConfig::default()
+    };
+    [same.clone(), same.symmetric()]
+}
+
+#[test]
+fn efficientnets_with_either_padding() {
+    for config in efficientnets() {
+        // Of so few values a norm's statistics are taken that bf16 turns gradients as it likes.
+        let allowed = [
+            Allowed {
+                values: 1e-4,
+                gradients: Some(2e-2),
+            },
+            Allowed {
+                values: 0.3,
+                gradients: None,
+            },
+        ];
+        let images = normal(1, (4, 3, 65, 48));
+        agrees("efficientnet", &images, allowed, |parameters, device| {
+            let vb = parameters.builder(DType::F32, &Candle::Cpu);
+            Ok(EfficientNet::new(&config, vb)?.on(device))
+        });
+    }
+}
+
+#[test]
+fn frozen_efficientnets() {
+    for network in efficientnets() {
+        let build = |parameters: &Parameters| {
+            let vb = parameters.builder(DType::F32, &Candle::Cpu);
+            Ok(Backbone::EfficientNet(EfficientNet::new(&network, vb)?))
+        };
+        let config = EncoderConfig::from(Architecture::TfEfficientNetLite0);
+        frozen_agrees(&config, &[[2, 48, 40], [1, 33, 47]], build, [1e-5, 5e-2]);
+    }
+}
+
 const VIT: [Allowed; 2] = [
     Allowed {
         values: 1e-5,
@@ -228,6 +275,14 @@ fn a_vision_transformer_on_its_own_grid_and_on_another() {
             "vit with registers on another grid",
             with_registers(),
             [16, 32],
+        ),
+        (
+            "vit that pools class and patches",
+            VitConfig {
+                pooling: Pooling::Both,
+                ..with_registers()
+            },
+            [24, 16],
         ),
     ] {
         let images = normal(1, (4, 3, sides[0], sides[1]));
@@ -327,7 +382,16 @@ fn frozen_residual_networks() {
 
 #[test]
 fn frozen_vision_transformers() {
-    for network in [small_vit(), with_registers()] {
+    let pooled = |pooling| VitConfig {
+        pooling,
+        ..with_registers()
+    };
+    for network in [
+        small_vit(),
+        with_registers(),
+        pooled(Pooling::PatchMean),
+        pooled(Pooling::Both),
+    ] {
         let build = |parameters: &Parameters| {
             let vb = parameters.builder(DType::F32, &Candle::Cpu);
             Ok(Backbone::Vit(Vit::new(&network, vb)?))

@@ -6,7 +6,7 @@
 mod support;
 
 use candle_core::{DType, Device, Tensor};
-use fgvr_encoder::{Initialisation, Positions, Vit, VitConfig, vit};
+use fgvr_encoder::{Initialisation, Pooling, Positions, Vit, VitConfig, vit};
 use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Encoder, NormMode, Parameters};
 use fgvr_testkit::{assert_close, golden, normal};
@@ -241,6 +241,41 @@ fn a_training_pass_is_timms() {
         let (features, tape) = model.forward_train_to_images(&images).unwrap();
         stored.expect("eval.map", &features.map);
         stored.expect("eval.pooled", &features.pooled);
+        let a = values("loss.map", features.map.dims());
+        let b = values("loss.pooled", features.pooled.dims());
+        let loss = (&features.map * a).unwrap().sum_all().unwrap();
+        let loss = (loss + (&features.pooled * b).unwrap().sum_all().unwrap()).unwrap();
+        let leaves = loss.backward().unwrap();
+        let mut gradients = ParameterGradients::default();
+        let images = tape.backward(&leaves, &mut gradients).unwrap().unwrap();
+        stored.expect_gradient("grad.images", &images);
+        for (name, var) in parameters.trainable() {
+            let gradient = gradients.get(&var).unwrap();
+            stored.expect_gradient(&format!("grad.{name}"), gradient);
+        }
+    }
+}
+
+/// `tests/golden/pooling.py`: timm's mean of patches, and the class token with it.
+#[test]
+fn other_poolings_and_their_gradients_are_timms() {
+    for pooling in [Pooling::PatchMean, Pooling::Both] {
+        let config = VitConfig {
+            pooling,
+            ..registers()
+        };
+        let (model, parameters) = network(&config);
+        let stored = Stored::new("pooling.safetensors", pooling.name());
+        let images = values("images", &[2, 3, 42, 28]);
+        let (features, tape) = model.forward_train_to_images(&images).unwrap();
+        assert_eq!(features.pooled.dims()[1], model.width());
+        stored.expect("eval.pooled", &features.pooled);
+        let frozen = model.freeze().unwrap();
+        assert_eq!(frozen.width(), model.width());
+        let seen = frozen.features(&images).unwrap();
+        assert_close("map", &seen.map, &features.map, 1e-5);
+        stored.expect("eval.pooled", &seen.pooled);
+        stored.expect("eval.pooled", &frozen.embed(&images).unwrap());
         let a = values("loss.map", features.map.dims());
         let b = values("loss.pooled", features.pooled.dims());
         let loss = (&features.map * a).unwrap().sum_all().unwrap();

@@ -5,7 +5,9 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use fgvr_data::DataConfig;
 use fgvr_encoder::weights::{LoadOptions, LoadReport, Preprocessing, Weights, load};
-use fgvr_encoder::{AdaptationLayer, Backbone, EncoderConfig, FrozenBackbone};
+use fgvr_encoder::{
+    AdaptationLayer, Architecture, Backbone, EncoderConfig, FrozenBackbone, Pooling,
+};
 use fgvr_nn::Parameters;
 use fgvr_perturb::Adaptation;
 
@@ -64,6 +66,7 @@ impl Embedder {
         let config = run.config_for(Use::Embed, settings)?;
         let (step, mut parameters) = encoder_of(run, &trained, which)?;
         let mut network = trained.encoder.clone();
+        network.pooling = config.encoder.pooling;
         if network.architecture.is_vit() && config.data.size != trained.data.size {
             network.image_size = Some(config.data.size);
             parameters = at_another_size(&parameters, &network, run)?;
@@ -99,7 +102,8 @@ impl Embedder {
         Self::from_weights_with(weights, &Vec::from_iter(size), allow_mismatch, compute)
     }
 
-    /// As [`Embedder::from_weights`], with `settings` over what the weights bring, each `key.path=value`.
+    /// As [`Embedder::from_weights`], with `settings` over what the weights bring, each `key.path=value`;
+    /// `encoder.architecture` says what they are of, where they do not.
     ///
     /// # Errors
     /// As [`Embedder::from_weights`], and a setting that is unknown or has no effect on embedding.
@@ -113,11 +117,11 @@ impl Embedder {
         let adaptation = adaptation_of(weights)?;
         let (embedder, report) =
             Self::plain_from_weights_with(weights, settings, allow_mismatch, compute)?;
-        let embedder = match adaptation {
-            Some(adaptation) => embedder.with_adaptation(adaptation)?,
-            None => embedder,
+        let Some(adaptation) = adaptation else {
+            return Ok((embedder, report));
         };
-        Ok((embedder, report))
+        fitted_to(weights, &embedder)?;
+        Ok((embedder.with_adaptation(adaptation)?, report))
     }
 
     /// As [`Embedder::from_weights_with`], without the adaptation that may come with the weights, which is not even
@@ -131,8 +135,9 @@ impl Embedder {
         allow_mismatch: &[String],
         compute: &Compute,
     ) -> Result<(Self, LoadReport)> {
-        let seen = seen(weights.preprocessing(), settings)?;
-        Self::of_weights(weights, seen, allow_mismatch, compute)
+        let (told, settings) = told_architecture(settings)?;
+        let seen = seen(weights.preprocessing(), &settings)?;
+        Self::of_weights(weights, told, seen, allow_mismatch, compute)
     }
 
     /// As [`Embedder::plain_from_weights_with`], for photos that are split to be judged, with the settings to judge by.
@@ -145,19 +150,23 @@ impl Embedder {
         allow_mismatch: &[String],
         compute: &Compute,
     ) -> Result<(Self, PretrainConfig, LoadReport)> {
-        let (sight, config) = seen_to_judge(weights.preprocessing(), settings)?;
-        let seen = (sight, config.data.clone());
-        let (embedder, report) = Self::of_weights(weights, seen, allow_mismatch, compute)?;
+        let (told, settings) = told_architecture(settings)?;
+        let seen = seen_to_judge(weights.preprocessing(), &settings)?;
+        let config = seen.config.clone();
+        let (embedder, report) = Self::of_weights(weights, told, seen, allow_mismatch, compute)?;
         Ok((embedder, config, report))
     }
 
     fn of_weights(
         weights: &Weights,
-        (sight, data): (Sight, DataConfig),
+        told: Option<Architecture>,
+        seen: Seen,
         allow_mismatch: &[String],
         compute: &Compute,
     ) -> Result<(Self, LoadReport)> {
-        let mut config = architecture(weights)?;
+        let mut config = architecture(weights, told)?;
+        config.pooling = seen.pooling.unwrap_or(config.pooling);
+        let (sight, data) = (seen.sight, seen.config.data);
         if config.architecture.is_vit() {
             config.image_size = Some(sight.view.size);
         }
@@ -286,6 +295,25 @@ pub fn adaptation_of(weights: &Weights) -> Result<Option<Adaptation>> {
     Ok(layer.map(read).transpose()?)
 }
 
+/// That `embedder` pools what the adaptation of `weights` was fitted to.
+///
+/// # Errors
+/// It pools something else.
+pub(crate) fn fitted_to(weights: &Weights, embedder: &Embedder) -> Result<()> {
+    let own = weights.encoder().map(|encoder| encoder.pooling);
+    match own {
+        Some(own) if own != embedder.config.pooling => Err(Error::config(
+            "encoder.pooling",
+            format!(
+                "is {:?}, and the adaptation that comes with these weights is of {:?}; --plain leaves it off",
+                embedder.config.pooling.name(),
+                own.name()
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// A saved adaptation: a file of one, or a folder such as an export with an `adaptation.safetensors` in it.
 ///
 /// # Errors
@@ -307,26 +335,34 @@ pub fn open_adaptation(path: &Path) -> Result<Adaptation> {
     Ok(Adaptation::load(file)?)
 }
 
-/// How photos are found and seen under `settings` over what comes with weights.
-fn seen(preprocessing: &Preprocessing, settings: &[String]) -> Result<(Sight, DataConfig)> {
-    // All photos of a folder in one split, where nothing else is asked for.
-    let test_fraction = 0.;
-    let (sight, config) = looked_at(preprocessing, test_fraction, settings, |_| Use::Embed)?;
-    Ok((sight, config.data))
+/// How photos are found and seen, and what is pooled.
+struct Seen {
+    sight: Sight,
+    config: PretrainConfig,
+    /// What is pooled, if settings say so.
+    pooling: Option<Pooling>,
 }
 
-/// The same for photos to judge features by, of which some are held out to be judged, and the settings.
-fn seen_to_judge(
-    preprocessing: &Preprocessing,
-    settings: &[String],
-) -> Result<(Sight, PretrainConfig)> {
+/// How photos are found and seen under `settings` over what comes with weights.
+fn seen(preprocessing: &Preprocessing, settings: &[String]) -> Result<Seen> {
+    // All photos of a folder in one split, where nothing else is asked for.
+    let test_fraction = 0.;
+    looked_at(preprocessing, test_fraction, settings, |_| Use::Embed)
+}
+
+/// The same for photos to judge features by, of which some are held out to be judged.
+fn seen_to_judge(preprocessing: &Preprocessing, settings: &[String]) -> Result<Seen> {
     let test_fraction = DataConfig::default().test_fraction;
     // Here there is no decoder that is made for one size.
+    let of_the_network = |setting: &str| {
+        let path = setting.split('=').next().unwrap_or_default().trim();
+        matches!(path, "data.size" | "encoder.pooling")
+    };
     looked_at(
         preprocessing,
         test_fraction,
         settings,
-        |setting| match setting.trim_start().starts_with("data.size") {
+        |setting| match of_the_network(setting) {
             true => Use::Embed,
             false => Use::Evaluate,
         },
@@ -338,7 +374,7 @@ fn looked_at(
     test_fraction: f64,
     settings: &[String],
     purpose: impl Fn(&str) -> Use,
-) -> Result<(Sight, PretrainConfig)> {
+) -> Result<Seen> {
     let mut layers = Layers::default();
     layers.view(preprocessing)?;
     layers.set_value("data.val_fraction", 0.)?;
@@ -356,7 +392,13 @@ fn looked_at(
     if asked_for(&layers) == brought {
         sight.view.fit = fit(preprocessing, config.data.size);
     }
-    Ok((sight, config))
+    let pooling = layers.get("encoder.pooling");
+    let pooling = pooling.map(|_| config.encoder.pooling);
+    Ok(Seen {
+        sight,
+        config,
+        pooling,
+    })
 }
 
 /// The variables of a transformer, `trained`, in `network`, which differs in the size of its images.
@@ -387,12 +429,36 @@ pub(crate) fn at_least_one(batch: usize) -> Result<usize> {
     }
 }
 
-/// The architecture that weights are of, found by their tensors.
+/// The architecture that the last of `settings` to do so names, and the other settings. It says what weights are of,
+/// where their tensors leave that open.
 ///
 /// # Errors
-/// It is none of ours.
-pub(crate) fn architecture(weights: &Weights) -> Result<EncoderConfig> {
-    weights.encoder().ok_or_else(|| {
+/// A name that no architecture has.
+fn told_architecture(settings: &[String]) -> Result<(Option<Architecture>, Vec<String>)> {
+    let name = |setting: &str| {
+        let (path, value) = setting.split_once('=')?;
+        (path.trim() == "encoder.architecture").then(|| value.trim().trim_matches('"').to_owned())
+    };
+    let told = settings.iter().rev().find_map(|setting| name(setting));
+    let others = settings.iter().filter(|setting| name(setting).is_none());
+    let told = told.map(|name| name.parse()).transpose()?;
+    Ok((told, others.cloned().collect()))
+}
+
+/// The architecture that weights are of, found by their tensors, or by `told` where they do not show it.
+///
+/// # Errors
+/// It is none of ours, or cannot be told.
+pub(crate) fn architecture(weights: &Weights, told: Option<Architecture>) -> Result<EncoderConfig> {
+    let encoder = weights.encoder_as(told).map_err(|error| match error {
+        // Its text has the names.
+        fgvr_encoder::Error::Untold { .. } => Error::config(
+            "encoder.architecture",
+            format!("{error}, such as --set encoder.architecture=tf_efficientnet_lite0"),
+        ),
+        error => error.into(),
+    })?;
+    encoder.ok_or_else(|| {
         let found = match (weights.architecture(), weights.other_family()) {
             (Some(found), _) => format!("holds {found}, a network that fgvr does not have"),
             (None, Some(family)) => format!("holds {family}, a network that fgvr does not have"),

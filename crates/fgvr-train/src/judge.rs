@@ -3,13 +3,17 @@
 use candle_core::{Device, Tensor};
 use fgvr_data::{Found, shown};
 use fgvr_encoder::weights::{LoadReport, Weights};
+use fgvr_eval::{
+    BootstrapConfig, Bootstrapped, Embeddings, Error as EvalError, RetrievalConfig,
+    class_bootstrap, cross_map, knn_hits,
+};
 use fgvr_perturb::Adaptation;
 use serde::Serialize;
 
 use crate::config::{Layers, PretrainConfig, Use};
 use crate::data::lacking;
 use crate::embed::{Embedded, embed_splits};
-use crate::embedder::at_least_one;
+use crate::embedder::{at_least_one, fitted_to};
 use crate::evaluate::{Figures, JudgedOn, figures, pixel_figures};
 use crate::{Compute, Embedder, EmbeddingTable, Error, Observer, Result};
 
@@ -62,9 +66,20 @@ pub struct JudgedRow {
     /// `start` for features of weights as they are, `features` for those of a file, `adapted` for either after an
     /// adaptation, `pixels` for pixels.
     pub name: String,
-    /// What they are worth.
+    /// What they are worth; `retrieval` is among the judged images.
     #[serde(flatten)]
     pub figures: Figures,
+    /// Nearest neighbours as in `figures`, with intervals from a bootstrap over classes, and the gain over the first row.
+    pub neighbours: Option<Bootstrapped>,
+    /// Mean average precision of training images for judged ones, likewise.
+    pub cross_map: Option<Bootstrapped>,
+}
+
+/// A row, and for each judged image whether neighbours were right, and its average precision among the training images.
+struct Measured {
+    row: JudgedRow,
+    hits: Vec<f64>,
+    precision: Vec<Option<f64>>,
 }
 
 /// Judges the features of `weights` on the photos of `source`, from train to test, as they are and after their
@@ -89,6 +104,9 @@ pub fn evaluate_weights(
     if let Some(batch) = options.batch {
         embedder.sight.batch = at_least_one(batch)?;
     }
+    if options.adaptation.is_none() && own.is_some() {
+        fitted_to(weights, &embedder)?;
+    }
     if let Some(adaptation) = &own {
         // The width is looked at before photos are.
         embedder = embedder.with_adaptation(adaptation.clone())?.plain();
@@ -109,6 +127,8 @@ pub fn evaluate_weights(
         judged.rows.push(JudgedRow {
             name: "pixels".to_owned(),
             figures: pixel_figures(&config, &splits.train, test)?,
+            neighbours: None,
+            cross_map: None,
         });
     }
     judged.data = Some(splits.found);
@@ -289,32 +309,52 @@ fn judge(
             shown(&lacking.join(", "))
         ));
     }
-    let embedded = |features: &[f32], rows: &[usize], labels: &[u32]| -> Result<Embedded> {
+    let set = |features: &[f32], rows: &[usize]| -> Result<Tensor> {
         let width = table.width;
-        let values: Vec<f32> = rows
+        let rows_of = rows
             .iter()
-            .flat_map(|row| &features[row * width..][..width])
-            .copied()
-            .collect();
-        let features = Tensor::from_vec(values, (rows.len(), width), &Device::Cpu)?;
-        Ok(Embedded::labelled(features, labels.to_vec()))
+            .flat_map(|row| &features[row * width..][..width]);
+        let values: Vec<f32> = rows_of.copied().collect();
+        Ok(Tensor::from_vec(values, (rows.len(), width), &Device::Cpu)?)
     };
     let mut single = 0;
-    let mut row = |name: &str, features: &[f32]| -> Result<JudgedRow> {
-        let train = embedded(features, &parts.train, &seen)?;
-        let judged = embedded(features, &parts.judged, &wanted)?;
-        let (figures, left_out) = figures(config, Some(&train), Some(&judged))?;
+    let mut measure = |name: &str, features: &[f32]| -> Result<Measured> {
+        let (train, judged) = (set(features, &parts.train)?, set(features, &parts.judged)?);
+        let (figures, left_out) = figures(
+            config,
+            Some(&Embedded::labelled(train.clone(), seen.clone())),
+            Some(&Embedded::labelled(judged.clone(), wanted.clone())),
+        )?;
         single = left_out.unwrap_or_default();
-        Ok(JudgedRow {
-            name: name.to_owned(),
-            figures,
+        let database = Embeddings::new(train, seen.clone())?;
+        let queries = Embeddings::new(judged, wanted.clone())?;
+        let hits = match figures.knn {
+            Some(_) => knn_hits(&database, &queries, &config.evaluate.knn)?,
+            None => Vec::new(),
+        };
+        let precision = match cross_map(&database, &queries, &RetrievalConfig::default()) {
+            Ok(found) => found.average_precision,
+            // No class of theirs is trained on.
+            Err(EvalError::Nothing { .. }) => vec![None; wanted.len()],
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Measured {
+            row: JudgedRow {
+                name: name.to_owned(),
+                figures,
+                neighbours: None,
+                cross_map: None,
+            },
+            hits: hits.iter().map(|hit| f64::from(u8::from(*hit))).collect(),
+            precision,
         })
     };
     observer.on_phase("judging the features");
-    let mut rows = vec![row(name, &table.features)?];
+    let mut rows = vec![measure(name, &table.features)?];
     if let Some(adaptation) = adaptation {
-        rows.push(row("adapted", &adaptation.apply(&table.features)?)?);
+        rows.push(measure("adapted", &adaptation.apply(&table.features)?)?);
     }
+    let rows = with_intervals(rows, &wanted)?;
     if single > 0 {
         observer.on_message(&format!(
             "warning: retrieval: {single} {} rows are the only ones of their class and ask no query",
@@ -333,6 +373,36 @@ fn judge(
         data: None,
         device: None,
     })
+}
+
+/// The rows with their intervals, over the same samples of classes.
+fn with_intervals(mut rows: Vec<Measured>, labels: &[u32]) -> Result<Vec<JudgedRow>> {
+    let hits: Vec<&[f64]> = rows.iter().map(|row| row.hits.as_slice()).collect();
+    let neighbours = match hits.iter().all(|hits| hits.len() == labels.len()) {
+        true => class_bootstrap(&hits, labels, &BootstrapConfig::default())?,
+        false => Vec::new(),
+    };
+    // A class that is not trained on has no precision, in no row.
+    let asked = rows.first().map(|row| row.precision.iter());
+    let asked = asked.into_iter().flatten().zip(labels);
+    let asked: Vec<u32> = asked
+        .filter(|(found, _)| found.is_some())
+        .map(|(_, label)| *label)
+        .collect();
+    let found: Vec<Vec<f64>> = rows
+        .iter()
+        .map(|row| row.precision.iter().copied().flatten().collect())
+        .collect();
+    let found: Vec<&[f64]> = found.iter().map(Vec::as_slice).collect();
+    let cross = match asked.is_empty() {
+        false => class_bootstrap(&found, &asked, &BootstrapConfig::default())?,
+        true => Vec::new(),
+    };
+    for (at, measured) in rows.iter_mut().enumerate() {
+        measured.row.neighbours = neighbours.get(at).copied();
+        measured.row.cross_map = cross.get(at).copied();
+    }
+    Ok(rows.into_iter().map(|measured| measured.row).collect())
 }
 
 /// What an adaptation is, on a line.

@@ -79,7 +79,7 @@ pub use pretrain::{Summary, evaluate_run, evaluate_run_with, pretrain};
 pub use reconstruct::Psnr;
 pub use resume::{ResumeOptions, resume};
 pub use run_folder::{Place, RunFolder};
-pub use run_report::{evaluation_tables, figures_table};
+pub use run_report::evaluation_tables;
 pub use settings_changed::settings_changed;
 pub use start::{open_weights, publish};
 pub use step_row::StepRow;

@@ -19,7 +19,7 @@ pub fn evaluation_tables(evaluation: &Evaluation) -> Vec<(&'static str, Table)> 
         JudgedOn::Test => "Frozen features, in percent",
         JudgedOn::Validation => "Frozen features, in percent of validation images",
     };
-    let mut tables = vec![(title, evaluation_figures(evaluation))];
+    let mut tables = vec![(title, figures_table(evaluation))];
     if let Some(psnr) = evaluation.psnr {
         let table = Table::new(&[
             ("reconstruction of held-out images", Align::Left),
@@ -92,20 +92,7 @@ fn judged_images(evaluation: &Evaluation) -> (&'static str, String) {
     }
 }
 
-fn evaluation_figures(evaluation: &Evaluation) -> Table {
-    let rows: [(&str, Option<&Figures>); 4] = [
-        ("trained", Some(&evaluation.trained)),
-        ("screened", evaluation.screened.as_ref()),
-        ("untrained", Some(&evaluation.untrained)),
-        ("pixels", Some(&evaluation.pixels)),
-    ];
-    let rows = rows.into_iter();
-    figures_table(rows.filter_map(|(name, figures)| Some((name, figures?))))
-}
-
-/// Kinds of features by name and what they are worth, in percent.
-#[must_use]
-pub fn figures_table<'a>(rows: impl Iterator<Item = (&'a str, &'a Figures)>) -> Table {
+fn figures_table(evaluation: &Evaluation) -> Table {
     let names = [
         "features", "kNN", "linear", "top 5", "rank 1", "rank 5", "mAP",
     ];
@@ -123,7 +110,16 @@ pub fn figures_table<'a>(rows: impl Iterator<Item = (&'a str, &'a Figures)>) -> 
         })
         .collect();
     let mut table = Table::new(&aligned);
+    let rows: [(&str, Option<&Figures>); 4] = [
+        ("trained", Some(&evaluation.trained)),
+        ("screened", evaluation.screened.as_ref()),
+        ("untrained", Some(&evaluation.untrained)),
+        ("pixels", Some(&evaluation.pixels)),
+    ];
     for (name, figures) in rows {
+        let Some(figures) = figures else {
+            continue;
+        };
         let values = [
             figures.knn.map(|k| k.top1),
             figures.linear.map(|l| l.top1),

@@ -1,8 +1,8 @@
 //! Batch norm of a ResNet-50: of the stem, with a ReLU, and at a block's end, with a residual and a ReLU.
 
 use super::{Case, Inputs, Scale, bf16};
-use crate::ops::Rows;
 use crate::ops::batch_norm::{Mask, Norm, Residual};
+use crate::ops::{Activation, Rows};
 use crate::{Array, DType, Machine, Real, Result};
 
 const EPS: f64 = 1e-5;
@@ -19,11 +19,11 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
         statistics("norm: stem, statistics", stem),
         apply("norm: stem, apply and ReLU", stem, false),
         gradients("norm: stem, gradients", stem),
-        grad_input("norm: stem, grad input", stem, true),
+        grad_input("norm: stem, grad input", stem, Activation::Relu),
         statistics("norm: block, statistics", block),
         apply("norm: block, apply, residual, ReLU", block, true),
         gradients_residual("norm: block, gradients, residual", block),
-        grad_input("norm: block, grad input", block, false),
+        grad_input("norm: block, grad input", block, Activation::Identity),
     ]
 }
 
@@ -68,7 +68,7 @@ fn apply(name: &str, rows: Rows, residual: bool) -> Case {
                 true => Residual::Map(&other),
                 false => Residual::None,
             };
-            norm.apply(machine, &x, added, true).map(drop)
+            norm.apply(machine, &x, added, Activation::Relu).map(drop)
         })
     })
 }
@@ -83,7 +83,7 @@ fn gradients(name: &str, rows: Rows) -> Case {
         );
         let norm = norm(inputs, &x, rows)?;
         Ok(move |machine: &dyn Machine| {
-            norm.gradients(machine, &dy, &x, Mask::Recompute, None)
+            norm.gradients(machine, &dy, &x, Mask::Recompute(Activation::Relu), None)
                 .map(drop)
         })
     })
@@ -103,23 +103,22 @@ fn gradients_residual(name: &str, rows: Rows) -> Case {
     })
 }
 
-fn grad_input(name: &str, rows: Rows, recompute: bool) -> Case {
+fn grad_input(name: &str, rows: Rows, activation: Activation) -> Case {
     let len = rows.rows * rows.channels;
-    let operations = if recompute { 8 * len } else { 5 * len };
+    let operations = match activation {
+        Activation::Identity => 5 * len,
+        _ => 8 * len,
+    };
     Case::new(name, (bf16(3 * len), operations), move |inputs| {
         let (x, dy) = (
             inputs.reals(Real::Bf16, len)?,
             inputs.reals(Real::Bf16, len)?,
         );
         let norm = norm(inputs, &x, rows)?;
-        let mask = if recompute {
-            Mask::Recompute
-        } else {
-            Mask::None
-        };
+        let mask = Mask::Recompute(activation);
         let sums = norm.gradients(inputs.machine(), &dy, &x, mask, None)?;
         Ok(move |machine: &dyn Machine| {
-            norm.grad_input(machine, &dy, &x, &sums, recompute)
+            norm.grad_input(machine, &dy, &x, &sums, activation)
                 .map(drop)
         })
     })

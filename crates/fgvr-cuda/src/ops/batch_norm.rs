@@ -1,7 +1,8 @@
-//! Batch norm over rows of channels, with a residual and a ReLU, and its gradients.
+//! Batch norm over rows of channels, with a residual and an activation, and its gradients.
 //!
 //! Rows are the N*H*W places of a channels-last map, in `groups` equal runs with statistics of their own.
 
+use super::Activation;
 use super::columns::Tiling;
 use super::rows::{Rows, THREADS, WARPS};
 use crate::source::BATCH_NORM;
@@ -26,14 +27,12 @@ pub struct Norm {
     pub bias: Array,
 }
 
-/// How a ReLU that follows the norm masks its gradient.
+/// How what follows the norm masks its gradient.
 #[derive(Clone, Copy)]
 pub enum Mask<'a> {
-    /// There is none.
-    None,
-    /// By the sign of the norm's output, recomputed from x.
-    Recompute,
-    /// By the output after a residual and the ReLU.
+    /// An activation of the norm's output, which is recomputed from x.
+    Recompute(Activation),
+    /// A ReLU after a residual: by its output.
     Output(&'a Array),
 }
 
@@ -56,7 +55,7 @@ fn module(x: &Array, op: &'static str) -> Result<Module> {
     })
 }
 
-/// What is added to the norm's output before the ReLU.
+/// What is added to the norm's output before the activation.
 #[derive(Clone, Copy)]
 pub enum Residual<'a> {
     /// Nothing.
@@ -224,7 +223,7 @@ impl Norm {
         })
     }
 
-    /// y = norm(x) (+ residual) (then ReLU).
+    /// The activation of norm(x) (+ residual).
     ///
     /// # Errors
     /// Operands of other lengths or types; what the machine says.
@@ -233,7 +232,7 @@ impl Norm {
         machine: &dyn Machine,
         x: &Array,
         residual: Residual<'_>,
-        relu: bool,
+        activation: Activation,
     ) -> Result<Array> {
         const OP: &str = "batch norm";
         let (module, rows) = (module(x, OP)?, self.rows);
@@ -268,7 +267,7 @@ impl Norm {
             module,
             kernels,
             &operands,
-            &[i32::from(relu)],
+            &[activation.flag()],
         )?;
         Ok(y)
     }
@@ -348,8 +347,8 @@ impl Norm {
         Ok(made)
     }
 
-    /// The gradient of x from that of the output; a gradient that [`Norm::gradients`] has masked needs no
-    /// mask.
+    /// The gradient of x from that of the output of `activation`; a gradient that [`Norm::gradients`] has
+    /// masked already is that of the identity.
     ///
     /// # Errors
     /// Operands of other lengths or types; what the machine says.
@@ -359,7 +358,7 @@ impl Norm {
         dy: &Array,
         x: &Array,
         of_norm: &Gradients,
-        recompute: bool,
+        activation: Activation,
     ) -> Result<Array> {
         const OP: &str = "batch norm gradient of x";
         let (module, rows) = (module(x, OP)?, self.rows);
@@ -383,7 +382,7 @@ impl Norm {
             module,
             kernels,
             &operands,
-            &[i32::from(recompute)],
+            &[activation.flag()],
         )?;
         Ok(dx)
     }
@@ -392,9 +391,8 @@ impl Norm {
 impl Mask<'_> {
     fn flag(self) -> i32 {
         match self {
-            Self::None => 0,
-            Self::Recompute => 1,
-            Self::Output(_) => 2,
+            Self::Recompute(activation) => activation.flag(),
+            Self::Output(_) => 3,
         }
     }
 }

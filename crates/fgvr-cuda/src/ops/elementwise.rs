@@ -1,5 +1,6 @@
 //! What is done to each value and to each row of channels, with the gradients.
 
+use super::Activation;
 use super::columns::{Tiling, launch_flat};
 use super::rows::{Rows, THREADS, WARPS};
 use crate::source::ELEMENTWISE;
@@ -24,33 +25,48 @@ pub fn add_to(machine: &dyn Machine, y: &Array, x: &Array) -> Result<()> {
     launch_flat(machine, module, "add_to", &operands, x.len())
 }
 
-/// y = max(x, 0).
+/// `activation` of each value.
 ///
 /// # Errors
 /// An array of another type; what the machine says.
-pub fn relu(machine: &dyn Machine, x: &Array) -> Result<Array> {
-    let module = module(x, "relu")?;
+pub fn activate(machine: &dyn Machine, x: &Array, activation: Activation) -> Result<Array> {
+    let module = module(x, "activation")?;
+    let kernel = match activation {
+        Activation::Identity => return Ok(x.clone()),
+        Activation::Relu => "relu",
+        Activation::Relu6 => "relu6",
+    };
     let y = Array::new(machine, x.dtype(), x.len())?;
     let operands = [Argument::Array(x), Argument::Array(&y)];
-    launch_flat(machine, module, "relu", &operands, x.len())?;
+    launch_flat(machine, module, kernel, &operands, x.len())?;
     Ok(y)
 }
 
-/// The gradient of [`relu`], from its output `y` and the gradient `dy` there.
+/// The gradient of [`activate`], from its output `y` and the gradient `dy` there.
 ///
 /// # Errors
 /// Operands of other lengths or types; what the machine says.
-pub fn relu_grad(machine: &dyn Machine, dy: &Array, y: &Array) -> Result<Array> {
-    const OP: &str = "relu gradient";
+pub fn activate_grad(
+    machine: &dyn Machine,
+    dy: &Array,
+    y: &Array,
+    activation: Activation,
+) -> Result<Array> {
+    const OP: &str = "activation gradient";
     let module = module(y, OP)?;
     dy.expect(OP, "dy", y.dtype(), y.len())?;
+    let kernel = match activation {
+        Activation::Identity => return Ok(dy.clone()),
+        Activation::Relu => "relu_grad",
+        Activation::Relu6 => "relu6_grad",
+    };
     let dx = Array::new(machine, y.dtype(), y.len())?;
     let operands = [
         Argument::Array(dy),
         Argument::Array(y),
         Argument::Array(&dx),
     ];
-    launch_flat(machine, module, "relu_grad", &operands, y.len())?;
+    launch_flat(machine, module, kernel, &operands, y.len())?;
     Ok(dx)
 }
 
@@ -75,8 +91,8 @@ pub fn scale(machine: &dyn Machine, x: &Array, factor: f32) -> Result<Array> {
 pub struct AfterBias<'a> {
     /// Added, of the type and length of x.
     pub residual: Option<&'a Array>,
-    /// Whether a ReLU ends it.
-    pub relu: bool,
+    /// Ends it.
+    pub activation: Activation,
 }
 
 /// x + `bias` (channels, f32) in each of its rows, and what is `after` it.
@@ -109,7 +125,7 @@ pub fn add_bias(
         module,
         ["bias_add", "bias_add_any"],
         &operands,
-        &[i32::from(after.relu)],
+        &[after.activation.flag()],
     )?;
     Ok(y)
 }

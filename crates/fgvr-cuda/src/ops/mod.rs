@@ -2,6 +2,7 @@
 //!
 //! Grids depend on shapes alone, never on the GPU, so that sums are added in the same order everywhere.
 
+mod activation;
 pub mod attention;
 pub mod augment;
 pub mod average;
@@ -9,6 +10,7 @@ pub mod bank;
 pub mod batch_norm;
 mod columns;
 pub mod cosine;
+pub mod depthwise;
 pub mod elementwise;
 pub mod finite;
 pub mod gather;
@@ -20,6 +22,7 @@ pub mod layer_norm;
 pub mod layout;
 pub mod mask;
 pub mod optimizer;
+pub mod pad;
 pub mod patches;
 pub mod perturb;
 pub mod pool;
@@ -32,4 +35,5 @@ mod tensors;
 pub mod tokens;
 pub mod unit_rows;
 
+pub use activation::Activation;
 pub use rows::Rows;

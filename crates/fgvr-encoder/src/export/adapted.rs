@@ -4,7 +4,6 @@
 //! a network trained with labels has its classes. So a program that knows nothing of fgvr gives the adapted features by
 //! its plain forward pass. `config.json` says that the layer is no head over classes.
 
-use candle_core::{DType, Tensor};
 use serde_json::{Value, json};
 
 use super::{Export, Format, transformers};
@@ -39,9 +38,8 @@ impl Export {
                 self.tensors = tensors
                     .map(|(name, tensor)| (format!("{}{name}", place.prefix), tensor))
                     .collect();
-                if place.twice {
-                    // The classifier sees the class token and the mean of the patches: [W, 0].
-                    weight = beside_zeros(&weight)?;
+                if let transformers::Input::Both { second } = place.input {
+                    weight = adaptation.beside_zeros(second)?;
                 }
                 place.layer
             }
@@ -90,16 +88,7 @@ const NOTE: &str = "the classifier layer is no head over classes: its outputs ar
 fn timm_layer(network: &Network) -> &'static str {
     match network {
         Network::ResNet(_) => "fc",
+        Network::EfficientNet(_) => "classifier",
         Network::Vit(_) => "head",
     }
-}
-
-/// (C, C) -> (C, 2C)
-fn beside_zeros(weight: &Tensor) -> Result<Tensor, Error> {
-    let zeros = Tensor::zeros(weight.dims(), DType::F32, weight.device());
-    let both = zeros.and_then(|zeros| Tensor::cat(&[weight, &zeros], 1));
-    both.map_err(|source| Error::Tensor {
-        name: "the adaptation".to_owned(),
-        source,
-    })
 }

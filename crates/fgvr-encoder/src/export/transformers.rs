@@ -6,7 +6,7 @@ use candle_core::{Result as CandleResult, Tensor};
 use serde_json::{Value, json};
 
 use crate::config::BlockKind;
-use crate::{Error, Network, ResNetConfig, Stem, VitConfig};
+use crate::{Error, Network, Pooling, ResNetConfig, Stem, VitConfig};
 
 /// `config.json` of the class that has the network.
 ///
@@ -15,7 +15,16 @@ use crate::{Error, Network, ResNetConfig, Stem, VitConfig};
 pub(super) fn config(network: &Network) -> Result<Value, Error> {
     match network {
         Network::ResNet(config) => resnet_config(config),
+        Network::EfficientNet(_) => Err(no_efficientnet()),
         Network::Vit(config) => Ok(vit_config(config)),
+    }
+}
+
+fn no_efficientnet() -> Error {
+    Error::Export {
+        problem: "transformers has no EfficientNet-Lite: its EfficientNetModel has squeeze-and-excitation and SiLU; \
+                  export with --format timm"
+            .to_owned(),
     }
 }
 
@@ -95,8 +104,29 @@ pub(super) struct Place {
     pub(super) prefix: &'static str,
     /// The linear layer.
     pub(super) layer: &'static str,
-    /// Whether it sees the class token and the mean of the patches, one behind the other.
-    pub(super) twice: bool,
+    pub(super) input: Input,
+}
+
+/// What the layer sees.
+pub(super) enum Input {
+    /// The features.
+    Features,
+    /// The class token and the mean of the patches, of which the features are the first or the second.
+    Both {
+        /// Whether they are the second.
+        second: bool,
+    },
+}
+
+impl Input {
+    /// Where the layer sees both, and features are pooled so.
+    fn both(pooling: Pooling) -> Self {
+        match pooling {
+            Pooling::ClassToken => Self::Both { second: false },
+            Pooling::PatchMean => Self::Both { second: true },
+            Pooling::Both => Self::Features,
+        }
+    }
 }
 
 /// Makes `config` that of the class with a classifier of `outputs`.
@@ -108,28 +138,42 @@ pub(super) fn classify(
     network: &Network,
     outputs: usize,
 ) -> Result<Place, Error> {
-    let place = |prefix, layer, twice| Place {
+    let place = |prefix, layer, input| Place {
         prefix,
         layer,
-        twice,
+        input,
     };
     let (class, place) = match network {
         Network::ResNet(_) => (
             "ResNetForImageClassification",
-            place("resnet.", "classifier.1", false),
+            place("resnet.", "classifier.1", Input::Features),
         ),
+        Network::EfficientNet(_) => return Err(no_efficientnet()),
         Network::Vit(vit) => match (vit.layer_scale.is_some(), vit.registers) {
             (true, 0) => (
                 "Dinov2ForImageClassification",
-                place("dinov2.", "classifier", true),
+                place("dinov2.", "classifier", Input::both(vit.pooling)),
             ),
             (_, registers) if registers > 0 => (
                 "Dinov2WithRegistersForImageClassification",
-                place("dinov2_with_registers.", "classifier", true),
+                place(
+                    "dinov2_with_registers.",
+                    "classifier",
+                    Input::both(vit.pooling),
+                ),
             ),
+            _ if vit.pooling != Pooling::ClassToken => {
+                return Err(Error::Export {
+                    problem: format!(
+                        "transformers' ViTForImageClassification has its classifier behind the class token, and these \
+                         features are of the pooling {:?}; export with --format timm",
+                        vit.pooling.name()
+                    ),
+                });
+            }
             _ => (
                 "ViTForImageClassification",
-                place("vit.", "classifier", false),
+                place("vit.", "classifier", Input::Features),
             ),
         },
     };
@@ -156,6 +200,7 @@ pub(super) fn tensors(
             Network::ResNet(_) => {
                 renamed.insert(resnet_name(&name), tensor);
             }
+            Network::EfficientNet(_) => return Err(no_efficientnet()),
             Network::Vit(config) => {
                 renamed.extend(vit_tensors(config, &name, tensor).map_err(wrap)?);
             }

@@ -6,14 +6,14 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::Weights;
 use super::file::StoredFile;
 use super::safetensors;
 use super::setting::Setting;
 use super::tensor::StoredType;
-use crate::Error;
+use crate::{Error, Pooling};
 
 /// The longest file read: C = 8192 takes a quarter of it.
 const MAX_BYTES: u64 = 1 << 30;
@@ -160,6 +160,21 @@ impl AdaptationLayer {
         &self.bytes
     }
 
+    /// (C, 2C): [W, 0], or [0, W] where the features are the `second` half of what a layer sees.
+    pub(crate) fn beside_zeros(&self, second: bool) -> Result<Tensor, Error> {
+        let both = || {
+            let zeros = self.weight.zeros_like()?;
+            match second {
+                false => Tensor::cat(&[&self.weight, &zeros], 1),
+                true => Tensor::cat(&[&zeros, &self.weight], 1),
+            }
+        };
+        both().map_err(|source| Error::Tensor {
+            name: "the adaptation".to_owned(),
+            source,
+        })
+    }
+
     /// -W μ (C), f32 from sums in f64: the bias of a linear layer with weight W that takes features as they are.
     ///
     /// # Errors
@@ -253,19 +268,20 @@ impl Weights {
     ) -> Result<(), Error> {
         let c = adaptation.width();
         let (weight, bias) = (format!("{layer}.weight"), format!("{layer}.bias"));
-        for name in [&weight, &bias] {
-            if !self.tensors.contains_key(name) {
-                return Err(problem(
-                    config,
-                    format!(
-                        "marks {layer} as an adaptation, and the weights have no tensor {name}"
-                    ),
-                ));
+        let shape = |name: &str| match self.tensors.get(name) {
+            Some(info) => Ok(info.shape.as_slice()),
+            None => Err(problem(
+                config,
+                format!("marks {layer} as an adaptation, and the weights have no tensor {name}"),
+            )),
+        };
+        let expected = match shape(&weight)? {
+            [rows, columns] if *rows == c && *columns == c => adaptation.weight.clone(),
+            // transformers' DINOv2 has the class token and the mean of the patches there.
+            [rows, columns] if *rows == c && *columns == 2 * c => {
+                let pooling = self.encoder().map(|encoder| encoder.pooling);
+                adaptation.beside_zeros(pooling == Some(Pooling::PatchMean))?
             }
-        }
-        let shape = |name: &str| self.tensors[name].shape.clone();
-        let wide = match shape(&weight).as_slice() {
-            [rows, columns] if *rows == c && (*columns == c || *columns == 2 * c) => *columns,
             found => {
                 return Err(problem(
                     &self.file_of(&weight),
@@ -275,24 +291,19 @@ impl Weights {
                 ));
             }
         };
-        if shape(&bias) != [c] {
+        let found = shape(&bias)?;
+        if found != [c] {
             return Err(problem(
                 &self.file_of(&bias),
-                format!("{bias} is {:?}, expected [{c}]", shape(&bias)),
+                format!("{bias} is {found:?}, expected [{c}]"),
             ));
         }
         let (stored, offset, wanted) = (self.read(&weight)?, self.read(&bias)?, adaptation.bias()?);
         let same = || {
-            let stored = stored.to_dtype(candle_core::DType::F32)?;
-            let offset = offset.to_dtype(candle_core::DType::F32)?.to_vec1::<f32>()?;
-            let rows = stored.narrow(1, 0, c)?.flatten_all()?.to_vec1::<f32>()?;
-            let w = adaptation.weight.flatten_all()?.to_vec1::<f32>()?;
-            // transformers' DINOv2 has the mean of the patches behind the class token.
-            let rest = match wide - c {
-                0 => Vec::new(),
-                rest => stored.narrow(1, c, rest)?.flatten_all()?.to_vec1::<f32>()?,
-            };
-            Ok(rows == w && rest.iter().all(|v| *v == 0.) && offset == wanted.to_vec1::<f32>()?)
+            let values =
+                |tensor: &Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
+            let layer = values(&stored)? == values(&expected)?;
+            candle_core::Result::Ok(layer && values(&offset)? == values(&wanted)?)
         };
         match same() {
             Ok(true) => Ok(()),

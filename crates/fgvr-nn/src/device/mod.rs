@@ -208,6 +208,15 @@ impl Device {
         })
     }
 
+    /// A depthwise convolution's weight (C, 1, k, k) as (k*k, C) of f32.
+    pub(crate) fn depthwise_weight(&self, weight: &Tensor) -> Result<Array> {
+        let (channels, _, kernel, _) = weight.dims4()?;
+        let shape = Matrices::of_maps([1, channels, kernel, kernel]);
+        self.prepared(weight, |values| {
+            self.run(|m| layout::to_channels_last(m, values, shape, Real::F32))
+        })
+    }
+
     /// A matrix in the type of maps.
     pub(crate) fn matrix(&self, weight: &Tensor) -> Result<Array> {
         match self.real {

@@ -1,5 +1,6 @@
 //! Kernels over channels-last f32 slices.
 
+pub mod activation;
 pub mod attention;
 pub mod bicubic;
 pub mod conv;

@@ -1,12 +1,13 @@
-//! Batch norm over rows of channels: y = (x - mean) * scale + shift, fused with a residual and a
-//! ReLU, and its gradients.
+//! Batch norm over rows of channels: y = (x - mean) * scale + shift, fused with a residual and an
+//! activation, and its gradients.
 //!
 //! Forward reads `x` twice (statistics, apply); backward reads `x` and the gradient twice (two sums
-//! per channel, apply). The ReLU's mask costs no memory: without a residual the sign of the output
+//! per channel, apply). The activation's mask costs no memory: without a residual the sign of the output
 //! is recomputed from `x` with the forward's own expression, with one it is read from the output.
 
 use rayon::prelude::*;
 
+use super::activation::{Activation, ceiling, cut, cut_grad};
 use super::rows::{BLOCK_ROWS, chunk_len, fold, reduce, repeat, width};
 use super::simd::{self, simd_fn};
 
@@ -85,11 +86,11 @@ simd_fn! {
         }
     }
 
-    fn apply_relu_chunk(x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
+    fn apply_relu_chunk(x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], ceiling: f32, y: &mut [f32]) {
         for (x, y) in x.chunks(mean.len()).zip(y.chunks_mut(mean.len())) {
             for ((((y, x), m), a), b) in y.iter_mut().zip(x).zip(mean).zip(scale).zip(shift) {
                 let v = (x - m) * a + b;
-                *y = if v < 0. { 0. } else { v };
+                *y = cut(v, ceiling);
             }
         }
     }
@@ -103,12 +104,12 @@ simd_fn! {
         }
     }
 
-    fn apply_add_relu_chunk(x: &[f32], r: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
+    fn apply_add_relu_chunk(x: &[f32], r: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], ceiling: f32, y: &mut [f32]) {
         let w = mean.len();
         for ((x, r), y) in x.chunks(w).zip(r.chunks(w)).zip(y.chunks_mut(w)) {
             for (((((y, x), r), m), a), b) in y.iter_mut().zip(x).zip(r).zip(mean).zip(scale).zip(shift) {
                 let v = (x - m) * a + b + r;
-                *y = if v < 0. { 0. } else { v };
+                *y = cut(v, ceiling);
             }
         }
     }
@@ -136,8 +137,8 @@ simd_fn! {
         }
     }
 
-    // As `sums_block`, with dy = 0 where the forward's ReLU gave 0.
-    fn sums_relu_block(dy: &[f32], x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], sum: &mut [f32], product: &mut [f32]) {
+    // As `sums_block`, with dy = 0 where the forward's activation cut off.
+    fn sums_relu_block(dy: &[f32], x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], ceiling: f32, sum: &mut [f32], product: &mut [f32]) {
         let w = mean.len();
         let (scale, shift, sum, product) = (&scale[..w], &shift[..w], &mut sum[..w], &mut product[..w]);
         for (dy, x) in dy.chunks(w).zip(x.chunks(w)) {
@@ -145,7 +146,7 @@ simd_fn! {
             let (dy, x) = (&dy[..lanes], &x[..lanes]);
             for j in 0..lanes {
                 let d = x[j] - mean[j];
-                let g = if d * scale[j] + shift[j] <= 0. { 0. } else { dy[j] };
+                let g = cut_grad(dy[j], d * scale[j] + shift[j], ceiling);
                 sum[j] += g;
                 product[j] += g * d;
             }
@@ -174,7 +175,7 @@ simd_fn! {
         }
     }
 
-    fn grad_relu_chunk(dy: &mut [f32], x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], g_mean: &[f32], slope: &[f32]) {
+    fn grad_relu_chunk(dy: &mut [f32], x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], ceiling: f32, g_mean: &[f32], slope: &[f32]) {
         let w = mean.len();
         let (scale, shift, g_mean, slope) = (&scale[..w], &shift[..w], &g_mean[..w], &slope[..w]);
         for (dy, x) in dy.chunks_mut(w).zip(x.chunks(w)) {
@@ -182,7 +183,7 @@ simd_fn! {
             let (dy, x) = (&mut dy[..lanes], &x[..lanes]);
             for j in 0..lanes {
                 let d = x[j] - mean[j];
-                let g = if d * scale[j] + shift[j] <= 0. { 0. } else { dy[j] };
+                let g = cut_grad(dy[j], d * scale[j] + shift[j], ceiling);
                 dy[j] = (g - g_mean[j]) * scale[j] - d * slope[j];
             }
         }
@@ -197,7 +198,7 @@ simd_fn! {
         }
     }
 
-    fn grad_relu_into_chunk(dy: &[f32], x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], g_mean: &[f32], slope: &[f32], dx: &mut [f32]) {
+    fn grad_relu_into_chunk(dy: &[f32], x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], ceiling: f32, g_mean: &[f32], slope: &[f32], dx: &mut [f32]) {
         let w = mean.len();
         let (scale, shift, g_mean, slope) = (&scale[..w], &shift[..w], &g_mean[..w], &slope[..w]);
         for ((dy, x), dx) in dy.chunks(w).zip(x.chunks(w)).zip(dx.chunks_mut(w)) {
@@ -205,7 +206,7 @@ simd_fn! {
             let (dy, x, dx) = (&dy[..lanes], &x[..lanes], &mut dx[..lanes]);
             for j in 0..lanes {
                 let d = x[j] - mean[j];
-                let g = if d * scale[j] + shift[j] <= 0. { 0. } else { dy[j] };
+                let g = cut_grad(dy[j], d * scale[j] + shift[j], ceiling);
                 dx[j] = (g - g_mean[j]) * scale[j] - d * slope[j];
             }
         }
@@ -294,23 +295,30 @@ pub fn moments(x: &[f32], c: usize) -> Moments {
     sums.finish()
 }
 
-/// y = (x - mean) * scale + shift (+ residual) (then ReLU).
-pub fn apply(x: &[f32], affine: &Affine, residual: Option<&[f32]>, relu: bool, y: &mut [f32]) {
+/// y = (x - mean) * scale + shift (+ residual), then the activation.
+pub fn apply(
+    x: &[f32],
+    affine: &Affine,
+    residual: Option<&[f32]>,
+    activation: Activation,
+    y: &mut [f32],
+) {
     let (level, len) = (simd::level(), chunk_len(affine.width()));
+    let ceiling = ceiling(activation);
     let Affine {
         mean, scale, shift, ..
     } = affine;
     let pieces = y.par_chunks_mut(len).zip(x.par_chunks(len));
     match residual {
-        None => pieces.for_each(|(y, x)| match relu {
-            false => apply_chunk(level, x, mean, scale, shift, y),
-            true => apply_relu_chunk(level, x, mean, scale, shift, y),
+        None => pieces.for_each(|(y, x)| match activation {
+            Activation::Identity => apply_chunk(level, x, mean, scale, shift, y),
+            _ => apply_relu_chunk(level, x, mean, scale, shift, ceiling, y),
         }),
         Some(r) => pieces
             .zip(r.par_chunks(len))
-            .for_each(|((y, x), r)| match relu {
-                false => apply_add_chunk(level, x, r, mean, scale, shift, y),
-                true => apply_add_relu_chunk(level, x, r, mean, scale, shift, y),
+            .for_each(|((y, x), r)| match activation {
+                Activation::Identity => apply_add_chunk(level, x, r, mean, scale, shift, y),
+                _ => apply_add_relu_chunk(level, x, r, mean, scale, shift, ceiling, y),
             }),
     }
 }
@@ -364,20 +372,20 @@ impl GradSums {
     }
 }
 
-/// The two sums over the rows of one group. With `relu`, dy counts as 0 where the forward's ReLU gave
-/// 0, recomputed from `x`: no residual was added before it.
+/// The two sums over the rows of one group. dy counts as 0 where the forward's `activation` cut off,
+/// recomputed from `x`: no residual was added before it.
 #[must_use]
-pub fn grad_sums(dy: &[f32], x: &[f32], affine: &Affine, relu: bool) -> GradSums {
-    let level = simd::level();
+pub fn grad_sums(dy: &[f32], x: &[f32], affine: &Affine, activation: Activation) -> GradSums {
+    let (level, ceiling) = (simd::level(), ceiling(activation));
     let (len, block) = (chunk_len(affine.width()), BLOCK_ROWS * affine.width());
     let Affine {
         mean, scale, shift, ..
     } = affine;
     let parts = dy.par_chunks(len).zip(x.par_chunks(len)).map(|(dy, x)| {
         let blocks = dy.chunks(block).zip(x.chunks(block));
-        sum_blocks(affine, blocks, |(dy, x), sum, product| match relu {
-            false => sums_block(level, dy, x, mean, sum, product),
-            true => sums_relu_block(level, dy, x, mean, scale, shift, sum, product),
+        sum_blocks(affine, blocks, |(dy, x), sum, product| match activation {
+            Activation::Identity => sums_block(level, dy, x, mean, sum, product),
+            _ => sums_relu_block(level, dy, x, mean, scale, shift, ceiling, sum, product),
         })
     });
     GradSums::reduce(affine, parts.collect())
@@ -439,18 +447,25 @@ impl Slope {
     }
 }
 
-/// The gradient of `x` in place of `dy`. `recompute` masks by the sign of the norm's output.
-pub fn grad_input(dy: &mut [f32], x: &[f32], affine: &Affine, slope: &Slope, recompute: bool) {
+/// The gradient of `x` in place of `dy`, masked where `activation` cut off the norm's output.
+pub fn grad_input(
+    dy: &mut [f32],
+    x: &[f32],
+    affine: &Affine,
+    slope: &Slope,
+    activation: Activation,
+) {
     let (level, len) = (simd::level(), chunk_len(affine.width()));
+    let ceiling = ceiling(activation);
     let Affine {
         mean, scale, shift, ..
     } = affine;
     let Slope { g_mean, slope } = slope;
     dy.par_chunks_mut(len)
         .zip(x.par_chunks(len))
-        .for_each(|(dy, x)| match recompute {
-            false => grad_chunk(level, dy, x, mean, scale, g_mean, slope),
-            true => grad_relu_chunk(level, dy, x, mean, scale, shift, g_mean, slope),
+        .for_each(|(dy, x)| match activation {
+            Activation::Identity => grad_chunk(level, dy, x, mean, scale, g_mean, slope),
+            _ => grad_relu_chunk(level, dy, x, mean, scale, shift, ceiling, g_mean, slope),
         });
 }
 
@@ -460,10 +475,11 @@ pub fn grad_input_into(
     x: &[f32],
     affine: &Affine,
     slope: &Slope,
-    recompute: bool,
+    activation: Activation,
     dx: &mut [f32],
 ) {
     let (level, len) = (simd::level(), chunk_len(affine.width()));
+    let ceiling = ceiling(activation);
     let Affine {
         mean, scale, shift, ..
     } = affine;
@@ -471,8 +487,8 @@ pub fn grad_input_into(
     dx.par_chunks_mut(len)
         .zip(dy.par_chunks(len))
         .zip(x.par_chunks(len))
-        .for_each(|((dx, dy), x)| match recompute {
-            false => grad_into_chunk(level, dy, x, mean, scale, g_mean, slope, dx),
-            true => grad_relu_into_chunk(level, dy, x, mean, scale, shift, g_mean, slope, dx),
+        .for_each(|((dx, dy), x)| match activation {
+            Activation::Identity => grad_into_chunk(level, dy, x, mean, scale, g_mean, slope, dx),
+            _ => grad_relu_into_chunk(level, dy, x, mean, scale, shift, ceiling, g_mean, slope, dx),
         });
 }

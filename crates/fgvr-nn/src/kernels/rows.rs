@@ -1,7 +1,8 @@
-//! Rows of `c` channels: how they are cut into work, and what bias and ReLU do to them.
+//! Rows of `c` channels: how they are cut into work, and what bias and activation do to them.
 
 use rayon::prelude::*;
 
+use super::activation::{Activation, ceiling, cut, cut_grad};
 use super::simd::{self, simd_fn};
 
 /// Floats in one piece of parallel work.
@@ -53,20 +54,26 @@ simd_fn! {
         }
     }
 
-    fn add_row_relu(y: &mut [f32], row: &[f32]) {
+    fn add_row_cut(y: &mut [f32], row: &[f32], ceiling: f32) {
         for y in y.chunks_mut(row.len()) {
             for (y, b) in y.iter_mut().zip(row) {
-                let v = *y + b;
-                *y = if v < 0. { 0. } else { v };
+                *y = cut(*y + b, ceiling);
             }
         }
     }
 
-    fn add_row_add_relu(y: &mut [f32], row: &[f32], x: &[f32]) {
+    fn add_row_add(y: &mut [f32], row: &[f32], x: &[f32]) {
         for (y, x) in y.chunks_mut(row.len()).zip(x.chunks(row.len())) {
             for ((y, b), x) in y.iter_mut().zip(row).zip(x) {
-                let v = *y + b + x;
-                *y = if v < 0. { 0. } else { v };
+                *y = *y + b + x;
+            }
+        }
+    }
+
+    fn add_row_add_cut(y: &mut [f32], row: &[f32], x: &[f32], ceiling: f32) {
+        for (y, x) in y.chunks_mut(row.len()).zip(x.chunks(row.len())) {
+            for ((y, b), x) in y.iter_mut().zip(row).zip(x) {
+                *y = cut(*y + b + x, ceiling);
             }
         }
     }
@@ -80,16 +87,15 @@ simd_fn! {
         }
     }
 
-    fn relu_chunk(x: &[f32], y: &mut [f32]) {
+    fn cut_chunk(x: &[f32], ceiling: f32, y: &mut [f32]) {
         for (y, x) in y.iter_mut().zip(x) {
-            // Not `max`, which would turn NaN into 0.
-            *y = if *x < 0. { 0. } else { *x };
+            *y = cut(*x, ceiling);
         }
     }
 
-    fn relu_grad_chunk(dy: &mut [f32], y: &[f32]) {
+    fn cut_grad_chunk(dy: &mut [f32], y: &[f32], ceiling: f32) {
         for (d, y) in dy.iter_mut().zip(y) {
-            *d = if *y <= 0. { 0. } else { *d };
+            *d = cut_grad(*d, *y, ceiling);
         }
     }
 
@@ -122,17 +128,27 @@ pub fn add_bias(y: &mut [f32], bias: &[f32]) {
         .for_each(|y| add_row(level, y, &row));
 }
 
-/// y = max(y + bias (+ residual), 0), `bias` (C) for each row; NaN stays NaN.
-pub fn add_bias_relu(y: &mut [f32], bias: &[f32], residual: Option<&[f32]>) {
+/// y = y + bias (+ residual), then the activation; `bias` (C) for each row. NaN stays NaN.
+pub fn add_bias_activate(
+    y: &mut [f32],
+    bias: &[f32],
+    residual: Option<&[f32]>,
+    activation: Activation,
+) {
     let (level, width) = (simd::level(), width(bias.len()));
+    let ceiling = ceiling(activation);
     let row = repeat(bias.iter().copied(), width);
     let len = chunk_len(width);
     let pieces = y.par_chunks_mut(len);
-    match residual {
-        None => pieces.for_each(|y| add_row_relu(level, y, &row)),
-        Some(residual) => pieces
+    match (residual, activation) {
+        (None, Activation::Identity) => pieces.for_each(|y| add_row(level, y, &row)),
+        (None, _) => pieces.for_each(|y| add_row_cut(level, y, &row, ceiling)),
+        (Some(residual), Activation::Identity) => pieces
             .zip(residual.par_chunks(len))
-            .for_each(|(y, x)| add_row_add_relu(level, y, &row, x)),
+            .for_each(|(y, x)| add_row_add(level, y, &row, x)),
+        (Some(residual), _) => pieces
+            .zip(residual.par_chunks(len))
+            .for_each(|(y, x)| add_row_add_cut(level, y, &row, x, ceiling)),
     }
 }
 
@@ -156,20 +172,26 @@ pub fn sum_rows(x: &[f32], c: usize) -> Vec<f64> {
     fold(&reduce(parts, width), c)
 }
 
-/// y = max(x, 0); NaN stays NaN.
-pub fn relu(x: &[f32], y: &mut [f32]) {
-    let level = simd::level();
+/// The activation of each value; NaN stays NaN.
+pub fn activate(x: &[f32], activation: Activation, y: &mut [f32]) {
+    let (level, ceiling) = (simd::level(), ceiling(activation));
     y.par_chunks_mut(CHUNK)
         .zip(x.par_chunks(CHUNK))
-        .for_each(|(y, x)| relu_chunk(level, x, y));
+        .for_each(|(y, x)| match activation {
+            Activation::Identity => y.copy_from_slice(x),
+            _ => cut_chunk(level, x, ceiling, y),
+        });
 }
 
-/// Sets `dy` to zero where the ReLU's output `y` is zero: no gradient at exactly 0, as PyTorch.
-pub fn relu_grad(dy: &mut [f32], y: &[f32]) {
-    let level = simd::level();
-    dy.par_chunks_mut(CHUNK)
-        .zip(y.par_chunks(CHUNK))
-        .for_each(|(dy, y)| relu_grad_chunk(level, dy, y));
+/// Sets `dy` to zero where the activation's output `y` is cut off: no gradient at exactly 0 and 6, as
+/// PyTorch.
+pub fn activate_grad(dy: &mut [f32], y: &[f32], activation: Activation) {
+    let (level, ceiling) = (simd::level(), ceiling(activation));
+    if activation != Activation::Identity {
+        dy.par_chunks_mut(CHUNK)
+            .zip(y.par_chunks(CHUNK))
+            .for_each(|(dy, y)| cut_grad_chunk(level, dy, y, ceiling));
+    }
 }
 
 /// y = x * scale, `scale` (C) for each row.
@@ -208,22 +230,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bias_residual_and_relu_are_added_in_one_pass_and_nan_stays() {
+    fn bias_residual_and_activation_are_added_in_one_pass_and_nan_stays() {
         // Rows of an odd number of channels, more than one chunk of them.
         let (c, rows) = (5, 30_011);
-        let value = |i: usize| (i as f32 * 0.7).sin();
+        let value = |i: usize| 5. * (i as f32 * 0.7).sin();
         let x: Vec<f32> = (0..rows * c).map(value).collect();
         let residual: Vec<f32> = (0..rows * c).map(|i| value(i + 3)).collect();
         let bias: Vec<f32> = (0..c).map(|i| value(i + 11)).collect();
-        for residual in [None, Some(&residual[..])] {
+        let activations = [
+            (Activation::Identity, f32::MIN, f32::MAX),
+            (Activation::Relu, 0., f32::MAX),
+            (Activation::Relu6, 0., 6.),
+        ];
+        let residuals = [None, Some(&residual[..])];
+        for ((activation, low, high), residual) in activations
+            .into_iter()
+            .flat_map(|a| residuals.map(|r| (a, r)))
+        {
             let mut y = x.clone();
             y[7] = f32::NAN;
-            add_bias_relu(&mut y, &bias, residual);
+            add_bias_activate(&mut y, &bias, residual, activation);
             for (i, found) in y.iter().enumerate() {
                 let sum = x[i] + bias[i % c] + residual.map_or(0., |r| r[i]);
                 match i {
                     7 => assert!(found.is_nan()),
-                    _ => assert_eq!(*found, sum.max(0.), "{i}"),
+                    _ => assert_eq!(*found, sum.clamp(low, high), "{i}"),
                 }
             }
         }

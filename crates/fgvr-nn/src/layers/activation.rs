@@ -1,10 +1,11 @@
-//! ReLU, and a vector as a map.
+//! ReLU and ReLU6, and a vector as a map.
 
 use std::sync::Arc;
 
 use candle_core::{Result, bail};
 
 use super::{elements, on_device};
+use crate::kernels::activation::Activation;
 use crate::kernels::rows;
 use crate::tape::{to_channels_first, to_channels_last};
 use crate::{Buffer, Map, Tape};
@@ -14,15 +15,30 @@ use crate::{Buffer, Map, Tape};
 /// # Errors
 /// None in practice.
 pub fn relu(tape: &mut Tape, x: &Map) -> Result<Map> {
+    activate(tape, x, Activation::Relu)
+}
+
+/// min(max(x, 0), 6). The gradient at exactly 0 and 6 is 0, as PyTorch.
+///
+/// After a norm that follows a convolution, [`Normed::activate`](super::Normed::activate) and
+/// [`ConvInput::Relu6`](super::ConvInput::Relu6) do the same in fewer trips to memory.
+///
+/// # Errors
+/// None in practice.
+pub fn relu6(tape: &mut Tape, x: &Map) -> Result<Map> {
+    activate(tape, x, Activation::Relu6)
+}
+
+fn activate(tape: &mut Tape, x: &Map, activation: Activation) -> Result<Map> {
     if let Some(device) = tape.device().cloned() {
-        return on_device::relu(&device, tape, x);
+        return on_device::activate(&device, tape, x, activation);
     }
     let mut y = Buffer::scratch(x.host()?.len());
-    rows::relu(x.host()?, &mut y);
+    rows::activate(x.host()?, activation, &mut y);
     let y = tape.map(x.shape, y);
     let (id, output) = (x.id, Arc::clone(y.host()?));
     tape.push(&y, move |mut dy, gradients| {
-        rows::relu_grad(&mut dy, &output);
+        rows::activate_grad(&mut dy, &output, activation);
         gradients.add(id, dy);
         Ok(())
     });

@@ -11,6 +11,7 @@ use fgvr_cuda::ops::batch_norm::Norm;
 
 use super::normalisation::{Mask, Normalisation};
 use super::{contiguous, on_device};
+use crate::kernels::activation::Activation;
 use crate::kernels::norm::{self, Moments};
 use crate::tape::{to_channels_first, to_channels_last, with_values};
 use crate::{Buffer, Map, NormMode, Tape};
@@ -61,6 +62,15 @@ impl After<'_> {
         relu: true,
         residual: None,
     };
+}
+
+impl After<'_> {
+    pub(super) fn activation(self) -> Activation {
+        match self.relu {
+            true => Activation::Relu,
+            false => Activation::Identity,
+        }
+    }
 }
 
 impl<'a> After<'a> {
@@ -164,12 +174,12 @@ impl BatchNorm {
             );
         }
         if let Some(device) = tape.device().cloned() {
-            return on_device::batch_norm(&device, tape, self, x, mode, After { relu, residual });
+            return on_device::batch_norm(&device, tape, self, x, mode, after);
         }
         let norm = self.normalisation(x.host()?, x.shape, mode)?;
         let mut y = Buffer::scratch(x.host()?.len());
         let added = residual.map(Map::host).transpose()?;
-        norm.forward(x.host()?, added.map(|r| &***r), relu, &mut y);
+        norm.forward(x.host()?, added.map(|r| &***r), after.activation(), &mut y);
         let y = tape.map(x.shape, y);
 
         let (id, input, output) = (x.id, Arc::clone(x.host()?), Arc::clone(y.host()?));
@@ -177,9 +187,9 @@ impl BatchNorm {
         let parameters = self.parameters();
         tape.push(&y, move |mut dy, gradients| {
             let mask = match (relu, residual) {
-                (false, _) => Mask::None,
-                (true, None) => Mask::Recompute,
                 (true, Some(_)) => Mask::Output(&output),
+                (true, None) => Mask::Recompute(Activation::Relu),
+                (false, _) => Mask::Recompute(Activation::Identity),
             };
             let of_parameters = match residual {
                 None => {
@@ -446,7 +456,7 @@ impl CustomOp3 for NormOp {
     ) -> Result<(CpuStorage, Shape)> {
         let x = to_channels_last(contiguous(x, layout)?, self.shape);
         let mut y = Buffer::scratch(x.len());
-        self.norm.forward(&x, None, false, &mut y);
+        self.norm.forward(&x, None, Activation::Identity, &mut y);
         Ok((
             CpuStorage::F32(to_channels_first(&y, self.shape)),
             layout.shape().clone(),
@@ -463,7 +473,9 @@ impl CustomOp3 for NormOp {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let mut dy = with_values(dy, |dy| to_channels_last(dy, self.shape))?;
         let input = with_values(x, |x| to_channels_last(x, self.shape))?;
-        let gradients = self.norm.backward(&mut dy, &input, Mask::None, None);
+        let gradients =
+            self.norm
+                .backward(&mut dy, &input, Mask::Recompute(Activation::Identity), None);
         let like =
             |values, tensor: &Tensor| Tensor::from_vec(values, tensor.shape(), tensor.device());
         let dx = like(to_channels_first(&dy, self.shape), x)?;

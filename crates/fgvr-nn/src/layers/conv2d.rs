@@ -7,7 +7,8 @@ use candle_nn::init::{FanInOut, NonLinearity, NormalOrUniform};
 use candle_nn::{Init, ModuleT, VarBuilder};
 
 use super::{contiguous, on_device};
-use crate::kernels::{conv, conv::ConvShape, rows};
+use crate::kernels::conv::{self, ConvShape, Padding};
+use crate::kernels::rows;
 use crate::tape::{to_channels_first, to_channels_last, with_values};
 use crate::{Buffer, Map, Tape};
 
@@ -20,6 +21,9 @@ pub struct ConvConfig {
     pub stride: usize,
     /// Places of zeros added around the input.
     pub padding: usize,
+    /// TensorFlow's padding instead, from the input's height and width: see
+    /// [`Padding::same`]. `padding` must be 0.
+    pub same: bool,
     /// Distance between the taps of a window.
     pub dilation: usize,
     /// Number of groups of channels that do not see each other.
@@ -33,6 +37,7 @@ impl Default for ConvConfig {
         Self {
             stride: 1,
             padding: 0,
+            same: false,
             dilation: 1,
             groups: 1,
             bias: false,
@@ -56,8 +61,8 @@ impl Conv2d {
     /// and whose bias starts uniform within 1/sqrt(fan in), as PyTorch.
     ///
     /// # Errors
-    /// A size of zero, channels that do not divide into the groups, or a variable that `vb` cannot
-    /// give.
+    /// A size of zero, channels that do not divide into the groups, both kinds of padding, or a variable
+    /// that `vb` cannot give.
     pub fn new(
         c_in: usize,
         c_out: usize,
@@ -67,10 +72,17 @@ impl Conv2d {
     ) -> Result<Self> {
         let ConvConfig {
             stride,
+            padding,
+            same,
             dilation,
             groups,
             ..
         } = *cfg;
+        if same && padding > 0 {
+            bail!(
+                "conv2d: `same` padding follows from the input; found a padding of {padding}, too"
+            );
+        }
         if [c_in, c_out, kernel, stride, dilation, groups].contains(&0) {
             bail!("conv2d: {c_in} to {c_out} channels, kernel {kernel}, {cfg:?}: a size is zero");
         }
@@ -174,10 +186,18 @@ impl Conv2d {
         })
     }
 
+    /// The convolution of one image that is as small as its window.
+    pub(super) fn smallest(&self) -> Result<ConvShape> {
+        let side = self.cfg.dilation.saturating_mul(self.kernel - 1);
+        let side = side.saturating_add(1);
+        self.shape([1, side, side, self.c_in])
+    }
+
     pub(super) fn shape(&self, [n, h, w, c]: [usize; 4]) -> Result<ConvShape> {
         let ConvConfig {
             stride,
             padding,
+            same,
             dilation,
             groups,
             ..
@@ -185,6 +205,12 @@ impl Conv2d {
         if c != self.c_in {
             bail!("conv2d: expected {} channels, found {c}", self.c_in);
         }
+        let padding = if same {
+            let extent = dilation.saturating_mul(self.kernel - 1).saturating_add(1);
+            Padding::same([h, w], extent, stride)
+        } else {
+            padding.into()
+        };
         let shape = ConvShape {
             n,
             h,

@@ -11,6 +11,7 @@ use super::normalisation::Normalisation;
 use super::normed::{ConvInput, Normed, NormedHere, Place};
 use super::on_device;
 use super::{BatchNorm, BatchNormConfig, Conv2d, ConvConfig, DeviceConv, FrozenConv};
+use crate::kernels::activation::Activation;
 use crate::kernels::conv::{ConvShape, Packed, WeightGradient};
 use crate::kernels::norm::{self, GradSums, MomentSums};
 use crate::kernels::rows;
@@ -151,35 +152,36 @@ impl ConvNorm {
     }
 }
 
-/// What a convolution read: a map, or a norm and a ReLU over another convolution's values.
+/// What a convolution read: a map, or a norm and an activation over another convolution's values.
 struct Input {
     id: usize,
     shape: [usize; 4],
     values: Arc<Buffer>,
-    norm: Option<Arc<Normalisation>>,
+    norm: Option<(Arc<Normalisation>, Activation)>,
     wants_gradient: bool,
 }
 
 impl Input {
     fn new(tape: &Tape, input: ConvInput<'_>) -> Result<Self> {
-        Ok(match input {
-            ConvInput::Map(map) => Self {
-                id: map.id,
-                shape: map.shape,
-                values: Arc::clone(map.host()?),
-                norm: None,
-                wants_gradient: tape.needs_gradient(map),
-            },
-            ConvInput::Relu(normed) => {
-                let normed = normed.here()?;
-                Self {
-                    id: normed.id,
-                    shape: normed.shape,
-                    values: normed.values,
-                    norm: Some(normed.norm),
-                    wants_gradient: true,
-                }
+        let (normed, activation) = match input {
+            ConvInput::Map(map) => {
+                return Ok(Self {
+                    id: map.id,
+                    shape: map.shape,
+                    values: Arc::clone(map.host()?),
+                    norm: None,
+                    wants_gradient: tape.needs_gradient(map),
+                });
             }
+            ConvInput::Relu(normed) => (normed.here()?, Activation::Relu),
+            ConvInput::Relu6(normed) => (normed.here()?, Activation::Relu6),
+        };
+        Ok(Self {
+            id: normed.id,
+            shape: normed.shape,
+            values: normed.values,
+            norm: Some((normed.norm, activation)),
+            wants_gradient: true,
         })
     }
 
@@ -189,15 +191,15 @@ impl Input {
         Buffer::scratch(images * parts.of_input)
     }
 
-    /// The values of some images: as they are, or normalised and rectified in `scratch`.
+    /// The values of some images: as they are, or normalised and activated in `scratch`.
     fn values<'a>(&'a self, range: Range<usize>, scratch: &'a mut Buffer) -> &'a [f32] {
         match &self.norm {
             None => &self.values[range],
-            Some(norm) => {
+            Some((norm, activation)) => {
                 let y = &mut scratch[..range.len()];
                 norm.each_part(&range, self.values.len(), |group, range, part| {
                     let affine = norm.affine(group);
-                    norm::apply(&self.values[range], affine, None, true, &mut y[part]);
+                    norm::apply(&self.values[range], affine, None, *activation, &mut y[part]);
                 });
                 y
             }
@@ -262,7 +264,11 @@ struct Backward {
 
 impl Backward {
     fn run(self, gradient: NormedGradient, gradients: &mut Gradients<'_>) -> Result<()> {
-        let NormedGradient { values, relu, sums } = gradient;
+        let NormedGradient {
+            values,
+            activation,
+            sums,
+        } = gradient;
         if let Some((weight, bias)) = &self.of_norm {
             let of_norm = self.norm.parameter_gradients(&sums);
             gradients.add_parameter(weight, of_norm.weight)?;
@@ -292,7 +298,7 @@ impl Backward {
                 let range = parts.output(&images);
                 let dy = &mut dy[..range.len()];
                 let (g, y) = (&values[range.clone()], &self.output[range]);
-                norm::grad_input_into(g, y, self.norm.affine(group), &slope, relu, dy);
+                norm::grad_input_into(g, y, self.norm.affine(group), &slope, activation, dy);
                 let x = self.input.values(parts.input(&images), &mut scratch);
                 of_weight.add(x, dy);
                 if let (Some(packed), Some(sink)) = (&packed, &mut sink) {
@@ -322,7 +328,7 @@ impl Sink {
     fn new(input: &Input, parts: &Parts, gradients: &mut Gradients<'_>) -> Self {
         let so_far = gradients.take(input.id);
         let channels = input.shape[3];
-        let groups = input.norm.as_ref().map_or(0, |norm| norm.groups());
+        let groups = input.norm.as_ref().map_or(0, |(norm, _)| norm.groups());
         Self {
             added: so_far
                 .is_some()
@@ -343,10 +349,10 @@ impl Sink {
                 rows::add(values, added);
             }
         }
-        if let Some(norm) = &input.norm {
+        if let Some((norm, activation)) = &input.norm {
             norm.each_part(&range, input.values.len(), |group, range, part| {
                 let (x, affine) = (&input.values[range], norm.affine(group));
-                self.sums[group].add(&norm::grad_sums(&values[part], x, affine, true));
+                self.sums[group].add(&norm::grad_sums(&values[part], x, affine, *activation));
             });
         }
     }
@@ -354,11 +360,11 @@ impl Sink {
     fn hand_over(self, input: &Input, gradients: &mut Gradients<'_>) {
         match input.norm {
             None => gradients.add(input.id, self.values),
-            Some(_) => gradients.add_normed(
+            Some((_, activation)) => gradients.add_normed(
                 input.id,
                 NormedGradient {
                     values: Arc::new(self.values),
-                    relu: true,
+                    activation,
                     sums: self.sums,
                 },
             ),

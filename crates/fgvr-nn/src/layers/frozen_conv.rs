@@ -7,8 +7,8 @@ use candle_core::{Result, bail};
 use super::conv_norm::Parts;
 use super::{BatchNorm, Conv2d};
 use crate::Buffer;
-use crate::kernels::conv::{ConvShape, Packed};
-use crate::kernels::rows;
+use crate::kernels::activation::Activation;
+use crate::kernels::conv::{ConvShape, Epilogue, Packed};
 use crate::tape::with_values;
 
 /// Packed weights that are kept. A packing is up to four times the size of the weights, so an endless
@@ -49,8 +49,25 @@ pub enum Finish<R> {
     Nothing,
     /// A ReLU.
     Relu,
+    /// A ReLU6.
+    Relu6,
+    /// Values of the output's shape are added: the end of an inverted residual block.
+    Add(R),
     /// Values of the output's shape are added, then a ReLU: the end of a residual block.
     AddRelu(R),
+}
+
+impl<R> Finish<R> {
+    /// What is added, and what ends it.
+    pub(super) fn parts(self) -> (Option<R>, Activation) {
+        match self {
+            Self::Nothing => (None, Activation::Identity),
+            Self::Relu => (None, Activation::Relu),
+            Self::Relu6 => (None, Activation::Relu6),
+            Self::Add(residual) => (Some(residual), Activation::Identity),
+            Self::AddRelu(residual) => (Some(residual), Activation::Relu),
+        }
+    }
 }
 
 /// The weight (O, I/groups, k, k) and the bias (O) of one convolution that does what `conv` and `norm` do by
@@ -172,11 +189,8 @@ impl FrozenPass<'_> {
     pub fn run(&self, x: &[f32], finish: Finish<&[f32]>, y: &mut [f32]) -> Result<()> {
         let n = x.len() / (self.shape.input_len() / self.shape.n);
         let shape = ConvShape { n, ..self.shape };
-        let residual = match finish {
-            Finish::AddRelu(residual) => residual.len(),
-            Finish::Nothing | Finish::Relu => y.len(),
-        };
-        let lengths = [x.len(), y.len(), residual];
+        let (residual, activation) = finish.parts();
+        let lengths = [x.len(), y.len(), residual.map_or(y.len(), <[f32]>::len)];
         let output = shape.output_len();
         if n == 0 || lengths != [shape.input_len(), output, output] {
             bail!("frozen_conv: input, output and residual have {lengths:?} values, for {shape:?}");
@@ -185,12 +199,12 @@ impl FrozenPass<'_> {
         for images in parts.all() {
             let range = parts.output(&images);
             let y = &mut y[range.clone()];
-            self.packed.run(&x[parts.input(&images)], y);
-            match finish {
-                Finish::Nothing => rows::add_bias(y, self.bias),
-                Finish::Relu => rows::add_bias_relu(y, self.bias, None),
-                Finish::AddRelu(r) => rows::add_bias_relu(y, self.bias, Some(&r[range])),
-            }
+            let epilogue = Epilogue {
+                bias: self.bias,
+                residual: residual.map(|residual| &residual[range]),
+                activation,
+            };
+            self.packed.run_then(&x[parts.input(&images)], y, &epilogue);
         }
         Ok(())
     }

@@ -166,7 +166,7 @@ fn product(rows: usize, c_in: usize, c_out: usize) -> Option<ConvShape> {
         c_out,
         kernel: 1,
         stride: 1,
-        padding: 0,
+        padding: 0.into(),
         dilation: 1,
         groups: 1,
     })

@@ -16,6 +16,7 @@ mod conv_norm;
 mod frozen_conv;
 mod frozen_linear;
 mod gelu;
+mod join;
 mod l2_normalise;
 mod layer_norm;
 mod layer_scale;
@@ -30,7 +31,7 @@ mod resize;
 mod softmax;
 mod tokens;
 
-pub use activation::{relu, unflatten};
+pub use activation::{relu, relu6, unflatten};
 pub use add::add;
 pub use attention::{AttentionConfig, MultiHeadAttention};
 pub use batch_norm::{After, BatchNorm, BatchNormConfig};
@@ -39,6 +40,7 @@ pub use conv2d::{Conv2d, ConvConfig};
 pub use frozen_conv::{Finish, FrozenConv, FrozenPass};
 pub use frozen_linear::{FrozenLinear, LinearFinish};
 pub use gelu::Gelu;
+pub use join::join_vectors;
 pub use l2_normalise::L2Normalise;
 pub use layer_norm::{LayerNorm, LayerNormConfig};
 pub use layer_scale::LayerScale;
@@ -53,6 +55,8 @@ pub use position_embedding::{PositionEmbedding, resize_position_embedding};
 pub use resize::{resize_bilinear, upsample_nearest};
 pub use softmax::Softmax;
 pub use tokens::{prepend_tokens, take_tokens};
+
+pub use crate::kernels::activation::Activation;
 
 /// The values of a contiguous operand.
 fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use candle_core::{Result, bail};
 
+use crate::kernels::activation::Activation;
 use crate::kernels::norm::{self, Affine, GradSums, Moments, Slope};
 
 /// One application of batch norm: what each group of rows is shifted and scaled by.
@@ -22,14 +23,12 @@ struct Group {
     scale: Vec<f64>,
 }
 
-/// How the ReLU that follows the norm masks the gradient.
+/// How what follows the norm masks the gradient.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mask<'a> {
-    /// There is no ReLU.
-    None,
-    /// By the sign of the norm's output, recomputed from its input: no residual was added.
-    Recompute,
-    /// By the output after a residual; the gradient is masked in place.
+    /// By an activation of the norm's output, which is recomputed from its input: no residual was added.
+    Recompute(Activation),
+    /// By the output of a ReLU after a residual; the gradient is masked in place.
     Output(&'a [f32]),
 }
 
@@ -73,8 +72,14 @@ impl Normalisation {
         }
     }
 
-    /// y = norm(x) (+ residual) (then ReLU).
-    pub(super) fn forward(&self, x: &[f32], residual: Option<&[f32]>, relu: bool, y: &mut [f32]) {
+    /// y = norm(x) (+ residual), then the activation.
+    pub(super) fn forward(
+        &self,
+        x: &[f32],
+        residual: Option<&[f32]>,
+        activation: Activation,
+        y: &mut [f32],
+    ) {
         for (i, group) in self.groups.iter().enumerate() {
             let range = self.range(i, x.len());
             let residual = residual.map(|r| &r[range.clone()]);
@@ -82,7 +87,7 @@ impl Normalisation {
                 &x[range.clone()],
                 &group.affine,
                 residual,
-                relu,
+                activation,
                 &mut y[range],
             );
         }
@@ -127,17 +132,21 @@ impl Normalisation {
         for (i, group) in self.groups.iter().enumerate() {
             let range = self.range(i, x.len());
             let (dy, x) = (&mut dy[range.clone()], &x[range.clone()]);
-            let recompute = matches!(mask, Mask::Recompute);
+            // What is masked already needs no mask.
+            let activation = match mask {
+                Mask::Recompute(activation) => activation,
+                Mask::Output(_) => Activation::Identity,
+            };
             sums.push(match mask {
                 Mask::Output(y) => norm::grad_sums_masking(dy, x, &group.affine, &y[range.clone()]),
-                _ => norm::grad_sums(dy, x, &group.affine, recompute),
+                Mask::Recompute(_) => norm::grad_sums(dy, x, &group.affine, activation),
             });
             let slope = self.slope(i, &sums[i], x.len() / self.channels);
             match &mut dx {
-                None => norm::grad_input(dy, x, &group.affine, &slope, recompute),
+                None => norm::grad_input(dy, x, &group.affine, &slope, activation),
                 Some(dx) => {
                     let dx = &mut dx[range];
-                    norm::grad_input_into(dy, x, &group.affine, &slope, recompute, dx);
+                    norm::grad_input_into(dy, x, &group.affine, &slope, activation, dx);
                 }
             }
         }

@@ -7,6 +7,7 @@ use candle_core::{Result, bail};
 
 use super::normalisation::Normalisation;
 use super::on_device::NormedThere;
+use crate::kernels::activation::Activation;
 use crate::kernels::norm::{self, GradSums};
 use crate::tape::NormedGradient;
 use crate::{Buffer, Map, Tape};
@@ -40,11 +41,23 @@ pub enum ConvInput<'a> {
     Map(&'a Map),
     /// A normed map, rectified.
     Relu(Normed),
+    /// A normed map, cut off below 0 and above 6.
+    Relu6(Normed),
 }
 
 impl<'a> From<&'a Map> for ConvInput<'a> {
     fn from(map: &'a Map) -> Self {
         Self::Map(map)
+    }
+}
+
+impl ConvInput<'_> {
+    /// (N, H, W, C).
+    pub(super) fn shape(&self) -> [usize; 4] {
+        match self {
+            Self::Map(map) => map.shape,
+            Self::Relu(normed) | Self::Relu6(normed) => normed.shape(),
+        }
     }
 }
 
@@ -67,14 +80,32 @@ impl Normed {
         }
     }
 
-    /// y = norm(x), then ReLU if `relu`.
+    /// y = norm(x), then `activation`.
     ///
     /// # Errors
     /// None in practice.
-    pub fn activate(self, tape: &mut Tape, relu: bool) -> Result<Map> {
+    pub fn activate(self, tape: &mut Tape, activation: Activation) -> Result<Map> {
         match self.0 {
-            Place::Host(normed) => normed.activate(tape, relu),
-            Place::Device(normed) => normed.activate(tape, relu),
+            Place::Host(normed) => normed.activate(tape, activation),
+            Place::Device(normed) => normed.activate(tape, activation),
+        }
+    }
+
+    /// y = norm(x) + shortcut: the end of an inverted residual block, which has no activation there.
+    ///
+    /// # Errors
+    /// A shortcut of another shape, or from elsewhere.
+    pub fn add(self, tape: &mut Tape, shortcut: &Map) -> Result<Map> {
+        if shortcut.shape != self.shape() {
+            bail!(
+                "add: shortcut is {:?}, expected {:?} (N, H, W, C)",
+                shortcut.shape,
+                self.shape()
+            );
+        }
+        match self.0 {
+            Place::Host(normed) => normed.add(tape, shortcut),
+            Place::Device(normed) => normed.add(tape, shortcut),
         }
     }
 
@@ -115,13 +146,31 @@ impl Normed {
 }
 
 impl NormedHere {
-    fn activate(self, tape: &mut Tape, relu: bool) -> Result<Map> {
+    fn activate(self, tape: &mut Tape, activation: Activation) -> Result<Map> {
         let mut y = Buffer::scratch(self.values.len());
-        self.norm.forward(&self.values, None, relu, &mut y);
+        self.norm.forward(&self.values, None, activation, &mut y);
         let y = tape.map(self.shape, y);
         tape.push(&y, move |dy, gradients| {
-            let gradient = self.gradient(Arc::new(dy), relu);
+            let gradient = self.gradient(Arc::new(dy), activation);
             gradients.add_normed(self.id, gradient);
+            Ok(())
+        });
+        Ok(y)
+    }
+
+    fn add(self, tape: &mut Tape, shortcut: &Map) -> Result<Map> {
+        let mut y = Buffer::scratch(self.values.len());
+        let added = shortcut.host()?;
+        (self.norm).forward(&self.values, Some(added), Activation::Identity, &mut y);
+        let y = tape.map(self.shape, y);
+        let shortcut = tape.needs_gradient(shortcut).then_some(shortcut.id);
+        tape.push(&y, move |dy, gradients| {
+            let dy = Arc::new(dy);
+            let gradient = self.gradient(Arc::clone(&dy), Activation::Identity);
+            gradients.add_normed(self.id, gradient);
+            if let Some(id) = shortcut {
+                gradients.add_shared(id, dy);
+            }
             Ok(())
         });
         Ok(y)
@@ -136,7 +185,8 @@ impl NormedHere {
         match &shortcut {
             Err(map) => {
                 let added = map.host()?;
-                self.norm.forward(&self.values, Some(added), true, &mut y);
+                self.norm
+                    .forward(&self.values, Some(added), Activation::Relu, &mut y);
             }
             Ok(other) => {
                 self.norm
@@ -153,7 +203,7 @@ impl NormedHere {
                 self.id,
                 NormedGradient {
                     values: Arc::clone(&dy),
-                    relu: false,
+                    activation: Activation::Identity,
                     sums,
                 },
             );
@@ -161,7 +211,7 @@ impl NormedHere {
                 Err(None) => {}
                 Err(Some(id)) => gradients.add_shared(id, dy),
                 Ok(normed) => {
-                    let gradient = normed.gradient(dy, false);
+                    let gradient = normed.gradient(dy, Activation::Identity);
                     gradients.add_normed(normed.id, gradient);
                 }
             }
@@ -170,16 +220,20 @@ impl NormedHere {
         Ok(y)
     }
 
-    /// The gradient of the values after the norm (and the ReLU), with its sums.
-    fn gradient(&self, values: Arc<Buffer>, relu: bool) -> NormedGradient {
+    /// The gradient of the values after the norm and the activation, with its sums.
+    fn gradient(&self, values: Arc<Buffer>, activation: Activation) -> NormedGradient {
         let sums = (0..self.norm.groups())
             .map(|i| {
                 let range = self.norm.range(i, values.len());
                 let x = &self.values[range.clone()];
-                norm::grad_sums(&values[range], x, self.norm.affine(i), relu)
+                norm::grad_sums(&values[range], x, self.norm.affine(i), activation)
             })
             .collect();
-        NormedGradient { values, relu, sums }
+        NormedGradient {
+            values,
+            activation,
+            sums,
+        }
     }
 
     /// Masks `dy` where the output `y` is 0; the sums of what is left.

@@ -7,26 +7,27 @@ use candle_core::{Result, Tensor};
 use fgvr_cuda::Array;
 use fgvr_cuda::ops::elementwise;
 
+use crate::kernels::activation::Activation;
 use crate::kernels::norm::GradSums;
 use crate::kernels::rows;
 use crate::{Buffer, Device, ParameterGradients};
 
-/// The gradient of a map that was normalised, and perhaps rectified, by its only reader.
+/// The gradient of a map that was normalised, and perhaps cut off by an activation, by its only reader.
 pub(crate) struct NormedGradient {
-    /// The gradient at the values after the norm and the ReLU.
+    /// The gradient at the values after the norm and the activation.
     pub(crate) values: Arc<Buffer>,
-    /// Whether a ReLU followed whose mask is not in `values` yet.
-    pub(crate) relu: bool,
+    /// What followed whose mask is not in `values` yet.
+    pub(crate) activation: Activation,
     /// For each group of images, the sums that the norm's backward needs, masked.
     pub(crate) sums: Vec<GradSums>,
 }
 
 /// As [`NormedGradient`], on a device.
 pub(crate) struct NormedArray {
-    /// The gradient at the values after the norm and the ReLU.
+    /// The gradient at the values after the norm and the activation.
     pub(crate) values: Array,
-    /// Whether a ReLU followed whose mask is not in `values` yet.
-    pub(crate) relu: bool,
+    /// What followed whose mask is not in `values` yet.
+    pub(crate) activation: Activation,
     /// Gradients of weight and bias, and what the norm's backward needs.
     pub(crate) of_norm: fgvr_cuda::ops::batch_norm::Gradients,
 }

@@ -3,8 +3,8 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use fgvr_nn::layers::{
-    self, After, BatchNorm, BatchNormConfig, Conv2d, ConvConfig, ConvInput, ConvNorm, Linear,
-    PoolConfig, Shortcut,
+    self, Activation, After, BatchNorm, BatchNormConfig, Conv2d, ConvConfig, ConvInput, ConvNorm,
+    Linear, PoolConfig, Shortcut,
 };
 use fgvr_nn::{Map, NormMode, Tape};
 use fgvr_testkit::normal;
@@ -89,11 +89,13 @@ fn a_residual_block_in_every_mode_of_its_norm() {
 
 #[test]
 fn a_convolution_whose_norm_is_applied_alone() {
-    for relu in [false, true] {
+    for activation in [Activation::Identity, Activation::Relu, Activation::Relu6] {
         agrees("activate", &images(), |vb| {
             let layer = conv_norm([8, 16], 3, 2, vb)?;
             Ok(Box::new(move |tape, x| {
-                layer.apply(tape, x, NormMode::Train)?.activate(tape, relu)
+                layer
+                    .apply(tape, x, NormMode::Train)?
+                    .activate(tape, activation)
             }))
         });
     }

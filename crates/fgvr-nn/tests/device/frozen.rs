@@ -78,6 +78,7 @@ fn a_frozen_convolution_says_there_what_it_says_on_the_cpu() {
         dilation,
         groups,
         bias: false,
+        ..ConvConfig::default()
     };
     for (channels, kernel, config, norm) in [
         ([3, 5], 3, config(2, 1, 1, 1), &plain),

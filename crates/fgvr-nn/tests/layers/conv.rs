@@ -26,6 +26,7 @@ fn config([_, stride, padding, dilation, groups, ..]: [usize; 7]) -> ConvConfig 
         dilation,
         groups,
         bias: true,
+        ..ConvConfig::default()
     }
 }
 

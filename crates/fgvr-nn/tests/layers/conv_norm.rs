@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use fgvr_nn::layers::{
-    After, BatchNormConfig, ConvConfig, ConvInput, ConvNorm, Shortcut, global_mean,
+    Activation, After, BatchNormConfig, ConvConfig, ConvInput, ConvNorm, Shortcut, global_mean,
 };
 use fgvr_nn::{Map, NormMode, Parameters, Tape};
 use fgvr_testkit::{assert_close, normal};
@@ -78,7 +78,10 @@ impl Block {
         let y = self.first.apply(tape, x, mode)?;
         let y = self.last.apply(tape, ConvInput::Relu(y), mode)?;
         let y = y.add_relu(tape, shortcut)?;
-        let z = self.after.apply(tape, &y, mode)?.activate(tape, true)?;
+        let z = self
+            .after
+            .apply(tape, &y, mode)?
+            .activate(tape, Activation::Relu)?;
         sum(tape, z, &y, mode, &self.after)
     }
 
@@ -123,7 +126,9 @@ fn gradient(outcome: &Outcome, var: &Var) -> Tensor {
 
 /// The mean of `z`, then a layer without a ReLU over `y`, which so has a second reader.
 fn sum(tape: &mut Tape, z: Map, y: &Map, mode: NormMode, layer: &ConvNorm) -> Result<Map> {
-    let more = layer.apply(tape, y, mode)?.activate(tape, false)?;
+    let more = layer
+        .apply(tape, y, mode)?
+        .activate(tape, Activation::Identity)?;
     let both = fgvr_nn::layers::add(tape, &z, &more)?;
     let _ = global_mean(tape, &both)?;
     Ok(both)

@@ -1,7 +1,9 @@
 //! A convolution and its norm, frozen, against the layer itself by its running statistics.
 
 use candle_core::{DType, Device, Tensor};
-use fgvr_nn::layers::{BatchNormConfig, ConvConfig, ConvNorm, Finish, FrozenConv, Shortcut};
+use fgvr_nn::layers::{
+    Activation, BatchNormConfig, ConvConfig, ConvNorm, Finish, FrozenConv, Shortcut,
+};
 use fgvr_nn::{Map, NormMode, Parameters, Tape};
 use fgvr_testkit::{assert_close_values, normal, normal_values};
 
@@ -46,8 +48,8 @@ fn expected(layer: &ConvNorm, tape: &mut Tape, x: &Map, residual: &[f32]) -> [Ma
     let residual = residual.unwrap().permute((0, 3, 1, 2)).unwrap();
     let residual = tape.input(&residual, false).unwrap();
     [
-        normed(tape).activate(tape, false).unwrap(),
-        normed(tape).activate(tape, true).unwrap(),
+        normed(tape).activate(tape, Activation::Identity).unwrap(),
+        normed(tape).activate(tape, Activation::Relu).unwrap(),
         normed(tape)
             .add_relu(tape, Shortcut::Identity(&residual))
             .unwrap(),
@@ -68,6 +70,7 @@ fn a_frozen_convolution_says_what_the_layer_says_in_evaluation() {
         dilation,
         groups,
         bias: false,
+        ..ConvConfig::default()
     };
     for (channels, kernel, conv, norm) in [
         ([3, 5], 3, config(2, 1, 1, 1), &plain),

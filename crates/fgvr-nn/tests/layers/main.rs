@@ -7,6 +7,7 @@ mod attention;
 mod autograd;
 mod conv;
 mod conv_norm;
+mod depthwise;
 mod frozen;
 mod linear;
 mod norm;

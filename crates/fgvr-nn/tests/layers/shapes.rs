@@ -81,6 +81,7 @@ fn convolution_is_pytorchs_at_every_shape() {
             dilation,
             groups,
             bias: true,
+            ..ConvConfig::default()
         };
         let (_, vb) = parameters_of(&[
             ("weight", hashed_tensor(2, &[o, i / groups, k, k])),

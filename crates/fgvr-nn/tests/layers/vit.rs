@@ -4,7 +4,8 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::{Init, Module};
 use fgvr_nn::layers::{
     FrozenLinear, LayerScale, Linear, LinearFinish, MultiHeadAttention, PatchEmbed,
-    PositionEmbedding, prepend_tokens, resize_position_embedding, take_tokens,
+    PositionEmbedding, global_mean, join_vectors, prepend_tokens, resize_position_embedding,
+    take_tokens,
 };
 use fgvr_nn::{Map, Parameters, Tape};
 use fgvr_testkit::{assert_close, assert_close_values, golden, normal};
@@ -225,6 +226,35 @@ fn taken_tokens_have_the_gradient_of_differences_also_where_both_are_used() {
     }
     let (mut tape, x) = tape_input((1, 4, 2, 2));
     assert!(take_tokens(&mut tape, &x, 0..1, (1, 1)).is_err());
+}
+
+#[test]
+fn joined_vectors_have_the_gradient_of_differences_also_of_one_vector_twice() {
+    // The first token and the mean of the others, then the mean again beside the token.
+    let join = |t: &mut Tape, x: &Map| {
+        let class = take_tokens(t, x, 0..1, (1, 1))?;
+        let rest = take_tokens(t, x, 1..5, (2, 2))?;
+        let mean = global_mean(t, &rest)?;
+        let one = join_vectors(t, &class, &mean)?;
+        let other = join_vectors(t, &mean, &class)?;
+        join_vectors(t, &one, &other)
+    };
+    let c = 3;
+    check("join_vectors", &normal(2, (2, c, 1, 5)), &[], join, |x| {
+        let images = x[0].chunks(5 * c);
+        images
+            .flat_map(|image| {
+                let rows = image.chunks(5);
+                let class: Vec<f64> = rows.clone().map(|row| row[0]).collect();
+                let mean = rows.map(|row| row[1..].iter().sum::<f64>() / 4.);
+                let mean: Vec<f64> = mean.collect();
+                [&class[..], &mean, &mean, &class].concat()
+            })
+            .collect()
+    });
+    let (mut tape, x) = tape_input((1, 4, 2, 2));
+    let error = join_vectors(&mut tape, &x, &x).unwrap_err().to_string();
+    assert!(error.contains("expected the same (N, 1, 1, C)"), "{error}");
 }
 
 fn positions(

@@ -1,5 +1,6 @@
 //! Ranges: what each setting may be, before anything is spent.
 
+use fgvr_encoder::Pooling;
 use fgvr_ssl::{AddonKind, Arm, BaseKind, Regions, Space};
 
 use super::PretrainConfig;
@@ -180,6 +181,13 @@ impl PretrainConfig {
             match kind {
                 AddonKind::CommonRationale => self.validate_places()?,
                 AddonKind::LocalDiscrimination => self.validate_lodisc()?,
+                AddonKind::PatchMatch if self.encoder.pooling == Pooling::Both => {
+                    return Err(Error::config(
+                        "encoder.pooling",
+                        "found both, and patch-match compares places, which have half as many channels; expected \
+                         class-token or patch-mean",
+                    ));
+                }
                 AddonKind::SynthPair | AddonKind::Pretext | AddonKind::PatchMatch => {}
             }
         }

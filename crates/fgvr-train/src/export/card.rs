@@ -180,9 +180,20 @@ fn usage(text: &mut String, encoder: &EncoderConfig, export: &Export) {
 /// How torchvision loads it, or that it has no such network.
 fn torchvision(text: &mut String, encoder: &EncoderConfig, adapted: Option<usize>) {
     let name = encoder.architecture.name();
-    if matches!(name, "resnet10" | "resnet14") || !name.contains("resnet") {
+    let architecture = encoder.architecture;
+    if architecture.is_vit()
+        || architecture.is_efficientnet()
+        || matches!(name, "resnet10" | "resnet14")
+    {
         if adapted.is_some() {
-            text.push_str("torchvision has no network whose tensors have these names.\n\n");
+            let also = match architecture.is_efficientnet() {
+                true => "; nor has transformers",
+                false => "",
+            };
+            let _ = writeln!(
+                text,
+                "torchvision has no network whose tensors have these names{also}.\n"
+            );
         }
         return;
     }

@@ -231,7 +231,7 @@ mod tests {
                 c_out: 1,
                 kernel: 3,
                 stride,
-                padding: 1,
+                padding: 1.into(),
                 dilation: 1,
                 groups: 1,
             };

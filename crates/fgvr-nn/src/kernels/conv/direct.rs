@@ -3,14 +3,15 @@
 use rayon::prelude::*;
 
 use super::blocks::{Blocks, Window};
+use super::epilogue::Epilogue;
 use super::gather::{Gather, Run};
 use super::pack::{self, Panel};
-use super::tiles::{Places, Tiles};
+use super::tiles::{Ending, Places, Tiles};
 use super::{TASKS, Target, even_parts};
 use crate::Buffer;
 
 /// Writes what `gather` reads of `source` times the packed weights to its places of `target`, for
-/// all panels of output channels.
+/// all panels of output channels, and does what `epilogue` says on the way.
 pub(super) fn multiply(
     tiles: &Tiles,
     gather: &Gather,
@@ -18,8 +19,10 @@ pub(super) fn multiply(
     packed: &[f32],
     source: &[f32],
     target: &mut [f32],
+    epilogue: Option<&Epilogue<'_>>,
 ) {
     let blocks = Blocks::new(gather, TASKS);
+    let biases = epilogue.map(|epilogue| pack::bias(panels, tiles.width(), epilogue.bias));
     let runs = gather.runs(&blocks);
     let depth = gather.depth();
     let width = tiles.width();
@@ -40,16 +43,26 @@ pub(super) fn multiply(
                 let panel = &panels[index];
                 let window = window.of(gather, &block, panel.group);
                 let weights = &packed[index * depth * width..][..depth * panel.width(tiles.lanes)];
-                let target = target.at(base + panel.first, last + panel.columns);
+                let first = base + panel.first;
+                let target = target.at(first, last + panel.columns);
+                let ending = epilogue
+                    .zip(biases.as_ref())
+                    .map(|(epilogue, biases)| Ending {
+                        bias: &biases[index * width..][..width],
+                        residual: (epilogue.residual)
+                            .map(|residual| residual[first..][..last + panel.columns].as_ptr()),
+                        limits: epilogue.limits(),
+                    });
                 for tile in even_parts(places, tiles.rows) {
                     let (from, to) = (&from[tile.clone()], &to[tile]);
                     // SAFETY: the window has what its block's places read, `weights` a row for each
                     // float of a place. Places are below the target's height and width, and
                     // `panel.first + panel.columns` is at most its channels, so all writes are in
-                    // the target. No other task has this block and panel, and no two blocks share
-                    // a place.
+                    // the target, and reads of a residual of its length in that. No other task has
+                    // this block and panel, and no two blocks share a place.
                     unsafe {
-                        tiles.gather(panel, window, Places { from, to }, &runs, weights, target);
+                        let places = Places { from, to };
+                        tiles.gather(panel, window, places, &runs, weights, target, ending);
                     }
                 }
             }

@@ -33,25 +33,25 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// Output i of a convolution reads s i + d k - p for k in the kernel.
-    fn forward(s: &ConvShape, size: usize) -> Self {
-        let offset = |k: usize| (k * s.dilation) as isize - s.padding as isize;
+    /// Output i of a convolution reads s i + d k - p for k in the kernel, with p zeros before.
+    fn forward(s: &ConvShape, [size, out, before]: [usize; 3]) -> Self {
+        let offset = |k: usize| (k * s.dilation) as isize - before as isize;
         Self {
             taps: (0..s.kernel).map(|k| (k, offset(k))).collect(),
-            count: s.out(size),
+            count: out,
             from_step: s.stride,
             from_size: size,
             to_step: 1,
             to_first: 0,
-            to_size: s.out(size),
+            to_size: out,
         }
     }
 
     /// Input q = s i + first receives from the outputs o with s o + d k - p = q: those k for which
     /// s divides first + p - d k, at o = i + (first + p - d k) / s.
-    fn grad_input(s: &ConvShape, size: usize, first: usize) -> Self {
+    fn grad_input(s: &ConvShape, [size, out, before]: [usize; 3], first: usize) -> Self {
         let stride = s.stride as isize;
-        let distance = |k: usize| (first + s.padding) as isize - (k * s.dilation) as isize;
+        let distance = |k: usize| (first + before) as isize - (k * s.dilation) as isize;
         Self {
             taps: (0..s.kernel)
                 .rev()
@@ -60,7 +60,7 @@ impl Axis {
                 .collect(),
             count: size.saturating_sub(first).div_ceil(s.stride),
             from_step: 1,
-            from_size: s.out(size),
+            from_size: out,
             to_step: s.stride,
             to_first: first,
             to_size: size,
@@ -83,6 +83,11 @@ impl Axis {
         inside.map(|(tap, at)| (tap, at as usize))
     }
 
+    /// Offset in the source of a tap, by its number.
+    pub(super) fn offset(&self, tap: usize) -> isize {
+        self.taps[tap].1
+    }
+
     /// Number of taps.
     pub(super) fn len(&self) -> usize {
         self.taps.len()
@@ -98,6 +103,16 @@ impl Axis {
     pub(super) fn inside(&self) -> bool {
         self.low() >= 0 && self.low() as usize + self.span(self.count) <= self.from_size
     }
+}
+
+/// Size of the input, size of the output and zeros before, along the rows.
+fn of_rows(s: &ConvShape) -> [usize; 3] {
+    [s.h, s.out_h(), s.padding.top]
+}
+
+/// As [`of_rows`], along the columns.
+fn of_columns(s: &ConvShape) -> [usize; 3] {
+    [s.w, s.out_w(), s.padding.left]
 }
 
 /// A convolution, or one parity class of a gradient by the input, as reads of a source (N, h, w, c)
@@ -118,8 +133,8 @@ impl Gather {
     pub(super) fn forward(s: &ConvShape) -> Self {
         Self {
             n: s.n,
-            rows: Axis::forward(s, s.h),
-            columns: Axis::forward(s, s.w),
+            rows: Axis::forward(s, of_rows(s)),
+            columns: Axis::forward(s, of_columns(s)),
             groups: s.groups,
             from_channels: s.c_in,
             to_channels: s.c_out,
@@ -133,8 +148,8 @@ impl Gather {
             for column in 0..s.stride.min(s.w) {
                 classes.push(Self {
                     n: s.n,
-                    rows: Axis::grad_input(s, s.h, row),
-                    columns: Axis::grad_input(s, s.w, column),
+                    rows: Axis::grad_input(s, of_rows(s), row),
+                    columns: Axis::grad_input(s, of_columns(s), column),
                     groups: s.groups,
                     from_channels: s.c_out,
                     to_channels: s.c_in,

@@ -137,7 +137,7 @@ impl PackedMatrix {
                 // caller's promise, of which the panel's are a part.
                 unsafe {
                     let target = target.wrapping_add(panel.first);
-                    (self.tiles).gather(panel, x, places, &runs, packed, target);
+                    (self.tiles).gather(panel, x, places, &runs, packed, target, None);
                 }
             }
         }

@@ -16,6 +16,7 @@
 //! - Gradient by the weights: tiles of (kernel place, input channel) x output channels, summed over
 //!   the places of a block, then over blocks.
 //!
+//! Depthwise convolutions have loops of their own, see `depthwise`.
 //! 3x3 kernels of stride 1 over enough channels go through `winograd` instead, and maps of few
 //! places through `small`, all three passes.
 //!
@@ -25,16 +26,19 @@
 //! and the addition).
 //!
 //! # Design choice
-//! Grouped convolutions are right, but each group is padded to whole registers of output channels:
-//! a depthwise convolution wastes most of each register.
+//! Other grouped convolutions are right, but each group is padded to whole registers of output channels:
+//! groups of few channels waste most of each register.
 
 mod blocks;
+mod depthwise;
 mod direct;
+mod epilogue;
 mod gather;
 mod lanes;
 mod matrix;
 mod pack;
 mod packed;
+mod padding;
 mod shape;
 mod small;
 mod tiles;
@@ -44,8 +48,10 @@ mod winograd;
 #[cfg(test)]
 mod tests;
 
+pub use self::epilogue::Epilogue;
 pub(crate) use self::matrix::{PackedMatrix, Rows};
 pub use self::packed::Packed;
+pub use self::padding::Padding;
 pub use self::shape::ConvShape;
 pub use self::weight_gradient::WeightGradient;
 
@@ -83,6 +89,7 @@ pub fn grad_weight(shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
 /// How a convolution is computed: by the shape alone, so that all levels agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Method {
+    Depthwise,
     Direct,
     Small,
     Winograd,

@@ -72,6 +72,15 @@ pub(super) fn forward(
     })
 }
 
+/// The `bias` of each panel's channels, (panels, width), zeros up to whole registers.
+pub(super) fn bias(panels: &[Panel], width: usize, bias: &[f32]) -> Buffer {
+    let mut packed = Buffer::zeros(panels.len() * width);
+    for (panel, packed) in panels.iter().zip(packed.chunks_exact_mut(width)) {
+        packed[..panel.columns].copy_from_slice(&bias[panel.first..][..panel.columns]);
+    }
+    packed
+}
+
 /// Packs the weights of one class of a gradient by the input, as [`forward`] does.
 pub(super) fn grad_input(
     shape: &ConvShape,

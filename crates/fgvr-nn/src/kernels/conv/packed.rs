@@ -2,11 +2,14 @@
 
 use rayon::prelude::*;
 
+use super::depthwise::{self, DepthwiseTiles};
+use super::epilogue::Epilogue;
 use super::gather::Gather;
 use super::pack::{self, Panel, panels};
 use super::tiles::Tiles;
 use super::{ConvShape, Level, Method, direct, simd, small, winograd};
 use crate::Buffer;
+use crate::kernels::rows;
 
 /// The weights of one convolution, packed for its forward pass or its gradient by the input: worth
 /// keeping where the pass runs over several batches.
@@ -15,6 +18,7 @@ pub struct Packed {
     pass: Pass,
     method: Method,
     tiles: &'static Tiles,
+    depthwise: &'static DepthwiseTiles,
     panels: Vec<Panel>,
     /// One for the forward pass, one for each parity class of a gradient that reads anything.
     parts: Vec<(Gather, Buffer)>,
@@ -55,8 +59,8 @@ impl Packed {
     /// The forward pass by a method of the caller's choice, which must suit the shape.
     #[cfg(test)]
     pub(super) fn forward_by(method: Method, shape: &ConvShape, weight: &[f32]) -> Self {
-        let (tiles, gathers) = (Tiles::at(simd::level()), vec![Gather::forward(shape)]);
-        Self::by(method, tiles, shape, Pass::Forward, gathers, weight)
+        let gathers = vec![Gather::forward(shape)];
+        Self::by(method, simd::level(), shape, Pass::Forward, gathers, weight)
     }
 
     #[cfg(test)]
@@ -70,7 +74,9 @@ impl Packed {
             Pass::Forward => vec![Gather::forward(shape)],
             Pass::GradInput => Gather::grad_input(shape),
         };
-        let method = if winograd::suits(shape) {
+        let method = if shape.is_depthwise() {
+            Method::Depthwise
+        } else if winograd::suits(shape) {
             match gathers.iter().all(winograd::keeps_weights) {
                 true => Method::Winograd,
                 false => Method::WinogradFew,
@@ -80,12 +86,12 @@ impl Packed {
         } else {
             Method::Direct
         };
-        Self::by(method, Tiles::at(level), shape, pass, gathers, weight)
+        Self::by(method, level, shape, pass, gathers, weight)
     }
 
     fn by(
         method: Method,
-        tiles: &'static Tiles,
+        level: Level,
         shape: &ConvShape,
         pass: Pass,
         gathers: Vec<Gather>,
@@ -95,17 +101,25 @@ impl Packed {
             Pass::Forward => shape.c_out,
             Pass::GradInput => shape.c_in,
         };
-        let panels = panels(tiles.lanes, shape.groups, channels);
+        let tiles = Tiles::at(level);
+        let panels = match method {
+            Method::Depthwise => Vec::new(),
+            _ => panels(tiles.lanes, shape.groups, channels),
+        };
         let pack = |gather: Gather| {
+            if method == Method::Depthwise {
+                let packed = depthwise::pack(shape, &gather, weight);
+                return (gather, packed);
+            }
             let packed = match pass {
                 Pass::Forward => pack::forward(shape, &gather, &panels, tiles.lanes, weight),
                 Pass::GradInput => pack::grad_input(shape, &gather, &panels, tiles.lanes, weight),
             };
             let packed = match method {
-                Method::Direct | Method::Small | Method::WinogradFew => packed,
                 Method::Winograd => {
                     winograd::transform_weights(tiles, gather.channels(), &panels, &packed)
                 }
+                _ => packed,
             };
             (gather, packed)
         };
@@ -117,6 +131,7 @@ impl Packed {
             pass,
             method,
             tiles,
+            depthwise: DepthwiseTiles::at(level),
             panels,
             parts,
             leaves_zeros,
@@ -130,6 +145,25 @@ impl Packed {
     /// # Panics
     /// Slices that are not of a whole number of images, or not of the same.
     pub fn run(&self, source: &[f32], target: &mut [f32]) {
+        self.run_all(source, target, None);
+    }
+
+    /// Runs the forward pass, and does what `epilogue` says to the output: on the way where the kernels
+    /// can, else in a pass of its own.
+    ///
+    /// # Panics
+    /// As [`Packed::run`], and weights that were packed for a gradient, or a bias or residual of another
+    /// length.
+    pub fn run_then(&self, source: &[f32], target: &mut [f32], epilogue: &Epilogue<'_>) {
+        assert!(self.pass == Pass::Forward, "an epilogue of a gradient");
+        assert_eq!(epilogue.bias.len(), self.shape.c_out, "length of the bias");
+        if let Some(residual) = epilogue.residual {
+            assert_eq!(residual.len(), target.len(), "length of the residual");
+        }
+        self.run_all(source, target, Some(epilogue));
+    }
+
+    fn run_all(&self, source: &[f32], target: &mut [f32], epilogue: Option<&Epilogue<'_>>) {
         let (input, output) = match self.pass {
             Pass::Forward => (source.len(), target.len()),
             Pass::GradInput => (target.len(), source.len()),
@@ -145,13 +179,26 @@ impl Packed {
                 n,
                 ..gather.clone()
             };
+            let (tiles, panels) = (self.tiles, &self.panels);
             let multiply = match self.method {
-                Method::Direct => direct::multiply,
+                Method::Depthwise => {
+                    let tiles = self.depthwise;
+                    depthwise::multiply(tiles, &gather, packed, source, target, epilogue);
+                    continue;
+                }
+                Method::Direct => {
+                    direct::multiply(tiles, &gather, panels, packed, source, target, epilogue);
+                    continue;
+                }
                 Method::Small => small::multiply,
                 Method::Winograd => winograd::multiply,
                 Method::WinogradFew => winograd::multiply_few,
             };
-            multiply(self.tiles, &gather, &self.panels, packed, source, target);
+            multiply(tiles, &gather, panels, packed, source, target);
+            if let Some(epilogue) = epilogue {
+                let (residual, activation) = (epilogue.residual, epilogue.activation);
+                rows::add_bias_activate(target, epilogue.bias, residual, activation);
+            }
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use candle_core::{Result, bail};
 
-/// The sizes of a convolution. Kernels, strides, paddings and dilations are square.
+use super::Padding;
+
+/// The sizes of a convolution. Kernels, strides and dilations are square.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvShape {
     /// Images.
@@ -19,8 +21,8 @@ pub struct ConvShape {
     pub kernel: usize,
     /// Step of the output over the input.
     pub stride: usize,
-    /// Zeros around the input, on each side.
-    pub padding: usize,
+    /// Zeros around the input.
+    pub padding: Padding,
     /// Step of the kernel over the input.
     pub dilation: usize,
     /// Groups of channels that see only each other; divides `c_in` and `c_out`.
@@ -59,12 +61,16 @@ impl ConvShape {
                 .try_fold(1usize, |product, size| product.checked_mul(*size))
                 .filter(|product| *product <= limit)
         };
-        let padded = |side: usize| side.checked_add(self.padding.checked_mul(2)?);
+        let padded =
+            |side: usize, [before, after]: [usize; 2]| side.checked_add(before)?.checked_add(after);
         let extent = (self.kernel - 1)
             .checked_mul(self.dilation)
             .and_then(|extent| extent.checked_add(1));
-        let (Some(height), Some(width), Some(extent)) = (padded(self.h), padded(self.w), extent)
-        else {
+        let (Some(height), Some(width), Some(extent)) = (
+            padded(self.h, self.padding.of_rows()),
+            padded(self.w, self.padding.of_columns()),
+            extent,
+        ) else {
             bail!("convolution: too large: {self:?}");
         };
         if extent > height || extent > width {
@@ -86,17 +92,17 @@ impl ConvShape {
     /// Height of the output.
     #[must_use]
     pub fn out_h(&self) -> usize {
-        self.out(self.h)
+        self.out(self.h, self.padding.of_rows())
     }
 
     /// Width of the output.
     #[must_use]
     pub fn out_w(&self) -> usize {
-        self.out(self.w)
+        self.out(self.w, self.padding.of_columns())
     }
 
-    pub(super) fn out(&self, side: usize) -> usize {
-        (side + 2 * self.padding - self.dilation * (self.kernel - 1) - 1) / self.stride + 1
+    fn out(&self, side: usize, [before, after]: [usize; 2]) -> usize {
+        (side + before + after - self.dilation * (self.kernel - 1) - 1) / self.stride + 1
     }
 
     /// Elements of the input, (N, H, W, `c_in`).
@@ -121,6 +127,12 @@ impl ConvShape {
     #[must_use]
     pub fn multiplications(&self) -> usize {
         self.output_len() * self.fan_in()
+    }
+
+    /// Whether each of several channels of the output reads the same channel of the input alone.
+    #[must_use]
+    pub fn is_depthwise(&self) -> bool {
+        self.groups > 1 && self.c_in == self.groups && self.c_out == self.groups
     }
 
     /// Weights of one output channel.

@@ -137,7 +137,9 @@ pub(super) fn multiply(
                     // SAFETY: every image has `channels` values at each place of `source`, and
                     // `weights` rows for each tap. The target has `panel.columns` values at this
                     // place of each image, which no other task writes: it has this panel and block.
-                    unsafe { tiles.gather(panel, &source.values, places, &runs, weights, target) };
+                    unsafe {
+                        tiles.gather(panel, &source.values, places, &runs, weights, target, None);
+                    };
                 }
             }
         });

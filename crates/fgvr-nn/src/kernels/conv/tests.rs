@@ -6,15 +6,17 @@ use super::*;
 fn each_product(s: &ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
     let (inputs, outputs) = (s.c_in / s.groups, s.c_out / s.groups);
     let (out_h, out_w) = (s.out_h(), s.out_w());
-    let source = |i: usize, k: usize, side: usize| {
+    let source = |i: usize, k: usize, side: usize, before: usize| {
         (i * s.stride + k * s.dilation)
-            .checked_sub(s.padding)
+            .checked_sub(before)
             .filter(|i| *i < side)
     };
+    let Padding { top, left, .. } = s.padding;
     for image in 0..s.n {
         for (i, j) in (0..out_h).flat_map(|i| (0..out_w).map(move |j| (i, j))) {
             for (k, l) in (0..s.kernel).flat_map(|k| (0..s.kernel).map(move |l| (k, l))) {
-                let (Some(row), Some(column)) = (source(i, k, s.h), source(j, l, s.w)) else {
+                let (Some(row), Some(column)) = (source(i, k, s.h, top), source(j, l, s.w, left))
+                else {
                     continue;
                 };
                 for o in 0..s.c_out {
@@ -129,7 +131,7 @@ fn shape(n: usize, h: usize, w: usize, c_in: usize, c_out: usize, kernel: usize)
         c_out,
         kernel,
         stride: 1,
-        padding: kernel / 2,
+        padding: (kernel / 2).into(),
         dilation: 1,
         groups: 1,
     }
@@ -163,7 +165,7 @@ fn every_small_image_kernel_stride_padding_and_dilation_is_right() {
                     for dilation in 1..=3 {
                         let s = ConvShape {
                             stride,
-                            padding,
+                            padding: padding.into(),
                             dilation,
                             ..shape(2, h, w, 3, 4, kernel)
                         };
@@ -208,7 +210,7 @@ fn images_cut_into_several_blocks_are_right() {
     check(&shape(1, 3, 230, 300, 4, 3)); // rows larger than the window's budget
     check(&ConvShape {
         stride: 3,
-        padding: 0,
+        padding: 0.into(),
         ..shape(40, 8, 8, 6, 40, 1)
     }); // read in place
 }
@@ -236,7 +238,7 @@ fn layers_of_a_resnet_are_right() {
     });
     check(&ConvShape {
         stride: 2,
-        padding: 0,
+        padding: 0.into(),
         ..shape(3, 8, 8, 64, 128, 1)
     });
     check(&ConvShape {
@@ -250,7 +252,7 @@ fn layers_of_a_resnet_are_right() {
 fn winograd_is_right_at_every_border() {
     for (side, padding) in [(3, 1), (4, 1), (5, 1), (8, 1), (9, 0), (7, 2), (13, 1)] {
         let s = ConvShape {
-            padding,
+            padding: padding.into(),
             ..shape(2, side, side + 2, 16, 33, 3)
         };
         assert!(winograd::suits(&s));
@@ -303,7 +305,7 @@ fn a_map_that_would_not_fill_a_tile_is_summed_directly() {
 fn maps_of_few_places_are_right() {
     let strided = |h, stride, padding| ConvShape {
         stride,
-        padding,
+        padding: padding.into(),
         ..shape(19, h, h, 20, 40, 3)
     };
     for s in [
@@ -316,11 +318,11 @@ fn maps_of_few_places_are_right() {
         strided(7, 2, 1),
         ConvShape {
             dilation: 2,
-            padding: 2,
+            padding: 2.into(),
             ..shape(15, 3, 4, 24, 48, 3)
         },
         ConvShape {
-            padding: 3,
+            padding: 3.into(),
             ..shape(11, 2, 1, 4, 70, 7)
         },
     ] {
@@ -422,7 +424,7 @@ fn the_sizes_of_the_output_are_pytorchs() {
     let s = ConvShape {
         stride: 3,
         dilation: 2,
-        padding: 1,
+        padding: 1.into(),
         ..shape(1, 10, 7, 1, 1, 3)
     };
     assert_eq!((s.out_h(), s.out_w()), (3, 2));
@@ -447,7 +449,7 @@ fn impossible_shapes_are_errors_that_say_why() {
     );
     assert!(
         complaint(ConvShape {
-            padding: usize::MAX / 2,
+            padding: (usize::MAX / 2).into(),
             ..s
         })
         .contains("too large")
@@ -459,4 +461,142 @@ fn impossible_shapes_are_errors_that_say_why() {
 fn slices_of_other_lengths_are_refused() {
     let s = shape(1, 2, 2, 1, 1, 1);
     forward(&s, &[0.; 4], &[0.; 1], &mut [0.; 3]);
+}
+
+fn depthwise(channels: usize, [n, h, w]: [usize; 3], kernel: usize, stride: usize) -> ConvShape {
+    ConvShape {
+        n,
+        h,
+        w,
+        c_in: channels,
+        c_out: channels,
+        kernel,
+        stride,
+        padding: Padding::same([h, w], kernel, stride),
+        dilation: 1,
+        groups: channels,
+    }
+}
+
+#[test]
+fn depthwise_convolutions_of_any_size_are_right() {
+    let mut checked = 0;
+    for (channels, [h, w]) in [
+        (2, [1, 1]),
+        (5, [2, 9]),
+        (16, [7, 4]),
+        (24, [5, 5]),
+        (43, [8, 15]),
+        (75, [6, 3]),
+    ] {
+        for (kernel, stride) in [(3, 1), (3, 2), (5, 1), (5, 2), (1, 2), (2, 3), (7, 1)] {
+            let same = depthwise(channels, [2, h, w], kernel, stride);
+            let beside = Padding {
+                top: 0,
+                left: 2,
+                bottom: 3,
+                right: 1,
+            };
+            let paddings = [same.padding, 0.into(), (kernel / 2).into(), beside];
+            for (padding, dilation) in paddings.into_iter().flat_map(|p| [(p, 1), (p, 2)]) {
+                let s = ConvShape {
+                    padding,
+                    dilation,
+                    ..same
+                };
+                if s.check().is_ok() {
+                    assert!(s.is_depthwise());
+                    check(&s);
+                    checked += 1;
+                }
+            }
+        }
+    }
+    assert!(checked > 200, "{checked}");
+    // Several blocks of lines for each partial sum.
+    check(&depthwise(9, [5, 61, 50], 3, 1));
+}
+
+#[test]
+fn padding_may_differ_on_each_side() {
+    for (kernel, stride, h, w) in [(3, 2, 8, 9), (5, 2, 6, 6), (3, 1, 4, 5), (2, 1, 5, 3)] {
+        for c_in in [3, 16] {
+            check(&ConvShape {
+                stride,
+                padding: Padding::same([h, w], kernel, stride),
+                ..shape(2, h, w, c_in, 10, kernel)
+            });
+        }
+    }
+}
+
+#[test]
+fn a_depthwise_convolution_has_the_same_bits_on_any_number_of_threads() {
+    let s = depthwise(40, [3, 17, 19], 5, 2);
+    let case = Case::new(&s);
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        let pool = pool.build().unwrap();
+        pool.install(|| {
+            case.run(Level::detected(), &s)
+                .map(|values| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>())
+        })
+    };
+    let one = run(1);
+    assert!(one == run(2) && one == run(3));
+}
+
+#[test]
+fn an_epilogue_adds_bias_and_residual_and_cuts_off() {
+    use crate::kernels::activation::Activation;
+
+    let strided = ConvShape {
+        stride: 2,
+        padding: Padding::same([8, 9], 3, 2),
+        ..shape(2, 8, 9, 3, 21, 3)
+    };
+    let winograd = shape(2, 12, 12, 64, 64, 3);
+    assert!(winograd::suits(&winograd));
+    for s in [
+        depthwise(43, [2, 7, 5], 3, 1),
+        strided,
+        shape(3, 5, 5, 24, 40, 1),
+        winograd,
+    ] {
+        let case = Case::new(&s);
+        let [y, ..] = case.expected(&s);
+        let bias = values(s.c_out, 5);
+        // Large enough that some values are above 6.
+        let residual: Vec<f32> = values(y.len(), 6).iter().map(|v| 9. * v).collect();
+        for level in Level::available() {
+            let packed = Packed::forward_at(level, &s, &case.w);
+            for activation in [Activation::Identity, Activation::Relu, Activation::Relu6] {
+                for residual in [None, Some(&residual[..])] {
+                    let epilogue = Epilogue {
+                        bias: &bias,
+                        residual,
+                        activation,
+                    };
+                    let mut found = vec![f32::NAN; y.len()];
+                    packed.run_then(&case.x, &mut found, &epilogue);
+                    let expected: Vec<f64> = (y.iter().enumerate())
+                        .map(|(i, y)| {
+                            let added = residual.map_or(0., |residual| residual[i]);
+                            let v = y + f64::from(bias[i % s.c_out]) + f64::from(added);
+                            match activation {
+                                Activation::Identity => v,
+                                Activation::Relu => v.max(0.),
+                                Activation::Relu6 => v.clamp(0., 6.),
+                            }
+                        })
+                        .collect();
+                    let error = error(&found, &expected);
+                    assert!(
+                        error < 2e-5,
+                        "{activation:?} at {level:?}: {error} for {s:?}"
+                    );
+                }
+            }
+        }
+    }
 }

@@ -6,7 +6,7 @@
 //! and 4 x 2 where the compiler makes what it can of arrays of 4.
 
 use super::gather::Run;
-use super::lanes::Lanes;
+use super::lanes::{Lanes, each_index, load_row, store_row};
 use super::pack::Panel;
 use super::winograd;
 use crate::kernels::simd::Level;
@@ -33,6 +33,18 @@ struct GatherTile<'a> {
     target: *mut f32,
     to: *const usize,
     columns: usize,
+    ending: Option<Ending<'a>>,
+}
+
+/// What is done to the values of a panel before they are written.
+#[derive(Clone, Copy)]
+pub(super) struct Ending<'a> {
+    /// Added to each place: as many floats as the panel's registers hold.
+    pub(super) bias: &'a [f32],
+    /// Added to each value: read where the target is written.
+    pub(super) residual: Option<*const f32>,
+    /// What values are cut off below and above at; not at NaN.
+    pub(super) limits: [f32; 2],
 }
 
 /// What an outer tile works on. See [`Tiles::outer`].
@@ -90,7 +102,9 @@ impl Tiles {
     /// # Safety
     /// - `from` and `to` must have the same length.
     /// - `window` must have every run of every place, `weights` a row for each of their floats.
-    /// - `target + to[r]` must be valid for writing the panel's columns, for each r.
+    /// - `target + to[r]` must be valid for writing the panel's columns, for each r, and that of the ending's
+    ///   residual, if any, for reading.
+    #[allow(clippy::too_many_arguments)]
     pub(super) unsafe fn gather(
         &self,
         panel: &Panel,
@@ -99,6 +113,7 @@ impl Tiles {
         runs: &[Run],
         weights: &[f32],
         target: *mut f32,
+        ending: Option<Ending<'_>>,
     ) {
         let Places { from, to } = places;
         debug_assert_eq!(from.len(), to.len());
@@ -117,7 +132,9 @@ impl Tiles {
             target,
             to: to.as_ptr(),
             columns: panel.columns,
+            ending,
         };
+        debug_assert!(ending.is_none_or(|end| end.bias.len() >= panel.width(self.lanes)));
         // SAFETY: `Tiles::at` gave out these functions only to a processor that can run them; the
         // indexing below takes the one with as many rows as there are places. The rest is the
         // caller's promise.
@@ -156,42 +173,6 @@ impl Tiles {
     }
 }
 
-/// Runs `$body` for each row `$row` below `$rows`, written out: a loop would be unrolled, and the
-/// sums kept in registers, at the highest optimisation level only.
-macro_rules! each_row {
-    ($rows:ident, |$row:ident| $body:block) => {
-        each_row!($rows, $row, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
-    };
-    ($rows:ident, $row:ident, $body:block, $($index:literal)*) => {$(
-        if $index < $rows {
-            let $row = $index;
-            $body
-        }
-    )*};
-}
-
-/// Registers of one row, from `from`.
-///
-/// # Safety
-/// VECTORS registers of floats at `from`, and the level of `L`.
-#[inline(always)]
-unsafe fn load_row<L: Lanes, const VECTORS: usize>(from: *const f32) -> [L::Vector; VECTORS] {
-    // SAFETY: the caller's promise.
-    std::array::from_fn(|v| unsafe { L::load(from.wrapping_add(v * L::COUNT)) })
-}
-
-/// Writes the registers of one row to `to`.
-///
-/// # Safety
-/// VECTORS registers of floats at `to`, and the level of `L`.
-#[inline(always)]
-unsafe fn store_row<L: Lanes, const VECTORS: usize>(to: *mut f32, row: &[L::Vector; VECTORS]) {
-    for (v, vector) in row.iter().enumerate() {
-        // SAFETY: the caller's promise.
-        unsafe { L::store(to.wrapping_add(v * L::COUNT), *vector) };
-    }
-}
-
 /// `sums` += the float at `value` x `row`.
 ///
 /// # Safety
@@ -224,18 +205,23 @@ unsafe fn gather<L: Lanes, const ROWS: usize, const VECTORS: usize>(tile: &Gathe
         for run in tile.runs {
             let mut weights = tile.weights.wrapping_add(run.row * VECTORS * L::COUNT);
             let mut places = [std::ptr::null::<f32>(); ROWS];
-            each_row!(ROWS, |r| {
+            each_index!(ROWS, |r| {
                 places[r] = tile.window.add(*tile.from.add(r) + run.offset);
             });
             for k in 0..run.len {
                 let row = load_row::<L, VECTORS>(weights);
-                each_row!(ROWS, |r| {
+                each_index!(ROWS, |r| {
                     add_row::<L, VECTORS>(places[r].wrapping_add(k), &row, &mut sums[r]);
                 });
                 weights = weights.wrapping_add(VECTORS * L::COUNT);
             }
         }
-        each_row!(ROWS, |r| {
+        if let Some(ending) = &tile.ending {
+            each_index!(ROWS, |r| {
+                end::<L, VECTORS>(ending, *tile.to.add(r), tile.columns, &mut sums[r]);
+            });
+        }
+        each_index!(ROWS, |r| {
             let target = tile.target.add(*tile.to.add(r));
             if tile.columns == VECTORS * L::COUNT {
                 store_row::<L, VECTORS>(target, &sums[r]);
@@ -245,6 +231,43 @@ unsafe fn gather<L: Lanes, const ROWS: usize, const VECTORS: usize>(tile: &Gathe
                 std::ptr::copy_nonoverlapping(row.as_ptr(), target, tile.columns);
             }
         });
+    }
+}
+
+/// Does to the sums of one place what `ending` says.
+///
+/// # Safety
+/// VECTORS registers of bias, `columns` floats of the residual from `to`, and the level of `L`.
+#[inline(always)]
+unsafe fn end<L: Lanes, const VECTORS: usize>(
+    ending: &Ending<'_>,
+    to: usize,
+    columns: usize,
+    sums: &mut [L::Vector; VECTORS],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let bias = load_row::<L, VECTORS>(ending.bias.as_ptr());
+        for (sum, bias) in sums.iter_mut().zip(&bias) {
+            *sum = L::add(*sum, *bias);
+        }
+        if let Some(residual) = ending.residual {
+            let residual = residual.add(to);
+            let added = if columns == VECTORS * L::COUNT {
+                load_row::<L, VECTORS>(residual)
+            } else {
+                let mut row = [0.; MAX_WIDTH];
+                std::ptr::copy_nonoverlapping(residual, row.as_mut_ptr(), columns);
+                load_row::<L, VECTORS>(row.as_ptr())
+            };
+            for (sum, added) in sums.iter_mut().zip(&added) {
+                *sum = L::add(*sum, *added);
+            }
+        }
+        let [floor, ceiling] = ending.limits.map(|limit| L::splat(limit));
+        for sum in sums {
+            *sum = L::cut(*sum, floor, ceiling);
+        }
     }
 }
 
@@ -260,12 +283,12 @@ unsafe fn outer<L: Lanes, const ROWS: usize, const VECTORS: usize>(tile: &OuterT
         for from in tile.from {
             let place = tile.window.wrapping_add(*from);
             let row = load_row::<L, VECTORS>(columns);
-            each_row!(ROWS, |r| {
+            each_index!(ROWS, |r| {
                 add_row::<L, VECTORS>(place.wrapping_add(r), &row, &mut sums[r]);
             });
             columns = columns.wrapping_add(VECTORS * L::COUNT);
         }
-        each_row!(ROWS, |r| {
+        each_index!(ROWS, |r| {
             let to = tile.sums.add(r * VECTORS * L::COUNT);
             let mut row = load_row::<L, VECTORS>(to);
             for (row, sum) in row.iter_mut().zip(&sums[r]) {

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::depthwise::{self, DepthwiseTiles};
 use super::gather::Gather;
 use super::pack::{self, Panel, panels};
 use super::tiles::Tiles;
@@ -14,11 +15,12 @@ pub struct WeightGradient {
     shape: ConvShape,
     method: Method,
     tiles: &'static Tiles,
+    depthwise: &'static DepthwiseTiles,
     gather: Gather,
     panels: Vec<Panel>,
     /// Partial sums; added in order at the end.
     chunks: usize,
-    /// (chunks, panels, depth, width)
+    /// (chunks, panels, depth, width); of a depthwise convolution (chunks, taps, C)
     sums: Buffer,
 }
 
@@ -35,7 +37,9 @@ impl WeightGradient {
     pub(super) fn at(level: Level, shape: &ConvShape) -> Self {
         shape.assert_weight(shape.weight_len());
         let tiles = Tiles::at(level);
-        let method = if winograd::suits_grad_weight(shape) {
+        let method = if shape.is_depthwise() {
+            Method::Depthwise
+        } else if winograd::suits_grad_weight(shape) {
             Method::Winograd
         } else if small::suits(shape) {
             Method::Small
@@ -43,17 +47,26 @@ impl WeightGradient {
             Method::Direct
         };
         let gather = Gather::forward(shape);
-        let panels = panels(tiles.lanes, shape.groups, shape.c_out);
+        let panels = match method {
+            Method::Depthwise => Vec::new(),
+            _ => panels(tiles.lanes, shape.groups, shape.c_out),
+        };
         let chunks = match method {
+            Method::Depthwise => depthwise::chunks(&gather),
             Method::Direct => direct::chunks(&gather, &panels, tiles.width()),
             Method::Small | Method::Winograd | Method::WinogradFew => 1,
         };
-        let mut sums = Buffer::scratch(panels.len() * chunks * gather.depth() * tiles.width());
+        let of_chunk = match method {
+            Method::Depthwise => shape.weight_len(),
+            _ => panels.len() * gather.depth() * tiles.width(),
+        };
+        let mut sums = Buffer::scratch(chunks * of_chunk);
         sums.par_chunks_mut(1 << 16).for_each(|sums| sums.fill(0.));
         Self {
             shape: *shape,
             method,
             tiles,
+            depthwise: DepthwiseTiles::at(level),
             gather,
             panels,
             chunks,
@@ -74,6 +87,9 @@ impl WeightGradient {
         };
         let (tiles, panels, sums) = (self.tiles, &self.panels, &mut self.sums);
         match self.method {
+            Method::Depthwise => {
+                depthwise::add_grad_weight(self.depthwise, &gather, x, dy, sums);
+            }
             Method::Direct => {
                 direct::add_grad_weight(tiles, &gather, panels, self.chunks, x, dy, sums);
             }
@@ -90,6 +106,10 @@ impl WeightGradient {
     /// A slice of another length than the shape's weights.
     pub fn finish(mut self, dw: &mut [f32]) {
         self.shape.assert_weight(dw.len());
+        if self.method == Method::Depthwise {
+            let taps = self.shape.kernel * self.shape.kernel;
+            return depthwise::finish(&self.sums, taps, dw);
+        }
         let (shape, gather, lanes) = (&self.shape, &self.gather, self.tiles.lanes);
         let size = gather.depth() * self.tiles.width();
         let rows = pack::weight_rows(shape, &self.panels, dw);

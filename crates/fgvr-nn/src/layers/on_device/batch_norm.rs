@@ -1,6 +1,7 @@
 //! Batch norm where no convolution stands before it.
 
 use candle_core::Result;
+use fgvr_cuda::ops::Activation;
 use fgvr_cuda::ops::batch_norm::{Mask, Residual};
 
 use crate::layers::{After, BatchNorm};
@@ -12,23 +13,23 @@ pub(in crate::layers) fn batch_norm(
     layer: &BatchNorm,
     x: &Map,
     mode: NormMode,
-    After { relu, residual }: After<'_>,
+    after: After<'_>,
 ) -> Result<Map> {
+    let (After { relu, residual }, activation) = (after, after.activation());
     let input = x.array()?.clone();
     let norm = layer.on_device(device, &input, x.shape, mode)?;
     let added = match residual {
         None => Residual::None,
         Some(map) => Residual::Map(map.array()?),
     };
-    let output = device.run(|m| norm.apply(m, &input, added, relu))?;
+    let output = device.run(|m| norm.apply(m, &input, added, activation))?;
     let y = tape.map_on(device, x.shape, output.clone());
     let (id, residual) = (x.id, residual.map(|map| map.id));
     let (device, parameters) = (device.clone(), layer.parameters());
     tape.push_on(&y, move |dy, gradients| {
         let mask = match (relu, residual) {
-            (false, _) => Mask::None,
-            (true, None) => Mask::Recompute,
             (true, Some(_)) => Mask::Output(&output),
+            _ => Mask::Recompute(activation),
         };
         let kept = match residual {
             None => None,
@@ -40,8 +41,12 @@ pub(in crate::layers) fn batch_norm(
             gradients.add_parameter_array(bias, of_norm.bias.clone());
         }
         let masked = kept.as_ref().unwrap_or(&dy);
-        let recompute = matches!(mask, Mask::Recompute);
-        let dx = device.run(|m| norm.grad_input(m, masked, &input, &of_norm, recompute))?;
+        // What is masked already needs no mask.
+        let left = match mask {
+            Mask::Recompute(activation) => activation,
+            Mask::Output(_) => Activation::Identity,
+        };
+        let dx = device.run(|m| norm.grad_input(m, masked, &input, &of_norm, left))?;
         gradients.add_array(id, dx)?;
         match (residual, kept) {
             (Some(id), Some(kept)) => gradients.add_array(id, kept),

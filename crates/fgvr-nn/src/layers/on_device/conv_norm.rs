@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 use fgvr_cuda::Array;
+use fgvr_cuda::ops::Activation;
 use fgvr_cuda::ops::batch_norm::{Norm, Residual};
 
 use super::conv::Held;
@@ -22,29 +23,30 @@ struct Input {
     /// As the convolution saw them.
     values: Array,
     /// What a normed input was made from.
-    normed: Option<NormedThere>,
+    normed: Option<(NormedThere, Activation)>,
     wants_gradient: bool,
 }
 
 impl Input {
     fn new(device: &Device, tape: &Tape, input: ConvInput<'_>) -> Result<Self> {
-        Ok(match input {
-            ConvInput::Map(map) => Self {
-                id: map.id,
-                values: map.array()?.clone(),
-                normed: None,
-                wants_gradient: tape.needs_gradient(map),
-            },
-            ConvInput::Relu(normed) => {
-                let normed = normed.there()?;
-                Self {
-                    id: normed.id,
-                    values: device
-                        .run(|m| normed.norm.apply(m, &normed.values, Residual::None, true))?,
-                    normed: Some(normed),
-                    wants_gradient: true,
-                }
+        let (normed, activation) = match input {
+            ConvInput::Map(map) => {
+                return Ok(Self {
+                    id: map.id,
+                    values: map.array()?.clone(),
+                    normed: None,
+                    wants_gradient: tape.needs_gradient(map),
+                });
             }
+            ConvInput::Relu(normed) => (normed.there()?, Activation::Relu),
+            ConvInput::Relu6(normed) => (normed.there()?, Activation::Relu6),
+        };
+        let (of_norm, values) = (&normed.norm, &normed.values);
+        Ok(Self {
+            id: normed.id,
+            values: device.run(|m| of_norm.apply(m, values, Residual::None, activation))?,
+            normed: Some((normed, activation)),
+            wants_gradient: true,
         })
     }
 }
@@ -56,11 +58,7 @@ pub(in crate::layers) fn conv_norm(
     input: ConvInput<'_>,
     mode: NormMode,
 ) -> Result<Normed> {
-    let shape = match &input {
-        ConvInput::Map(map) => map.shape,
-        ConvInput::Relu(normed) => normed.shape(),
-    };
-    let shape = layer.shape(shape)?;
+    let shape = layer.shape(input.shape())?;
     let input = Input::new(device, tape, input)?;
     let conv = Held::new(device, layer, &shape)?;
     let y = conv.forward(device, &input.values)?;
@@ -110,9 +108,9 @@ impl Backward {
             gradients.add_parameter_array(weight, gradient.of_norm.weight.clone());
             gradients.add_parameter_array(bias, gradient.of_norm.bias.clone());
         }
-        let (values, recompute) = (&gradient.values, gradient.relu);
+        let (values, activation) = (&gradient.values, gradient.activation);
         let dy =
-            device.run(|m| norm.grad_input(m, values, &output, &gradient.of_norm, recompute))?;
+            device.run(|m| norm.grad_input(m, values, &output, &gradient.of_norm, activation))?;
         conv.grad_weight(&device, &input.values, &dy, gradients)?;
         if !input.wants_gradient {
             return Ok(());
@@ -120,8 +118,8 @@ impl Backward {
         let dx = conv.grad_input(&device, &dy)?;
         match &input.normed {
             None => gradients.add_array(input.id, dx),
-            Some(normed) => {
-                let gradient = normed.gradient(dx, true)?;
+            Some((normed, activation)) => {
+                let gradient = normed.gradient(dx, *activation)?;
                 gradients.add_normed_array(input.id, gradient);
                 Ok(())
             }

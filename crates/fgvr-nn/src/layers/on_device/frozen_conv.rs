@@ -4,9 +4,9 @@ use candle_core::{Device as Candle, Result, Tensor, bail};
 use fgvr_cuda::ops::elementwise::{self, AfterBias};
 use fgvr_cuda::ops::layout::{self, Matrices};
 use fgvr_cuda::ops::{Rows, pool};
-use fgvr_cuda::{Array, Pass};
+use fgvr_cuda::{Array, Real};
 
-use super::conv::convolution;
+use super::conv::{Plan, is_depthwise};
 use super::places::widened;
 use crate::layers::frozen_conv::fold;
 use crate::layers::{BatchNorm, Conv2d, Finish};
@@ -18,7 +18,7 @@ pub struct DeviceConv {
     device: Device,
     /// For its shapes alone.
     conv: Conv2d,
-    /// (O, k, k, I/groups), of the type of maps.
+    /// As the plan of its shapes takes it.
     weight: Array,
     /// (O), f32.
     bias: Array,
@@ -28,11 +28,18 @@ impl DeviceConv {
     pub(in crate::layers) fn new(device: &Device, conv: &Conv2d, norm: &BatchNorm) -> Result<Self> {
         let (weight, bias) = fold(conv, norm)?;
         let (c_out, c_in, kernel, _) = conv.weight().dims4()?;
-        let places = Matrices::of_weight([c_out, c_in, kernel]);
+        let depthwise = is_depthwise(&conv.smallest()?);
         let weight = device.run(|m| {
-            // (O, I, k, k) -> (O, k, k, I)
             let values = Array::from_f32(m, &weight)?;
-            layout::to_channels_last(m, &values, places, device.real())
+            if depthwise {
+                // (C, k*k) -> (k*k, C)
+                let places = Matrices::of_maps([1, c_out, kernel, kernel]);
+                layout::to_channels_last(m, &values, places, Real::F32)
+            } else {
+                // (O, I, k, k) -> (O, k, k, I)
+                let places = Matrices::of_weight([c_out, c_in, kernel]);
+                layout::to_channels_last(m, &values, places, device.real())
+            }
         })?;
         Ok(Self {
             device: device.clone(),
@@ -48,29 +55,27 @@ impl DeviceConv {
     /// Another number of channels, an input smaller than the window, a residual of another shape, maps that are
     /// not on a device; what a GPU says.
     pub fn apply(&self, tape: &mut Tape, x: &Map, finish: Finish<&Map>) -> Result<Map> {
-        let shape = convolution(&self.device, &self.conv.shape(x.shape)?);
+        let shape = self.conv.shape(x.shape)?;
         let out = [shape.n, shape.out_h(), shape.out_w(), shape.c_out];
-        let after = match finish {
-            Finish::Nothing => AfterBias::default(),
-            Finish::Relu => AfterBias {
-                residual: None,
-                relu: true,
-            },
-            Finish::AddRelu(residual) if residual.shape == out => AfterBias {
-                residual: Some(residual.array()?),
-                relu: true,
-            },
-            Finish::AddRelu(residual) => bail!(
+        let (residual, activation) = finish.parts();
+        if let Some(residual) = residual
+            && residual.shape != out
+        {
+            bail!(
                 "frozen_conv: a residual of {:?} for an output of {out:?} (N, H, W, C)",
                 residual.shape
-            ),
+            );
+        }
+        let after = AfterBias {
+            residual: residual.map(Map::array).transpose()?,
+            activation,
         };
-        let (input, y) = (x.array()?, self.device.map(shape.output_len())?);
         let rows = Rows::new(out[0] * out[1] * out[2], out[3]);
-        let y = self.device.run(|m| {
-            m.convolve(&shape, Pass::Forward, [input, &self.weight, &y])?;
-            elementwise::add_bias(m, &y, rows, &self.bias, after)
-        })?;
+        let plan = Plan::new(&self.device, &shape);
+        let y = plan.forward(&self.device, x.array()?, &self.weight)?;
+        let y = self
+            .device
+            .run(|m| elementwise::add_bias(m, &y, rows, &self.bias, after))?;
         Ok(tape.map_on(&self.device, out, y))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{Device as Candle, Result, Tensor, bail};
 use fgvr_cuda::ops::elementwise::{self, AfterBias};
 use fgvr_cuda::ops::tokens::{self, Learnt, Tokens};
-use fgvr_cuda::ops::{Rows, gelu, layer_norm};
+use fgvr_cuda::ops::{Activation, Rows, gelu, layer_norm};
 use fgvr_cuda::{Array, Product};
 
 use super::places::widened;
@@ -105,7 +105,7 @@ impl DeviceLinear {
         };
         let after = AfterBias {
             residual: residual.map(Map::array).transpose()?,
-            relu: false,
+            activation: Activation::Identity,
         };
         let (input, y) = (x.array()?, self.device.map(product.m * product.n)?);
         let rows = Rows::new(product.m, product.n);

@@ -31,10 +31,7 @@ pub(in crate::layers) fn linear(
     let rows = Rows::new(n, c_out);
     if let Some(bias) = layer.bias() {
         let bias = device.parameter(bias)?;
-        let after = AfterBias {
-            residual: None,
-            relu: false,
-        };
+        let after = AfterBias::default();
         y = device.run(|m| elementwise::add_bias(m, &y, rows, &bias, after))?;
     }
     let y = tape.map_on(device, [images, h, w, c_out], y);

@@ -24,6 +24,6 @@ pub use frozen_tokens::{DeviceLinear, DeviceNorm, DeviceTokens, self_attention};
 pub(super) use linear::linear;
 pub(super) use normed::NormedThere;
 pub(super) use places::{
-    add, avg_pool, global_mean, max_pool, relu, resize_bilinear, unflatten, upsample_nearest,
+    activate, add, avg_pool, global_mean, max_pool, resize_bilinear, unflatten, upsample_nearest,
 };
-pub(super) use tokens::{add_positions, cut_patches, prepend_tokens, take_tokens};
+pub(super) use tokens::{add_positions, cut_patches, join_vectors, prepend_tokens, take_tokens};

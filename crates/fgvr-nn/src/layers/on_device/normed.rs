@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Result;
 use fgvr_cuda::Array;
+use fgvr_cuda::ops::Activation;
 use fgvr_cuda::ops::batch_norm::{Mask, Norm, Residual};
 
 use crate::layers::Shortcut;
@@ -20,15 +21,38 @@ pub(in crate::layers) struct NormedThere {
 }
 
 impl NormedThere {
-    pub(in crate::layers) fn activate(self, tape: &mut Tape, relu: bool) -> Result<Map> {
+    pub(in crate::layers) fn activate(
+        self,
+        tape: &mut Tape,
+        activation: Activation,
+    ) -> Result<Map> {
         let y = self
             .device
-            .run(|m| self.norm.apply(m, &self.values, Residual::None, relu))?;
+            .run(|m| self.norm.apply(m, &self.values, Residual::None, activation))?;
         let y = tape.map_on(&self.device, self.shape, y);
         tape.push_on(&y, move |dy, gradients| {
-            let gradient = self.gradient(dy, relu)?;
+            let gradient = self.gradient(dy, activation)?;
             gradients.add_normed_array(self.id, gradient);
             Ok(())
+        });
+        Ok(y)
+    }
+
+    pub(in crate::layers) fn add(self, tape: &mut Tape, shortcut: &Map) -> Result<Map> {
+        let residual = Residual::Map(shortcut.array()?);
+        let y = self.device.run(|m| {
+            self.norm
+                .apply(m, &self.values, residual, Activation::Identity)
+        })?;
+        let y = tape.map_on(&self.device, self.shape, y);
+        let shortcut = tape.needs_gradient(shortcut).then_some(shortcut.id);
+        tape.push_on(&y, move |dy, gradients| {
+            let gradient = self.gradient(dy.clone(), Activation::Identity)?;
+            gradients.add_normed_array(self.id, gradient);
+            match shortcut {
+                None => Ok(()),
+                Some(id) => gradients.add_array(id, dy),
+            }
         });
         Ok(y)
     }
@@ -48,7 +72,7 @@ impl NormedThere {
         };
         let y = self
             .device
-            .run(|m| self.norm.apply(m, &self.values, residual, true))?;
+            .run(|m| self.norm.apply(m, &self.values, residual, Activation::Relu))?;
         let output = y.clone();
         let y = tape.map_on(&self.device, self.shape, y);
         let shortcut = shortcut.map_err(|map| tape.needs_gradient(map).then_some(map.id));
@@ -61,7 +85,7 @@ impl NormedThere {
                 .run(|m| self.norm.gradients(m, &dy, &self.values, mask, Some(&kept)))?;
             let gradient = NormedArray {
                 values: kept.clone(),
-                relu: false,
+                activation: Activation::Identity,
                 of_norm,
             };
             gradients.add_normed_array(self.id, gradient);
@@ -69,7 +93,7 @@ impl NormedThere {
                 Err(None) => {}
                 Err(Some(id)) => gradients.add_array(id, kept)?,
                 Ok(normed) => {
-                    let gradient = normed.gradient(kept, false)?;
+                    let gradient = normed.gradient(kept, Activation::Identity)?;
                     gradients.add_normed_array(normed.id, gradient);
                 }
             }
@@ -78,15 +102,15 @@ impl NormedThere {
         Ok(y)
     }
 
-    /// The gradient of the values after the norm (and the ReLU), with what the norm's backward needs.
-    pub(super) fn gradient(&self, values: Array, relu: bool) -> Result<NormedArray> {
-        let mask = if relu { Mask::Recompute } else { Mask::None };
+    /// The gradient of the values after the norm and the activation, with what the norm's backward needs.
+    pub(super) fn gradient(&self, values: Array, activation: Activation) -> Result<NormedArray> {
+        let mask = Mask::Recompute(activation);
         let of_norm = self
             .device
             .run(|m| self.norm.gradients(m, &values, &self.values, mask, None))?;
         Ok(NormedArray {
             values,
-            relu,
+            activation,
             of_norm,
         })
     }

@@ -1,10 +1,10 @@
 //! Layers without variables: pools, resizes, sums, shapes.
 
 use candle_core::Result;
-use fgvr_cuda::ops::elementwise;
 use fgvr_cuda::ops::layout::{self, Matrices};
 use fgvr_cuda::ops::pool::{self, Pool};
 use fgvr_cuda::ops::resize::{self, Resize};
+use fgvr_cuda::ops::{Activation, elementwise};
 use fgvr_cuda::{Array, DType};
 
 use crate::kernels::pool::PoolShape;
@@ -123,13 +123,18 @@ pub(in crate::layers) fn add(device: &Device, tape: &mut Tape, a: &Map, b: &Map)
     Ok(y)
 }
 
-pub(in crate::layers) fn relu(device: &Device, tape: &mut Tape, x: &Map) -> Result<Map> {
+pub(in crate::layers) fn activate(
+    device: &Device,
+    tape: &mut Tape,
+    x: &Map,
+    activation: Activation,
+) -> Result<Map> {
     let input = x.array()?;
-    let output = device.run(|m| elementwise::relu(m, input))?;
+    let output = device.run(|m| elementwise::activate(m, input, activation))?;
     let y = tape.map_on(device, x.shape, output.clone());
     let (id, device) = (x.id, device.clone());
     tape.push_on(&y, move |dy, gradients| {
-        let dx = device.run(|m| elementwise::relu_grad(m, &dy, &output))?;
+        let dx = device.run(|m| elementwise::activate_grad(m, &dy, &output, activation))?;
         gradients.add_array(id, dx)
     });
     Ok(y)

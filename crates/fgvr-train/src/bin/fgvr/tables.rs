@@ -4,11 +4,10 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use fgvr_eval::Interval;
 use fgvr_train::report::{Align, Table};
 use fgvr_train::study::StudyEnd;
-use fgvr_train::{
-    Calibration, Evaluation, Judgement, Plan, Summary, evaluation_tables, figures_table, path_text,
-};
+use fgvr_train::{Calibration, Evaluation, Judgement, Plan, Summary, evaluation_tables, path_text};
 
 use crate::progress::duration;
 
@@ -65,9 +64,66 @@ pub(crate) fn judgement(judgement: &Judgement) -> String {
     if let Some(adaptation) = &judgement.adaptation {
         let _ = writeln!(text, "adapted by {adaptation}");
     }
-    let rows = judgement.rows.iter();
-    let rows = rows.map(|row| (row.name.as_str(), &row.figures));
-    let _ = write!(text, "\n{}", figures_table(rows));
+    let names = [
+        "features",
+        "kNN",
+        "mAP",
+        "linear",
+        "top 5",
+        "rank 1",
+        "rank 5",
+        "mAP inside",
+    ];
+    let aligned = names.map(|name| match name {
+        "features" => (name, Align::Left),
+        _ => (name, Align::Right),
+    });
+    let mut table = Table::new(&aligned);
+    let cell = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{:.1}", 100. * v));
+    let span = |of: Interval| {
+        let [mean, low, high] = [of.mean, of.low, of.high].map(|v| format!("{:.1}", 100. * v));
+        format!("{mean} [{low}, {high}]")
+    };
+    for row in &judgement.rows {
+        let figures = &row.figures;
+        let knn = match row.neighbours {
+            Some(knn) => span(knn.value),
+            None => cell(figures.knn.map(|k| k.top1)),
+        };
+        table.push([
+            row.name.clone(),
+            knn,
+            row.cross_map.map_or("-".to_owned(), |map| span(map.value)),
+            cell(figures.linear.map(|l| l.top1)),
+            cell(figures.linear.map(|l| l.top5)),
+            cell(figures.retrieval.map(|r| r.rank1)),
+            cell(figures.retrieval.map(|r| r.rank5)),
+            cell(figures.retrieval.map(|r| r.map)),
+        ]);
+    }
+    let judged = judgement.judged_on.name();
+    let _ = writeln!(
+        text,
+        "\n{table}\nkNN, mAP and linear go from training to {judged} images, rank and mAP inside stay among the latter.\n\
+         Brackets hold 95 % of bootstrap samples of classes."
+    );
+    for row in judgement.rows.iter().skip(1) {
+        if let (Some(knn), Some(map)) = (row.neighbours, row.cross_map) {
+            let points = |of: Interval| {
+                let [mean, low, high] =
+                    [of.mean, of.low, of.high].map(|v| format!("{:+.1}", 100. * v));
+                format!("{mean} [{low}, {high}]")
+            };
+            let _ = writeln!(
+                text,
+                "{} over {}: kNN {}, mAP {} points",
+                row.name,
+                judgement.rows.first().map_or("", |row| row.name.as_str()),
+                points(knn.gain),
+                points(map.gain)
+            );
+        }
+    }
     text
 }
 

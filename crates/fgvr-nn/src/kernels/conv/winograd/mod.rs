@@ -244,7 +244,7 @@ impl Inputs {
                 };
                 // SAFETY: each tile has `pitch` >= channels values, `weights` a row for each, and
                 // `products` `width` floats for each tile.
-                unsafe { tiles.gather(&whole, values, places, &runs, weights, products) };
+                unsafe { tiles.gather(&whole, values, places, &runs, weights, products, None) };
             }
         }
         for (i, index) in block.enumerate() {

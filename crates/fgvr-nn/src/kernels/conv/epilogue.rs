@@ -1,0 +1,25 @@
+//! What is done to a convolution's values on their way to memory.
+
+use crate::kernels::activation::{Activation, ceiling};
+
+/// y = activation(convolution + bias (+ residual)).
+#[derive(Clone, Copy, Debug)]
+pub struct Epilogue<'a> {
+    /// Added at each place (O).
+    pub bias: &'a [f32],
+    /// Added to each value, (N, H', W', O).
+    pub residual: Option<&'a [f32]>,
+    /// Ends it.
+    pub activation: Activation,
+}
+
+impl Epilogue<'_> {
+    /// What values are cut off below and above at; not at NaN.
+    pub(super) fn limits(&self) -> [f32; 2] {
+        let floor = match self.activation {
+            Activation::Identity => f32::NAN,
+            Activation::Relu | Activation::Relu6 => 0.,
+        };
+        [floor, ceiling(self.activation)]
+    }
+}
