@@ -311,7 +311,7 @@ mod tests {
             ("adapt.draws=0", "adapt.draws"),
             ("adapt.augment.flip=2", "adapt.augment.flip"),
             ("adapt.rigde=1", "did you mean ridge?"),
-            ("optimizer.lr=1", "adapt.*"),
+            ("optimizer.lr=1", "adapt.ridge"),
         ] {
             let text = said(setting);
             assert!(text.contains(words), "{setting}: {text}");
