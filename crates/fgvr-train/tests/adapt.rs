@@ -1,5 +1,7 @@
 //! `fgvr adapt`: what it writes, what it refuses, and that neither threads, batches nor a stop change a bit.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are not seen as tests
+
 mod common;
 
 use std::collections::HashMap;
