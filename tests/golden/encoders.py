@@ -9,8 +9,8 @@ statistics, and `gradient`, that of sum(map * loss.map) + sum(pooled * loss.pool
 images. Of each are stored, in one tensor: the largest absolute value; four sums of all values with signs
 from a hash, divided by the square root of their number; and at most 160 values at even distances.
 
-A gradient jumps where a ReLU's input or a lead in a pooling window is within rounding of 0. So the images of
-a residual network are that one of a few draws, `draw`, whose gradient goes least far when noise above the
+A gradient jumps where a ReLU's or ReLU6's input or a lead in a pooling window is within rounding of 0. So the images of
+a convolutional network are that one of a few draws, `draw`, whose gradient goes least far when noise above the
 rounding error of f32 moves every such input, and in PyTorch's own f32. `moved` holds how far it then goes at
 most, and how far PyTorch's own f32 is off, at worst over all outputs, both as shares of the largest value.
 """
@@ -29,6 +29,10 @@ from parity import build, outputs, subject  # noqa: E402
 CASES = [
     *((name, "2x64x64") for name in ("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2")),
     ("resnet18", "2x64x96"),
+    ("tf_efficientnet_lite0", "2x64x96"),
+    ("tf_efficientnet_lite0", "2x65x64"),  # TensorFlow pads a side of an odd number of pixels otherwise
+    ("efficientnet_lite0", "2x64x96"),
+    ("tf_efficientnet_lite4", "2x64x64"),
     ("vit_tiny_patch16_224", "2x64x96"),  # fewer places than it was made for
     ("vit_tiny_patch16_224@64", "2x64x64"),
     ("vit_small_patch16_224", "2x64x96"),
@@ -59,7 +63,7 @@ def moved(model, images, exact):
             lambda _, args: args[0] + NOISE * args[0].detach().square().mean().sqrt() * torch.randn_like(args[0])
         )
         for module in model.modules()
-        if isinstance(module, (torch.nn.ReLU, torch.nn.MaxPool2d))
+        if isinstance(module, (torch.nn.ReLU, torch.nn.ReLU6, torch.nn.MaxPool2d))
     ]
     # ReLUs in place would overwrite what the hook made, which is as well.
     found = max(share(outputs(model, images, torch.float64), exact) for _ in range(2))

@@ -37,6 +37,18 @@ pub enum Architecture {
     ResNet101,
     /// ResNet-50 with twice the channels inside each bottleneck (arXiv:1605.07146).
     WideResNet50x2,
+    /// EfficientNet-Lite0 (arXiv:1905.11946, without squeeze-and-excitation) with TensorFlow's padding and epsilon, 224 px.
+    TfEfficientNetLite0,
+    /// EfficientNet-Lite1, 240 px.
+    TfEfficientNetLite1,
+    /// EfficientNet-Lite2, 260 px.
+    TfEfficientNetLite2,
+    /// EfficientNet-Lite3, 280 px.
+    TfEfficientNetLite3,
+    /// EfficientNet-Lite4, 300 px.
+    TfEfficientNetLite4,
+    /// EfficientNet-Lite0 with PyTorch's padding and epsilon: the same tensors, and another network.
+    EfficientNetLite0,
     /// ViT-Ti/16 (arXiv:2012.12877), 224 px.
     VitTinyPatch16,
     /// ViT-S/16, 224 px.
@@ -55,7 +67,7 @@ pub enum Architecture {
 
 impl Architecture {
     /// All of them, from small to large within each family.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 20] = [
         Self::ResNet10,
         Self::ResNet14,
         Self::ResNet18,
@@ -63,6 +75,12 @@ impl Architecture {
         Self::ResNet50,
         Self::ResNet101,
         Self::WideResNet50x2,
+        Self::TfEfficientNetLite0,
+        Self::TfEfficientNetLite1,
+        Self::TfEfficientNetLite2,
+        Self::TfEfficientNetLite3,
+        Self::TfEfficientNetLite4,
+        Self::EfficientNetLite0,
         Self::VitTinyPatch16,
         Self::VitSmallPatch16,
         Self::VitBasePatch16,
@@ -72,10 +90,16 @@ impl Architecture {
         Self::VitBasePatch14Reg4Dinov2,
     ];
 
-    /// Whether it is a vision transformer rather than a residual network.
+    /// Whether it is a vision transformer rather than a convolutional network.
     #[must_use]
     pub fn is_vit(self) -> bool {
         self.name().starts_with("vit_")
+    }
+
+    /// Whether it is an EfficientNet-Lite.
+    #[must_use]
+    pub fn is_efficientnet(self) -> bool {
+        self.name().contains("efficientnet")
     }
 
     /// timm's name.
@@ -89,6 +113,12 @@ impl Architecture {
             Self::ResNet50 => "resnet50",
             Self::ResNet101 => "resnet101",
             Self::WideResNet50x2 => "wide_resnet50_2",
+            Self::TfEfficientNetLite0 => "tf_efficientnet_lite0",
+            Self::TfEfficientNetLite1 => "tf_efficientnet_lite1",
+            Self::TfEfficientNetLite2 => "tf_efficientnet_lite2",
+            Self::TfEfficientNetLite3 => "tf_efficientnet_lite3",
+            Self::TfEfficientNetLite4 => "tf_efficientnet_lite4",
+            Self::EfficientNetLite0 => "efficientnet_lite0",
             Self::VitTinyPatch16 => "vit_tiny_patch16_224",
             Self::VitSmallPatch16 => "vit_small_patch16_224",
             Self::VitBasePatch16 => "vit_base_patch16_224",

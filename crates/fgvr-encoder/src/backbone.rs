@@ -6,7 +6,9 @@ use candle_core::{Error as CandleError, Result, Tensor};
 use candle_nn::VarBuilder;
 use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Tape};
 
-use crate::{EncoderConfig, FrozenResNet, FrozenVit, Network, ResNet, Vit};
+use crate::{
+    EfficientNet, EncoderConfig, FrozenEfficientNet, FrozenResNet, FrozenVit, Network, ResNet, Vit,
+};
 
 /// A network of any [`Architecture`](crate::Architecture).
 ///
@@ -28,6 +30,8 @@ use crate::{EncoderConfig, FrozenResNet, FrozenVit, Network, ResNet, Vit};
 pub enum Backbone {
     /// A residual network.
     ResNet(ResNet),
+    /// An EfficientNet-Lite.
+    EfficientNet(EfficientNet),
     /// A vision transformer.
     Vit(Vit),
 }
@@ -41,6 +45,7 @@ impl Backbone {
     pub fn new(config: &EncoderConfig, vb: VarBuilder) -> Result<Self> {
         Ok(match config.network().map_err(CandleError::wrap)? {
             Network::ResNet(config) => Self::ResNet(ResNet::new(&config, vb)?),
+            Network::EfficientNet(config) => Self::EfficientNet(EfficientNet::new(&config, vb)?),
             Network::Vit(config) => Self::Vit(Vit::new(&config, vb)?),
         })
     }
@@ -51,6 +56,7 @@ impl Backbone {
     pub fn on(self, device: Option<Device>) -> Self {
         match self {
             Self::ResNet(network) => Self::ResNet(network.on(device)),
+            Self::EfficientNet(network) => Self::EfficientNet(network.on(device)),
             Self::Vit(network) => Self::Vit(network.on(device)),
         }
     }
@@ -60,6 +66,7 @@ impl Backbone {
     pub fn config(&self) -> Network {
         match self {
             Self::ResNet(network) => Network::ResNet(network.config().clone()),
+            Self::EfficientNet(network) => Network::EfficientNet(network.config().clone()),
             Self::Vit(network) => Network::Vit(network.config().clone()),
         }
     }
@@ -72,6 +79,7 @@ impl Backbone {
     pub fn freeze(&self) -> Result<FrozenBackbone> {
         Ok(match self {
             Self::ResNet(network) => FrozenBackbone::ResNet(network.freeze()?),
+            Self::EfficientNet(network) => FrozenBackbone::EfficientNet(network.freeze()?),
             Self::Vit(network) => FrozenBackbone::Vit(network.freeze()?),
         })
     }
@@ -87,16 +95,18 @@ impl Backbone {
     ) -> Result<(Features, Tape)> {
         match self {
             Self::ResNet(network) => network.forward_train_to_images(images, norm),
+            Self::EfficientNet(network) => network.forward_train_to_images(images, norm),
             Self::Vit(network) => network.forward_train_to_images(images),
         }
     }
 
-    /// What [`Backbone::intermediates`] can give: see [`ResNet::intermediate_names`] and
-    /// [`Vit::intermediate_names`].
+    /// What [`Backbone::intermediates`] can give: see [`ResNet::intermediate_names`],
+    /// [`EfficientNet::intermediate_names`] and [`Vit::intermediate_names`].
     #[must_use]
     pub fn intermediate_names(&self) -> Vec<String> {
         match self {
             Self::ResNet(network) => network.intermediate_names(),
+            Self::EfficientNet(network) => network.intermediate_names(),
             Self::Vit(network) => network.intermediate_names(),
         }
     }
@@ -114,6 +124,7 @@ impl Backbone {
     ) -> Result<BTreeMap<String, Tensor>> {
         match self {
             Self::ResNet(network) => network.intermediates(images, norm, wanted),
+            Self::EfficientNet(network) => network.intermediates(images, norm, wanted),
             Self::Vit(network) => network.intermediates(images, wanted),
         }
     }
@@ -123,6 +134,7 @@ impl Encoder for Backbone {
     fn forward_train(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
         match self {
             Self::ResNet(network) => network.forward_train(images, norm),
+            Self::EfficientNet(network) => network.forward_train(images, norm),
             Self::Vit(network) => network.forward_train(images, norm),
         }
     }
@@ -134,6 +146,7 @@ impl Encoder for Backbone {
     fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features> {
         match self {
             Self::ResNet(network) => network.features(images, norm),
+            Self::EfficientNet(network) => network.features(images, norm),
             Self::Vit(network) => network.features(images, norm),
         }
     }
@@ -141,6 +154,7 @@ impl Encoder for Backbone {
     fn class_attention(&self, images: &Tensor, norm: NormMode) -> Result<Option<Vec<Tensor>>> {
         match self {
             Self::ResNet(network) => network.class_attention(images, norm),
+            Self::EfficientNet(network) => network.class_attention(images, norm),
             Self::Vit(network) => network.class_attention(images, norm),
         }
     }
@@ -148,6 +162,7 @@ impl Encoder for Backbone {
     fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps> {
         match self {
             Self::ResNet(network) => network.apply(tape, images, norm),
+            Self::EfficientNet(network) => network.apply(tape, images, norm),
             Self::Vit(network) => network.apply(tape, images, norm),
         }
     }
@@ -155,6 +170,7 @@ impl Encoder for Backbone {
     fn device(&self) -> Option<&Device> {
         match self {
             Self::ResNet(network) => Encoder::device(network),
+            Self::EfficientNet(network) => Encoder::device(network),
             Self::Vit(network) => Encoder::device(network),
         }
     }
@@ -162,6 +178,7 @@ impl Encoder for Backbone {
     fn width(&self) -> usize {
         match self {
             Self::ResNet(network) => network.width(),
+            Self::EfficientNet(network) => network.width(),
             Self::Vit(network) => network.width(),
         }
     }
@@ -172,6 +189,8 @@ impl Encoder for Backbone {
 pub enum FrozenBackbone {
     /// A residual network.
     ResNet(FrozenResNet),
+    /// An EfficientNet-Lite.
+    EfficientNet(FrozenEfficientNet),
     /// A vision transformer.
     Vit(FrozenVit),
 }
@@ -184,6 +203,7 @@ impl FrozenBackbone {
     pub fn features(&self, images: &Tensor) -> Result<Features> {
         match self {
             Self::ResNet(network) => network.features(images),
+            Self::EfficientNet(network) => network.features(images),
             Self::Vit(network) => network.features(images),
         }
     }
@@ -195,6 +215,7 @@ impl FrozenBackbone {
     pub fn embed(&self, images: &Tensor) -> Result<Tensor> {
         match self {
             Self::ResNet(network) => network.embed(images),
+            Self::EfficientNet(network) => network.embed(images),
             Self::Vit(network) => network.embed(images),
         }
     }
@@ -204,15 +225,17 @@ impl FrozenBackbone {
     pub fn device(&self) -> Option<&Device> {
         match self {
             Self::ResNet(network) => network.device(),
+            Self::EfficientNet(network) => network.device(),
             Self::Vit(network) => network.device(),
         }
     }
 
-    /// C, the number of channels of the last map.
+    /// The length of a pooled vector.
     #[must_use]
     pub fn width(&self) -> usize {
         match self {
             Self::ResNet(network) => network.width(),
+            Self::EfficientNet(network) => network.width(),
             Self::Vit(network) => network.width(),
         }
     }

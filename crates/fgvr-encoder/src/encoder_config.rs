@@ -1,7 +1,7 @@
 //! Which network, and its options: what a settings file says of the encoder.
 
-use crate::vit::{Initialisation, Positions, VitConfig};
-use crate::{Architecture, Error, ResNetConfig, Stem};
+use crate::vit::{Initialisation, Pooling, Positions, VitConfig};
+use crate::{Architecture, EfficientNetConfig, Error, ResNetConfig, Stem};
 
 /// An architecture and the options of its family.
 ///
@@ -28,7 +28,7 @@ pub struct EncoderConfig {
     pub zero_init_residual: bool,
     /// [`VitConfig::patch_size`]; without one it is the architecture's own.
     pub patch_size: Option<usize>,
-    /// [`VitConfig::image_size`]; without one it is the architecture's own. Residual networks take any
+    /// [`VitConfig::image_size`]; without one it is the architecture's own. Convolutional networks take any
     /// size.
     pub image_size: Option<usize>,
     /// [`VitConfig::heads`], which shapes do not show; without them one head for 64 channels, as the networks of
@@ -40,6 +40,8 @@ pub struct EncoderConfig {
     pub positions: Positions,
     /// [`VitConfig::initialisation`].
     pub initialisation: Initialisation,
+    /// [`VitConfig::pooling`]. Convolutional networks have the mean over places, and no such option.
+    pub pooling: Pooling,
 }
 
 /// What to build, family by family.
@@ -48,6 +50,8 @@ pub struct EncoderConfig {
 pub enum Network {
     /// A residual network.
     ResNet(ResNetConfig),
+    /// An EfficientNet-Lite.
+    EfficientNet(EfficientNetConfig),
     /// A vision transformer.
     Vit(VitConfig),
 }
@@ -68,6 +72,7 @@ impl Default for EncoderConfig {
             norm_eps: None,
             positions: Positions::default(),
             initialisation: Initialisation::default(),
+            pooling: Pooling::default(),
         }
     }
 }
@@ -96,6 +101,14 @@ impl EncoderConfig {
             Architecture::ResNet50 => self.resnet(50, 64),
             Architecture::ResNet101 => self.resnet(101, 64),
             Architecture::WideResNet50x2 => self.resnet(50, 128),
+            Architecture::TfEfficientNetLite0 => self.efficientnet(&EfficientNetConfig::lite(0)?),
+            Architecture::TfEfficientNetLite1 => self.efficientnet(&EfficientNetConfig::lite(1)?),
+            Architecture::TfEfficientNetLite2 => self.efficientnet(&EfficientNetConfig::lite(2)?),
+            Architecture::TfEfficientNetLite3 => self.efficientnet(&EfficientNetConfig::lite(3)?),
+            Architecture::TfEfficientNetLite4 => self.efficientnet(&EfficientNetConfig::lite(4)?),
+            Architecture::EfficientNetLite0 => {
+                self.efficientnet(&EfficientNetConfig::lite(0)?.symmetric())
+            }
             Architecture::VitTinyPatch16 => self.vit(VitConfig::tiny_patch16()),
             Architecture::VitSmallPatch16 => self.vit(VitConfig::small_patch16()),
             Architecture::VitBasePatch16 => self.vit(VitConfig::base_patch16()),
@@ -111,7 +124,44 @@ impl EncoderConfig {
     }
 
     fn resnet(&self, depth: usize, base_width: usize) -> Result<Network, Error> {
-        let family = "residual networks";
+        self.refuse_of_vit("residual networks")?;
+        let config = ResNetConfig {
+            depth,
+            width: self.width,
+            base_width,
+            stem: self.stem,
+            zero_init_residual: self.zero_init_residual,
+        };
+        config.validate()?;
+        Ok(Network::ResNet(config))
+    }
+
+    fn efficientnet(&self, published: &EfficientNetConfig) -> Result<Network, Error> {
+        let family = "EfficientNets";
+        self.refuse_of_vit(family)?;
+        self.refuse_of_resnet(family)?;
+        Ok(Network::EfficientNet(published.clone()))
+    }
+
+    /// `published`, with the options of this configuration.
+    fn vit(&self, published: VitConfig) -> Result<Network, Error> {
+        self.refuse_of_resnet("vision transformers")?;
+        let config = VitConfig {
+            patch_size: self.patch_size.unwrap_or(published.patch_size),
+            image_size: self.image_size.unwrap_or(published.image_size),
+            heads: self.heads.unwrap_or(published.heads),
+            norm_eps: self.norm_eps.unwrap_or(published.norm_eps),
+            positions: self.positions,
+            initialisation: self.initialisation,
+            pooling: self.pooling,
+            ..published
+        };
+        config.validate()?;
+        Ok(Network::Vit(config))
+    }
+
+    /// An error for an option of vision transformers that is set, where the network is of another `family`.
+    fn refuse_of_vit(&self, family: &'static str) -> Result<(), Error> {
         let unset = |size: Option<usize>| size.map(|size| size.to_string());
         self.refuse("patch_size", unset(self.patch_size), family)?;
         self.refuse("image_size", unset(self.image_size), family)?;
@@ -124,37 +174,18 @@ impl EncoderConfig {
         let normal = self.initialisation == Initialisation::Normal;
         let initialisation = (!normal).then(|| "xavier".to_owned());
         self.refuse("initialisation", initialisation, family)?;
-        let config = ResNetConfig {
-            depth,
-            width: self.width,
-            base_width,
-            stem: self.stem,
-            zero_init_residual: self.zero_init_residual,
-        };
-        config.validate()?;
-        Ok(Network::ResNet(config))
+        let pooling = (self.pooling != Pooling::default()).then(|| self.pooling.name().to_owned());
+        self.refuse("pooling", pooling, family)
     }
 
-    /// `published`, with the options of this configuration.
-    fn vit(&self, published: VitConfig) -> Result<Network, Error> {
-        let family = "vision transformers";
+    /// The same for an option of residual networks.
+    fn refuse_of_resnet(&self, family: &'static str) -> Result<(), Error> {
         let stem = (self.stem != Stem::default()).then(|| format!("{:?}", self.stem));
         let width = (self.width != WIDTH).then(|| self.width.to_string());
         let zero = self.zero_init_residual.then(|| "true".to_owned());
         self.refuse("stem", stem, family)?;
         self.refuse("width", width, family)?;
-        self.refuse("zero_init_residual", zero, family)?;
-        let config = VitConfig {
-            patch_size: self.patch_size.unwrap_or(published.patch_size),
-            image_size: self.image_size.unwrap_or(published.image_size),
-            heads: self.heads.unwrap_or(published.heads),
-            norm_eps: self.norm_eps.unwrap_or(published.norm_eps),
-            positions: self.positions,
-            initialisation: self.initialisation,
-            ..published
-        };
-        config.validate()?;
-        Ok(Network::Vit(config))
+        self.refuse("zero_init_residual", zero, family)
     }
 
     /// An error for an option that has a value, `found`, where the family has no such option.
@@ -183,14 +214,15 @@ impl EncoderConfig {
         self.network().map(drop)
     }
 
-    /// C, the channels of the last map and of the pooled vector.
+    /// The channels of the pooled vector: those of the last map, or twice as many of [`Pooling::Both`].
     ///
     /// # Errors
     /// As [`EncoderConfig::network`].
     pub fn out_channels(&self) -> Result<usize, Error> {
         Ok(match self.network()? {
             Network::ResNet(config) => config.out_channels(),
-            Network::Vit(config) => config.width,
+            Network::EfficientNet(config) => config.out_channels(),
+            Network::Vit(config) => config.out_channels(),
         })
     }
 
@@ -201,6 +233,7 @@ impl EncoderConfig {
     pub fn stride(&self) -> Result<usize, Error> {
         Ok(match self.network()? {
             Network::ResNet(config) => config.stride(),
+            Network::EfficientNet(config) => config.stride(),
             Network::Vit(config) => config.patch_size,
         })
     }
@@ -263,7 +296,7 @@ mod tests {
     fn heads_follow_the_width_unless_they_are_given() {
         let heads = |config: &EncoderConfig| match config.network().unwrap() {
             Network::Vit(vit) => (vit.heads, vit.norm_eps),
-            Network::ResNet(_) => panic!("a vision transformer"),
+            _ => panic!("a vision transformer"),
         };
         for architecture in Architecture::ALL.into_iter().filter(|a| a.is_vit()) {
             let plain = EncoderConfig::from(architecture);
@@ -298,6 +331,7 @@ mod tests {
     fn an_option_that_the_family_does_not_have_is_an_error() {
         let resnet = EncoderConfig::from(Architecture::ResNet18);
         let vit = EncoderConfig::from(Architecture::VitTinyPatch16);
+        let lite = EncoderConfig::from(Architecture::TfEfficientNetLite0);
         for (config, named) in [
             (
                 EncoderConfig {
@@ -333,6 +367,20 @@ mod tests {
                     ..vit
                 },
                 "`zero_init_residual` is true",
+            ),
+            (
+                EncoderConfig {
+                    width: 32,
+                    ..lite.clone()
+                },
+                "`width` is 32",
+            ),
+            (
+                EncoderConfig {
+                    norm_eps: Some(1e-5),
+                    ..lite
+                },
+                "but EfficientNets have no such option",
             ),
         ] {
             let error = config.validate().unwrap_err().to_string();

@@ -61,8 +61,26 @@ pub enum Error {
         /// Heads.
         heads: usize,
     },
+    /// An EfficientNet-Lite that there is not.
+    #[error("efficientnet: scale is {found}, expected 0 to {max}")]
+    Scale {
+        /// The scale asked for.
+        found: usize,
+        /// The largest one.
+        max: usize,
+    },
+    /// A factor on widths or depths that is zero or absurd.
+    #[error("efficientnet: {which} is {found}, expected more than 0 and at most {max}")]
+    Multiplier {
+        /// Which one.
+        which: &'static str,
+        /// Its value.
+        found: f64,
+        /// The largest one accepted.
+        max: f64,
+    },
     /// An epsilon that no norm can have.
-    #[error("vit: norm_eps is {found}, expected 0 or more and less than 1")]
+    #[error("norm_eps is {found}, expected 0 or more and less than 1")]
     NormEps {
         /// The epsilon asked for.
         found: f64,
@@ -213,6 +231,21 @@ pub enum Error {
         expected: String,
         /// The network that the weights are of.
         found: String,
+    },
+    /// Weights whose tensors are those of several architectures, and nothing tells of which.
+    #[error(
+        "{from}: holds {found}, and nothing beside its tensors says whether it is {}; they differ in the padding of \
+         borders and the epsilon of norms, so that features of the wrong one look right and are not; set \
+         encoder.architecture to the one it was trained as",
+        candidates.join(" or ")
+    )]
+    Untold {
+        /// The weights.
+        from: String,
+        /// The network that the tensors are of.
+        found: String,
+        /// The architectures with such tensors, each with what it computes.
+        candidates: Vec<String>,
     },
     /// Weights whose tensors fit, and that were trained as another network.
     #[error(

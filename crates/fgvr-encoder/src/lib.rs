@@ -1,7 +1,7 @@
 //! Encoders with torchvision's and timm's parameter names, on fgvr-nn's tape.
 //!
-//! [`ResNet`] and [`Vit`] are [`Encoder`](fgvr_nn::Encoder)s: images (N, 3, H, W) in, the last feature
-//! map (N, C, h, w) and one vector an image (N, C) out. [`Backbone`] is either of them, by the name of
+//! [`ResNet`], [`EfficientNet`] and [`Vit`] are [`Encoder`](fgvr_nn::Encoder)s: images (N, 3, H, W) in, the last feature
+//! map (N, C, h, w) and one vector an image (N, C) out. [`Backbone`] is any of them, by the name of
 //! an [`Architecture`] and the options of an [`EncoderConfig`]. [`FrozenBackbone`] is a snapshot of
 //! one, made to embed many images. [`weights`] reads what other programs trained, [`export`] writes
 //! what timm, torchvision and transformers read, and [`hub`] fetches and publishes either.
@@ -10,6 +10,7 @@ mod architecture;
 mod backbone;
 mod block;
 mod config;
+mod efficientnet;
 mod encoder_config;
 mod error;
 pub mod export;
@@ -26,13 +27,14 @@ pub mod weights;
 pub use architecture::Architecture;
 pub use backbone::{Backbone, FrozenBackbone};
 pub use config::{ResNetConfig, Stem};
+pub use efficientnet::{EfficientNet, EfficientNetConfig, FrozenEfficientNet, Padding};
 pub use encoder_config::{EncoderConfig, Network};
 pub use error::Error;
 pub use frozen::FrozenResNet;
 pub use hub::{HubReference, ReferenceError};
 pub use resnet::ResNet;
 pub use save::{Overwrite, save};
-pub use vit::{FrozenVit, Initialisation, Positions, Vit, VitConfig};
+pub use vit::{FrozenVit, Initialisation, Pooling, Positions, Vit, VitConfig};
 pub use weights::{LoadOptions, LoadReport, Source, Weights, load};
 
 #[doc = include_str!("../README.md")]

@@ -161,6 +161,14 @@ fn the_wide_resnet50_is_timms() {
 }
 
 #[test]
+fn efficientnet_lites_are_timms() {
+    Case::new("tf_efficientnet_lite0", [2, 64, 96]).check();
+    Case::new("tf_efficientnet_lite0", [2, 65, 64]).check();
+    Case::new("efficientnet_lite0", [2, 64, 96]).check();
+    Case::new("tf_efficientnet_lite4", [2, 64, 64]).check();
+}
+
+#[test]
 fn vit_tiny_is_timms_at_its_own_and_at_another_size() {
     Case::new("vit_tiny_patch16_224@64", [2, 64, 64]).check();
     Case::new("vit_tiny_patch16_224", [2, 64, 96]).check();

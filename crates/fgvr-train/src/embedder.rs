@@ -3,7 +3,7 @@
 use candle_core::{DType, Device};
 use fgvr_data::DataConfig;
 use fgvr_encoder::weights::{LoadOptions, LoadReport, Preprocessing, Weights, load};
-use fgvr_encoder::{Backbone, EncoderConfig, FrozenBackbone};
+use fgvr_encoder::{Architecture, Backbone, EncoderConfig, FrozenBackbone, Pooling};
 use fgvr_nn::Parameters;
 
 use crate::checkpoint::{self, Saved, Which};
@@ -54,6 +54,7 @@ impl Embedder {
         let config = run.config_for(Use::Embed, settings)?;
         let (step, mut parameters) = encoder_of(run, &trained, which)?;
         let mut network = trained.encoder.clone();
+        network.pooling = config.encoder.pooling;
         if network.architecture.is_vit() && config.data.size != trained.data.size {
             network.image_size = Some(config.data.size);
             parameters = at_another_size(&parameters, &network, run)?;
@@ -85,7 +86,8 @@ impl Embedder {
         Self::from_weights_with(weights, &Vec::from_iter(size), allow_mismatch, compute)
     }
 
-    /// As [`Embedder::from_weights`], with `settings` over what the weights bring, each `key.path=value`.
+    /// As [`Embedder::from_weights`], with `settings` over what the weights bring, each `key.path=value`;
+    /// `encoder.architecture` says what they are of, where they do not.
     ///
     /// # Errors
     /// As [`Embedder::from_weights`], and a setting that is unknown or has no effect on embedding.
@@ -95,8 +97,10 @@ impl Embedder {
         allow_mismatch: &[String],
         compute: &Compute,
     ) -> Result<(Self, LoadReport)> {
-        let mut config = architecture(weights)?;
-        let (sight, data) = sight_of(weights.preprocessing(), settings)?;
+        let (told, settings) = told_architecture(settings)?;
+        let mut config = architecture(weights, told)?;
+        let (sight, data, pooling) = sight_of(weights.preprocessing(), &settings)?;
+        config.pooling = pooling.unwrap_or(config.pooling);
         if config.architecture.is_vit() {
             config.image_size = Some(sight.view.size);
         }
@@ -154,8 +158,11 @@ impl Embedder {
     }
 }
 
-/// How photos are found and seen under `settings` over what comes with weights.
-fn sight_of(preprocessing: &Preprocessing, settings: &[String]) -> Result<(Sight, DataConfig)> {
+/// How photos are found and seen under `settings` over what comes with weights, and what is pooled, if they say so.
+fn sight_of(
+    preprocessing: &Preprocessing,
+    settings: &[String],
+) -> Result<(Sight, DataConfig, Option<Pooling>)> {
     let mut layers = Layers::default();
     layers.view(preprocessing)?;
     // All photos of a folder in one split, where nothing else is asked for.
@@ -174,7 +181,10 @@ fn sight_of(preprocessing: &Preprocessing, settings: &[String]) -> Result<(Sight
     if asked_for(&layers) == brought {
         sight.view.fit = fit(preprocessing, config.data.size);
     }
-    Ok((sight, config.data))
+    let pooling = layers
+        .get("encoder.pooling")
+        .map(|_| config.encoder.pooling);
+    Ok((sight, config.data, pooling))
 }
 
 /// The variables of a transformer, `trained`, in `network`, which differs in the size of its images.
@@ -205,12 +215,36 @@ pub(crate) fn at_least_one(batch: usize) -> Result<usize> {
     }
 }
 
-/// The architecture that weights are of, found by their tensors.
+/// The architecture that the last of `settings` to do so names, and the other settings. It says what weights are of,
+/// where their tensors leave that open.
 ///
 /// # Errors
-/// It is none of ours.
-pub(crate) fn architecture(weights: &Weights) -> Result<EncoderConfig> {
-    weights.encoder().ok_or_else(|| {
+/// A name that no architecture has.
+fn told_architecture(settings: &[String]) -> Result<(Option<Architecture>, Vec<String>)> {
+    let name = |setting: &str| {
+        let (path, value) = setting.split_once('=')?;
+        (path.trim() == "encoder.architecture").then(|| value.trim().trim_matches('"').to_owned())
+    };
+    let told = settings.iter().rev().find_map(|setting| name(setting));
+    let others = settings.iter().filter(|setting| name(setting).is_none());
+    let told = told.map(|name| name.parse()).transpose()?;
+    Ok((told, others.cloned().collect()))
+}
+
+/// The architecture that weights are of, found by their tensors, or by `told` where they do not show it.
+///
+/// # Errors
+/// It is none of ours, or cannot be told.
+pub(crate) fn architecture(weights: &Weights, told: Option<Architecture>) -> Result<EncoderConfig> {
+    let encoder = weights.encoder_as(told).map_err(|error| match error {
+        // Its text has the names.
+        fgvr_encoder::Error::Untold { .. } => Error::config(
+            "encoder.architecture",
+            format!("{error}, such as --set encoder.architecture=tf_efficientnet_lite0"),
+        ),
+        error => error.into(),
+    })?;
+    encoder.ok_or_else(|| {
         let found = match (weights.architecture(), weights.other_family()) {
             (Some(found), _) => format!("holds {found}, a network that fgvr does not have"),
             (None, Some(family)) => format!("holds {family}, a network that fgvr does not have"),

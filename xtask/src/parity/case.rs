@@ -8,17 +8,24 @@ use crate::nearest::nearest;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     Convolutional,
+    EfficientNet,
     Patch16,
     Patch14,
 }
 
 impl Family {
-    pub(super) const ALL: [Self; 3] = [Self::Convolutional, Self::Patch16, Self::Patch14];
+    pub(super) const ALL: [Self; 4] = [
+        Self::Convolutional,
+        Self::EfficientNet,
+        Self::Patch16,
+        Self::Patch14,
+    ];
 
     /// The section of the page.
     pub(super) fn section(self) -> &'static str {
         match self {
             Self::Convolutional => "resnet",
+            Self::EfficientNet => "efficientnet",
             Self::Patch16 => "vit",
             Self::Patch14 => "dinov2",
         }
@@ -47,6 +54,16 @@ const CONVOLUTIONAL: Networks = &[
     ("resnet50", 41),
     ("resnet101", 78),
     ("wide_resnet50_2", 114),
+];
+
+/// EfficientNet-Lites.
+const EFFICIENTNET: Networks = &[
+    ("tf_efficientnet_lite0", 4),
+    ("tf_efficientnet_lite1", 6),
+    ("tf_efficientnet_lite2", 8),
+    ("tf_efficientnet_lite3", 14),
+    ("tf_efficientnet_lite4", 26),
+    ("efficientnet_lite0", 4),
 ];
 
 /// ViTs of patches of 16 pixels, made for 224 pixels.
@@ -79,7 +96,7 @@ impl Case {
 
     /// Whether ReLUs or the largest of a window decide where gradients go.
     pub(super) fn has_kinks(&self) -> bool {
-        self.family == Family::Convolutional
+        matches!(self.family, Family::Convolutional | Family::EfficientNet)
     }
 }
 
@@ -90,6 +107,8 @@ pub(super) fn all() -> Vec<Case> {
         // A ViT made for one size sees others by interpolating its position embeddings.
         let (networks, sizes) = match family {
             Family::Convolutional => (CONVOLUTIONAL, [[2, 224, 224], [2, 160, 192]]),
+            // TensorFlow pads a side of an odd number of pixels otherwise.
+            Family::EfficientNet => (EFFICIENTNET, [[2, 224, 224], [2, 161, 192]]),
             Family::Patch16 => (PATCH_16, [[2, 224, 224], [2, 160, 192]]),
             Family::Patch14 => (PATCH_14, [[1, 518, 518], [2, 224, 224]]),
         };
@@ -129,7 +148,7 @@ mod tests {
     #[test]
     fn every_architecture_is_seen_at_two_sizes() {
         let cases = chosen(&[]).unwrap();
-        for (network, _) in [CONVOLUTIONAL, PATCH_16, PATCH_14].concat() {
+        for (network, _) in [CONVOLUTIONAL, EFFICIENTNET, PATCH_16, PATCH_14].concat() {
             let sizes = cases.iter().filter(|case| case.network == network);
             assert_eq!(sizes.count(), 2, "{network}");
         }

@@ -226,7 +226,10 @@ fn describe(encoder: &EncoderConfig) -> Value {
             table["heads"] = json!(vit.heads);
             table["norm_eps"] = json!(vit.norm_eps);
             table["positions"] = json!(vit.positions.name());
+            table["pooling"] = json!(vit.pooling.name());
         }
+        // Its name says all.
+        Ok(Network::EfficientNet(_)) => {}
         _ => {
             table["width"] = json!(encoder.width);
             table["stem"] = json!(encoder.stem.name());

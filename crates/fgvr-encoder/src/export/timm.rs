@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::decimals;
 use crate::weights::{Preprocessing, Resize};
-use crate::{EncoderConfig, Network, Stem};
+use crate::{EncoderConfig, Network, Pooling, Stem, VitConfig};
 
 /// `config.json`, and why timm cannot build the network from it, if so.
 pub(super) fn config(
@@ -30,6 +30,18 @@ pub(super) fn config(
                 )),
             ),
         },
+        // Padding and epsilon follow from the name.
+        Network::EfficientNet(_) => (
+            Some(Built {
+                architecture: encoder.architecture.name(),
+                arguments: json!({}),
+                pool: "avg",
+                first: "conv_stem",
+                classifier: "classifier",
+                fixed: false,
+            }),
+            None,
+        ),
         // timm takes no epsilon from a file; a smaller one differs in the last digits of features.
         Network::Vit(config) if config.norm_eps > 1e-6 => (
             None,
@@ -38,22 +50,14 @@ pub(super) fn config(
                 config.norm_eps
             )),
         ),
-        Network::Vit(config) => (
-            Some(Built {
-                architecture: encoder.architecture.name(),
-                arguments: json!({
-                    "img_size": config.image_size,
-                    "patch_size": config.patch_size,
-                    // timm's networks of these names have one for 64 channels.
-                    "num_heads": config.heads,
-                }),
-                pool: "token",
-                first: "patch_embed.proj",
-                classifier: "head",
-                fixed: true,
-            }),
+        Network::Vit(config) if config.pooling == Pooling::Both => (
             None,
+            Some(
+                "timm has no pooling that puts the mean of the patches beside the class token"
+                    .to_owned(),
+            ),
         ),
+        Network::Vit(config) => (Some(vit(encoder, config)), None),
     };
     let features = encoder.out_channels().unwrap_or_default();
     let mut pretrained = json!({
@@ -88,6 +92,30 @@ struct Built {
     first: &'static str,
     classifier: &'static str,
     fixed: bool,
+}
+
+/// A vision transformer that pools one vector of C channels.
+fn vit(encoder: &EncoderConfig, config: &VitConfig) -> Built {
+    let mut arguments = json!({
+        "img_size": config.image_size,
+        "patch_size": config.patch_size,
+        // timm's networks of these names have one for 64 channels.
+        "num_heads": config.heads,
+    });
+    let mean = config.pooling == Pooling::PatchMean;
+    if mean {
+        // With this pooling alone timm would move the last norm behind it.
+        arguments["global_pool"] = json!("avg");
+        arguments["fc_norm"] = json!(false);
+    }
+    Built {
+        architecture: encoder.architecture.name(),
+        arguments,
+        pool: if mean { "avg" } else { "token" },
+        first: "patch_embed.proj",
+        classifier: "head",
+        fixed: true,
+    }
 }
 
 /// A residual network of the published stem and width. timm has no names for those of one block a

@@ -15,7 +15,16 @@ use crate::{Error, Network, ResNetConfig, Stem, VitConfig};
 pub(super) fn config(network: &Network) -> Result<Value, Error> {
     match network {
         Network::ResNet(config) => resnet_config(config),
+        Network::EfficientNet(_) => Err(no_efficientnet()),
         Network::Vit(config) => Ok(vit_config(config)),
+    }
+}
+
+fn no_efficientnet() -> Error {
+    Error::Export {
+        problem: "transformers has no EfficientNet-Lite: its EfficientNetModel has squeeze-and-excitation and SiLU; \
+                  export with --format timm"
+            .to_owned(),
     }
 }
 
@@ -107,6 +116,7 @@ pub(super) fn tensors(
             Network::ResNet(_) => {
                 renamed.insert(resnet_name(&name), tensor);
             }
+            Network::EfficientNet(_) => return Err(no_efficientnet()),
             Network::Vit(config) => {
                 renamed.extend(vit_tensors(config, &name, tensor).map_err(wrap)?);
             }

@@ -5,6 +5,7 @@ use fgvr_nn::{Device, Features};
 
 mod on_device;
 mod on_host;
+pub(crate) mod values;
 
 pub(crate) use on_device::{BlockThere, OnDevice};
 pub(crate) use on_host::{FrozenBlock, OnHost};

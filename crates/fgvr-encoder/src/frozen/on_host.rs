@@ -1,16 +1,12 @@
 //! A frozen residual network on the CPU: a few images at a time, as long as they are in the cache.
 
-use std::ops::Range;
-
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use fgvr_nn::kernels::pool::{self, PoolShape};
 use fgvr_nn::layers::{Finish, FrozenConv, FrozenPass, PoolConfig};
 use fgvr_nn::{Buffer, Features, Tape};
 
+use super::values::{Values, in_cache, of_image, parts, room};
 use crate::images;
-
-/// Floats of the maps that are worked on at once: 6 MiB of a third-level cache.
-const AT_ONCE: usize = 3 << 19;
 
 /// A frozen network on the CPU.
 pub(crate) struct OnHost {
@@ -24,8 +20,7 @@ impl OnHost {
         let map = self.forward(images)?;
         Ok(Features {
             pooled: map.pooled()?,
-            // (N, h, w, C) -> (N, C, h, w)
-            map: Tape::inference().map(map.shape, map.values).to_tensor()?,
+            map: map.into_tensor()?,
         })
     }
 
@@ -131,62 +126,4 @@ impl FrozenBlock {
             false => usize::MAX,
         }
     }
-}
-
-/// A map (N, H, W, C).
-struct Values {
-    shape: [usize; 4],
-    values: Buffer,
-}
-
-impl Values {
-    fn scratch(shape: [usize; 4]) -> Self {
-        Self {
-            shape,
-            values: Buffer::scratch(shape.iter().product()),
-        }
-    }
-
-    fn range(&self, images: &Range<usize>) -> Range<usize> {
-        let of_image = self.values.len() / self.shape[0];
-        images.start * of_image..images.end * of_image
-    }
-
-    fn part(&self, images: &Range<usize>) -> &[f32] {
-        &self.values[self.range(images)]
-    }
-
-    fn part_mut(&mut self, images: &Range<usize>) -> &mut [f32] {
-        let range = self.range(images);
-        &mut self.values[range]
-    }
-
-    /// The mean over places, (N, C).
-    fn pooled(&self) -> Result<Tensor> {
-        let [n, h, w, c] = self.shape;
-        let mut pooled = vec![0.; n * c];
-        pool::global_mean(&self.values, h * w, c, &mut pooled);
-        Tensor::from_vec(pooled, (n, c), &Device::Cpu)
-    }
-}
-
-/// Room for the output of `pass` for some images.
-fn room(pass: &FrozenPass<'_>, images: &Range<usize>) -> Buffer {
-    Buffer::scratch(images.len() * of_image(&[pass.output()]))
-}
-
-/// Values of one image in all of `maps`.
-fn of_image(maps: &[[usize; 4]]) -> usize {
-    maps.iter().map(|[_, h, w, c]| h * w * c).sum()
-}
-
-/// How many images fit the third-level cache with all of `maps`, at least one.
-fn in_cache(maps: &[[usize; 4]]) -> usize {
-    (AT_ONCE / of_image(maps)).max(1)
-}
-
-/// `n` images in as few even parts of at most `most` as possible.
-fn parts(n: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
-    let parts = n.div_ceil(most);
-    (0..parts).map(move |part| n * part / parts..n * (part + 1) / parts)
 }

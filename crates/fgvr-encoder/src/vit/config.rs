@@ -48,6 +48,43 @@ pub struct VitConfig {
     pub positions: Positions,
     /// What the weights start from.
     pub initialisation: Initialisation,
+    /// What of the tokens an image's features are.
+    pub pooling: Pooling,
+}
+
+/// What of a transformer's tokens, after its last norm, the features of an image are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
+pub enum Pooling {
+    /// The class token, (N, C).
+    #[default]
+    ClassToken,
+    /// The mean of the patches' tokens, (N, C); registers do not count.
+    PatchMean,
+    /// The class token, then the mean of the patches' tokens, (N, 2C).
+    Both,
+}
+
+impl Pooling {
+    /// Its name in a settings file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ClassToken => "class-token",
+            Self::PatchMean => "patch-mean",
+            Self::Both => "both",
+        }
+    }
+
+    /// The pooling by its name in a settings file.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        let mut all = [Self::ClassToken, Self::PatchMean, Self::Both].into_iter();
+        all.find(|pooling| pooling.name() == name)
+    }
 }
 
 /// How a position embedding starts, and whether it is trained.
@@ -116,6 +153,7 @@ impl VitConfig {
             norm_eps: NORM_EPS,
             positions: Positions::Learned,
             initialisation: Initialisation::Normal,
+            pooling: Pooling::ClassToken,
         }
     }
 
@@ -158,6 +196,15 @@ impl VitConfig {
             registers,
             embed_prefix: false,
             ..self
+        }
+    }
+
+    /// Channels of the pooled vector: C, or twice as many of [`Pooling::Both`]. The map has C.
+    #[must_use]
+    pub fn out_channels(&self) -> usize {
+        match self.pooling {
+            Pooling::ClassToken | Pooling::PatchMean => self.width,
+            Pooling::Both => 2 * self.width,
         }
     }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Error as CandleError, Result, Tensor, Var, bail};
 use candle_nn::{Init, VarBuilder};
 use fgvr_nn::layers::{
-    LayerNorm, LayerNormConfig, PatchEmbed, PositionEmbedding, prepend_tokens, take_tokens,
+    LayerNorm, LayerNormConfig, PatchEmbed, PositionEmbedding, global_mean, join_vectors,
+    prepend_tokens, take_tokens,
 };
 use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Tape};
 
@@ -18,7 +19,7 @@ mod frozen;
 pub(crate) mod sincos;
 
 use block::{Block, STDEV, xavier};
-pub use config::{Initialisation, Positions, VitConfig};
+pub use config::{Initialisation, Pooling, Positions, VitConfig};
 pub use fgvr_nn::layers::resize_position_embedding as resample_position_embedding;
 pub use frozen::FrozenVit;
 
@@ -31,8 +32,8 @@ const TOKEN_STDEV: f64 = 1e-6;
 /// `blocks.0.mlp.fc1.weight`, `norm.weight`, ...
 ///
 /// [`Features::map`] is the patches' tokens after the last norm, (N, C, H/patch, W/patch);
-/// [`Features::pooled`] is the class token after it, (N, C). There is no batch norm, so
-/// [`NormMode`] makes no difference.
+/// [`Features::pooled`] is the class token after it, (N, C), or what [`VitConfig::pooling`] asks for. There is no
+/// batch norm, so [`NormMode`] makes no difference.
 ///
 /// Images need not be of the configured size, only of whole patches: on another grid the position
 /// embedding is resized, bicubic with antialiasing, as timm does with `dynamic_img_size`.
@@ -195,7 +196,7 @@ impl Vit {
         })
     }
 
-    /// The one forward pass, of training and inference: the patches' tokens and the class token.
+    /// The one forward pass, of training and inference: the patches' tokens and what is pooled.
     fn forward(
         &self,
         tape: &mut Tape,
@@ -222,8 +223,16 @@ impl Vit {
         intermediates.see("norm", || tokens_of(&x))?;
         let first = self.config.prefix_tokens();
         let map = take_tokens(tape, &x, first..first + h * w, (h, w))?;
-        let class = take_tokens(tape, &x, 0..1, (1, 1))?;
-        Ok((map, class))
+        let pooled = match self.config.pooling {
+            Pooling::ClassToken => take_tokens(tape, &x, 0..1, (1, 1))?,
+            Pooling::PatchMean => global_mean(tape, &map)?,
+            Pooling::Both => {
+                let class = take_tokens(tape, &x, 0..1, (1, 1))?;
+                let mean = global_mean(tape, &map)?;
+                join_vectors(tape, &class, &mean)?
+            }
+        };
+        Ok((map, pooled))
     }
 }
 
@@ -313,6 +322,6 @@ impl Encoder for Vit {
     }
 
     fn width(&self) -> usize {
-        self.config.width
+        self.config.out_channels()
     }
 }

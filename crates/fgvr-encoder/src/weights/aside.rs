@@ -6,6 +6,7 @@ use super::layout::Layout;
 /// First parts of names, below the trunk's prefix.
 const HEADS: &[&str] = &[
     "fc",
+    "_fc",
     "head",
     "heads",
     "head_dist",

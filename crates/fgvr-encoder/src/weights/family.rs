@@ -7,11 +7,23 @@ use super::tensor::TensorInfo;
 /// A family, and parts that must all be found in names of its tensors.
 const FAMILIES: &[(&str, &[&str])] = &[
     (
-        "an EfficientNet",
+        "an EfficientNet with squeeze-and-excitation",
+        &["_conv_stem.weight", "_se_reduce.weight"],
+    ),
+    (
+        "an EfficientNet of other sizes than Lite0 to Lite4",
         &["_conv_stem.weight", "_depthwise_conv.weight"],
     ),
     (
-        "an EfficientNet or a MobileNet",
+        "an EfficientNet or a MobileNet with squeeze-and-excitation",
+        &[
+            "conv_stem.weight",
+            "conv_dw.weight",
+            ".se.conv_reduce.weight",
+        ],
+    ),
+    (
+        "a MobileNet, or an EfficientNet of other sizes than Lite0 to Lite4",
         &["conv_stem.weight", "conv_dw.weight"],
     ),
     (

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::lite;
 use crate::{Architecture, EncoderConfig, Stem};
 
-/// A network as its tensors show it. The number of attention heads leaves no trace in them.
+/// A network as its tensors show it. The number of attention heads and the padding of borders leave no trace in
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -23,6 +25,12 @@ pub enum FoundArchitecture {
         width: usize,
         /// Channels inside the first block.
         inner: usize,
+    },
+    /// An EfficientNet-Lite.
+    #[cfg_attr(feature = "serde", serde(rename = "efficientnet-lite"))]
+    EfficientNetLite {
+        /// 0 to 4.
+        scale: usize,
     },
     /// A vision transformer.
     Vit {
@@ -57,6 +65,9 @@ impl FoundArchitecture {
                 registers,
             });
         }
+        if let Some(scale) = lite::scale(shapes) {
+            return Some(Self::EfficientNetLite { scale });
+        }
         let Some(&[inner, input, _, _]) = dims("layer1.0.conv1.weight") else {
             return None;
         };
@@ -71,7 +82,8 @@ impl FoundArchitecture {
     }
 
     /// What to build for these weights, at the architecture's own image size, where a residual network's
-    /// stem has a `kernel` of so many pixels; `None` for a network that this crate does not have.
+    /// stem has a `kernel` of so many pixels; `None` for a network that this crate does not have, and for an
+    /// EfficientNet-Lite, of which tensors do not show all: see [`Weights::encoder_as`](super::Weights::encoder_as).
     #[must_use]
     pub fn encoder(&self, kernel: usize) -> Option<EncoderConfig> {
         match *self {
@@ -125,7 +137,7 @@ impl FoundArchitecture {
                     ..EncoderConfig::from(architecture)
                 })
             }
-            Self::Vit { .. } => None,
+            Self::Vit { .. } | Self::EfficientNetLite { .. } => None,
         }
     }
 
@@ -153,7 +165,8 @@ impl FoundArchitecture {
                 };
                 Some(name.to_owned())
             }
-            Self::ResNet { .. } => None,
+            // Two of timm's have these tensors.
+            Self::ResNet { .. } | Self::EfficientNetLite { .. } => None,
             Self::Vit {
                 width,
                 depth,
@@ -208,6 +221,7 @@ impl fmt::Display for FoundArchitecture {
                     write!(f, ", {inner} channels in its first block")
                 }
             }
+            Self::EfficientNetLite { scale } => write!(f, "an EfficientNet-Lite{scale}"),
             Self::Vit {
                 width,
                 depth,
@@ -232,7 +246,7 @@ impl fmt::Display for FoundArchitecture {
 }
 
 /// How many different numbers follow `prefix`.
-fn numbers(shapes: &BTreeMap<String, Vec<usize>>, prefix: &str) -> usize {
+pub(super) fn numbers(shapes: &BTreeMap<String, Vec<usize>>, prefix: &str) -> usize {
     let mut found = std::collections::BTreeSet::new();
     for name in shapes.range(prefix.to_owned()..).map(|(name, _)| name) {
         let Some(rest) = name.strip_prefix(prefix) else {

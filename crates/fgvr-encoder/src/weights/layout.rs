@@ -38,30 +38,49 @@ pub(crate) enum Layout {
     /// A residual network in a `Sequential`, as lightly keeps it: stem, norm, activation and pool
     /// are 0 to 3 and the stages 4 to 7.
     SequentialResNet,
+    /// timm's names of an EfficientNet.
+    TimmEfficientNet,
+    /// efficientnet_pytorch's names, which count the blocks of all stages together: so many.
+    EfficientNetPytorch(u8),
 }
+
+/// Blocks of the stages of EfficientNets by how many they are together, which the depth multiplier decides on:
+/// Lite0, Lite1 and Lite2, Lite3, Lite4.
+const STAGES: [(u8, [u8; 7]); 4] = [
+    (16, [1, 2, 2, 3, 3, 4, 1]),
+    (21, [1, 3, 3, 4, 4, 5, 1]),
+    (24, [1, 3, 3, 5, 5, 6, 1]),
+    (30, [1, 4, 4, 6, 6, 8, 1]),
+];
 
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Timm => "timm's names",
+            Self::Timm | Self::TimmEfficientNet => "timm's names",
             Self::Dino => "DINOv2's names",
             Self::TorchvisionVit => "torchvision's ViT names",
             Self::TransformersVit => "transformers' ViT names",
             Self::TransformersResNet => "transformers' ResNet names",
             Self::SequentialResNet => "ResNet names by index in a Sequential",
+            Self::EfficientNetPytorch(_) => "efficientnet_pytorch's names",
         })
     }
 }
 
 impl Layout {
     /// All of them; of two that explain a file equally well, the first is taken.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Timm,
         Self::Dino,
         Self::TorchvisionVit,
         Self::TransformersVit,
         Self::TransformersResNet,
         Self::SequentialResNet,
+        Self::TimmEfficientNet,
+        Self::EfficientNetPytorch(16),
+        Self::EfficientNetPytorch(21),
+        Self::EfficientNetPytorch(24),
+        Self::EfficientNetPytorch(30),
     ];
 
     /// Names that a trunk begins with: where one stands, what is before it may be the prefix.
@@ -81,6 +100,8 @@ impl Layout {
             ],
             Self::TransformersResNet => &["embedder.embedder.convolution.weight"],
             Self::SequentialResNet => &["0.weight", "1.weight"],
+            Self::TimmEfficientNet => &["conv_stem.weight", "conv_head.weight"],
+            Self::EfficientNetPytorch(_) => &["_conv_stem.weight", "_conv_head.weight"],
         }
     }
 
@@ -101,6 +122,8 @@ impl Layout {
             Self::TransformersVit => transformers_vit(parts),
             Self::TransformersResNet => transformers_resnet(parts),
             Self::SequentialResNet => sequential_resnet(parts),
+            Self::TimmEfficientNet => is_efficientnet(parts).then(|| Target::whole(name))?,
+            Self::EfficientNetPytorch(blocks) => efficientnet_pytorch(blocks, parts),
         }
     }
 }
@@ -151,6 +174,74 @@ fn is_block_part(parts: &[&str]) -> bool {
         ["ls1" | "ls2", leaf] => *leaf == "gamma",
         _ => false,
     }
+}
+
+/// Whether these are the parts of one of timm's names of an EfficientNet's trunk, squeeze-and-excitation included.
+fn is_efficientnet(parts: &[&str]) -> bool {
+    match parts {
+        ["conv_stem" | "conv_head", "weight"] => true,
+        ["bn1" | "bn2", leaf] => is_norm(leaf),
+        ["blocks", stage, block, rest @ ..] if is_number(stage) && is_number(block) => match rest {
+            ["conv_pw" | "conv_dw" | "conv_pwl", "weight"] => true,
+            ["bn1" | "bn2" | "bn3", leaf] => is_norm(leaf),
+            ["se", "conv_reduce" | "conv_expand", leaf] => is_affine(leaf),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// The names of the package efficientnet_pytorch, of a network of `count` blocks.
+fn efficientnet_pytorch(count: u8, parts: &[&str]) -> Option<Target> {
+    let (module, leaf) = match parts {
+        ["_conv_stem", "weight"] => return Target::whole("conv_stem.weight"),
+        ["_conv_head", "weight"] => return Target::whole("conv_head.weight"),
+        ["_bn0", leaf] if is_norm(leaf) => return Target::whole(format!("bn1.{leaf}")),
+        ["_bn1", leaf] if is_norm(leaf) => return Target::whole(format!("bn2.{leaf}")),
+        ["_blocks", block, rest @ ..] if is_number(block) => {
+            let [module, leaf] = rest else {
+                return None;
+            };
+            let (stage, block) = place(count, block.parse().ok()?)?;
+            // The first stage has no expansion: its norms are numbered from 1 here, and from 1 there.
+            let module = match (*module, stage) {
+                ("_expand_conv", 1..) => "conv_pw",
+                ("_bn0", 1..) => "bn1",
+                ("_depthwise_conv", _) => "conv_dw",
+                ("_bn1", 0) => "bn1",
+                ("_bn1", _) => "bn2",
+                ("_project_conv", 0) => "conv_pw",
+                ("_project_conv", _) => "conv_pwl",
+                ("_bn2", 0) => "bn2",
+                ("_bn2", _) => "bn3",
+                ("_se_reduce", _) => "se.conv_reduce",
+                ("_se_expand", _) => "se.conv_expand",
+                _ => return None,
+            };
+            (format!("blocks.{stage}.{block}.{module}"), leaf)
+        }
+        _ => return None,
+    };
+    let fits = if module.ends_with("bn1") || module.ends_with("bn2") || module.ends_with("bn3") {
+        is_norm(leaf)
+    } else {
+        *leaf == "weight" || module.contains(".se.") && is_affine(leaf)
+    };
+    fits.then(|| Target::whole(format!("{module}.{leaf}")))?
+}
+
+/// Stage and block of the block `index` of all `count`.
+fn place(count: u8, index: usize) -> Option<(usize, usize)> {
+    let (_, stages) = STAGES.iter().find(|(all, _)| *all == count)?;
+    let mut first = 0;
+    for (stage, blocks) in stages.iter().enumerate() {
+        let next = first + usize::from(*blocks);
+        if index < next {
+            return Some((stage, index - first));
+        }
+        first = next;
+    }
+    None
 }
 
 fn dino(parts: &[&str]) -> Option<Target> {

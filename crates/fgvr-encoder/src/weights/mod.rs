@@ -16,6 +16,7 @@ mod found;
 mod json;
 mod keys;
 mod layout;
+mod lite;
 mod load;
 mod named;
 mod pickle;
@@ -50,7 +51,7 @@ pub use summary::{Group, Summary};
 pub use tensor::{StoredType, TensorInfo};
 
 use crate::hub::{HubReference, Progress, Silent};
-use crate::{EncoderConfig, Error, Network};
+use crate::{Architecture, EncoderConfig, Error, Network};
 use file::StoredFile;
 use find::Trunk;
 use sidecar::Sidecar;
@@ -250,11 +251,17 @@ impl Weights {
         &self.preprocessing_from
     }
 
-    /// What to build for these weights, at the architecture's own image size, with the heads of attention and the
-    /// epsilon that the source tells of; `None` where it is no network of this crate.
+    /// What to build for these weights, at the architecture's own image size, with the heads of attention, the
+    /// epsilon and the pooling that the source tells of; `None` where it is no network of this crate, and where nothing tells which
+    /// of several it is ([`Weights::encoder_as`]).
     #[must_use]
     pub fn encoder(&self) -> Option<EncoderConfig> {
         let trunk = self.trunk.as_ref()?;
+        if let Some(FoundArchitecture::EfficientNetLite { scale }) = self.architecture {
+            let stated = self.sidecar.stated().unwrap_or_default();
+            let padding = lite::padding(&stated, trunk)?.value;
+            return lite::architecture(scale, padding).map(EncoderConfig::from);
+        }
         let shapes = trunk.shapes(&self.tensors);
         let stem = shapes.get("conv1.weight").and_then(|dims| dims.get(2));
         let found = self.architecture.as_ref()?;
@@ -267,11 +274,49 @@ impl Weights {
         let told = Told::of(self, &stated, trunk, found).unwrap_or_default();
         let heads = told.heads.map(|said| said.value);
         let norm_eps = told.norm_eps.map(|said| said.value);
+        let pooling = told.pooling.map(|said| said.value);
         Some(EncoderConfig {
+            pooling: pooling.unwrap_or_default(),
             heads: heads.filter(|heads| *heads != plain.heads),
             norm_eps: norm_eps.filter(|eps| *eps != plain.norm_eps),
             ..published
         })
+    }
+
+    /// [`Weights::encoder`] of weights that a person says are of the architecture `told`, if one does. An
+    /// EfficientNet-Lite has the tensors of `tf_efficientnet_lite0` and of `efficientnet_lite0`, and computes other
+    /// features as the one than as the other.
+    ///
+    /// # Errors
+    /// [`Error::Untold`] where nothing tells which network it is; [`Error::Architecture`] where the tensors are not of
+    /// the network that was told.
+    pub fn encoder_as(&self, told: Option<Architecture>) -> Result<Option<EncoderConfig>, Error> {
+        let encoder = self.encoder();
+        let Some(told) = told else {
+            return match (&self.architecture, encoder) {
+                (Some(found @ FoundArchitecture::EfficientNetLite { scale }), None) => {
+                    Err(Error::Untold {
+                        from: self.origin.clone(),
+                        found: found.to_string(),
+                        candidates: lite::candidates_in_words(*scale),
+                    })
+                }
+                (_, encoder) => Ok(encoder),
+            };
+        };
+        if let Some(FoundArchitecture::EfficientNetLite { scale }) = self.architecture
+            && lite::candidates(scale).contains(&told)
+        {
+            return Ok(Some(EncoderConfig::from(told)));
+        }
+        match encoder {
+            Some(encoder) if encoder.architecture != told => Err(Error::Architecture {
+                from: self.origin.clone(),
+                expected: told.to_string(),
+                found: encoder.architecture.to_string(),
+            }),
+            encoder => Ok(encoder),
+        }
     }
 
     /// The source, as it was given.

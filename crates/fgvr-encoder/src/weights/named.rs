@@ -4,6 +4,7 @@
 //! tensors: `resnetblur50` has the tensors of `resnet50` and other features.
 
 use super::found::FoundArchitecture;
+use crate::efficientnet::Padding;
 
 /// The network behind a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,10 @@ pub(crate) enum Named {
         bottleneck: bool,
         /// Whether bottlenecks are twice as wide inside.
         wide: bool,
+    },
+    EfficientNetLite {
+        scale: usize,
+        padding: Padding,
     },
     Vit {
         width: usize,
@@ -26,7 +31,25 @@ pub(crate) enum Named {
 pub(crate) fn timm(name: &str) -> Option<Named> {
     let name = name.rsplit('/').next().unwrap_or(name);
     let name = name.split('.').next().unwrap_or(name);
-    resnet(name).or_else(|| vit(name))
+    resnet(name)
+        .or_else(|| efficientnet(name))
+        .or_else(|| vit(name))
+}
+
+fn efficientnet(name: &str) -> Option<Named> {
+    let (name, padding) = match name.strip_prefix("tf_") {
+        Some(name) => (name, Padding::Same),
+        None => (name, Padding::Symmetric),
+    };
+    let scale = match name.strip_prefix("efficientnet_lite")? {
+        "0" => 0,
+        "1" => 1,
+        "2" => 2,
+        "3" => 3,
+        "4" => 4,
+        _ => return None,
+    };
+    Some(Named::EfficientNetLite { scale, padding })
 }
 
 fn resnet(name: &str) -> Option<Named> {
@@ -160,6 +183,11 @@ impl Named {
                     blocks == *there && bottleneck == *three && wide == (*inner == 2 * width);
                 (!same).then(|| found.to_string())
             }
+            // How it is padded is compared by itself.
+            (
+                Self::EfficientNetLite { scale, .. },
+                FoundArchitecture::EfficientNetLite { scale: there },
+            ) => (scale != *there).then(|| found.to_string()),
             (
                 Self::Vit {
                     width,
@@ -206,6 +234,9 @@ mod tests {
             "deit3_base_patch16_384",
             "deit3_small_patch16_224_in21ft1k",
             "flexivit_small",
+            "tf_efficientnet_lite0.in1k",
+            "efficientnet_lite0.ra_in1k",
+            "tf_efficientnet_lite4",
         ] {
             assert!(timm(name).is_some(), "{name}");
         }
@@ -240,7 +271,9 @@ mod tests {
             "beit_base_patch16_224",
             "eva02_small_patch14_224",
             "samvit_base_patch16",
-            "tf_efficientnet_lite0",
+            "tf_efficientnet_b0",
+            "efficientnet_lite5",
+            "tf_mobilenetv3_large_100",
             "",
         ] {
             assert_eq!(timm(name), None, "{name}");

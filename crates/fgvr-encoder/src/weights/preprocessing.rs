@@ -123,6 +123,19 @@ impl Preprocessing {
         }
     }
 
+    /// ImageNet's at the size that EfficientNet-Lite of this `scale`, 0 to 4, was made for.
+    #[must_use]
+    pub fn efficientnet_lite(scale: usize) -> Self {
+        let imagenet = Self::imagenet();
+        let size = crate::efficientnet::image_size(scale).unwrap_or(imagenet.size[0]);
+        Self {
+            size: [size; 2],
+            // 0.875 of the shorter side is cut out.
+            resize: Resize::ShorterSide(size * 8 / 7),
+            ..imagenet
+        }
+    }
+
     /// That of most of timm's vision transformers: crop 0.9, mean and deviation of one half.
     #[must_use]
     pub fn timm_vit() -> Self {
@@ -148,13 +161,14 @@ impl Preprocessing {
         let Some([_, height, width]) = config.input_size else {
             return Ok(None);
         };
-        let half = architecture.starts_with("vit_") && !architecture.contains("dino");
+        let vit = architecture.starts_with("vit_") && !architecture.contains("dino");
+        let half = vit || architecture.starts_with("tf_efficientnet_lite");
         let default = if half {
             Self::timm_vit()
         } else {
             Self::imagenet()
         };
-        let crop = config.crop_pct.unwrap_or(if half { 0.9 } else { 0.875 });
+        let crop = config.crop_pct.unwrap_or(if vit { 0.9 } else { 0.875 });
         if !(crop > 0. && crop <= 1.5) {
             return Err(wrong(file, format!("crop_pct is {crop}, expected 0 to 1")));
         }

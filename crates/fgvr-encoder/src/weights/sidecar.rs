@@ -85,6 +85,10 @@ impl Sidecar {
                 };
                 (vit, "assumed: transformers' for ViT")
             }
+            Some(FoundArchitecture::EfficientNetLite { scale }) => (
+                Preprocessing::efficientnet_lite(*scale),
+                "assumed: ImageNet's",
+            ),
             _ => (Preprocessing::imagenet(), "assumed: ImageNet's"),
         };
         Ok((default.0, default.1.to_owned()))

@@ -11,6 +11,7 @@ use super::positions;
 use super::setting::Setting;
 use super::stated::Stated;
 use crate::Error;
+use crate::vit::Pooling;
 use crate::vit::sincos::{self, First};
 
 /// Heads of MoCo v3's ViT-S and ViT-B, and of the smaller ones that solo-learn adds.
@@ -31,6 +32,7 @@ pub(crate) struct Said<T> {
 pub(crate) struct Told {
     pub(crate) heads: Option<Said<usize>>,
     pub(crate) norm_eps: Option<Said<f64>>,
+    pub(crate) pooling: Option<Said<Pooling>>,
 }
 
 impl Told {
@@ -51,7 +53,10 @@ impl Told {
             file: weights.sidecar.config_file(),
             reason: format!("{path} is {value}, expected {expected}"),
         };
-        let mut told = Self::default();
+        let mut told = Self {
+            pooling: pooling(stated),
+            ..Self::default()
+        };
         if let Some((path, value)) = own(stated, "heads").or_else(|| stated.find(keys::HEADS)) {
             let Some(heads) = value.count().filter(|heads| *heads > 0) else {
                 return Err(wrong(&path, value, "a number of heads"));
@@ -96,6 +101,25 @@ impl Told {
         }
         Ok(told)
     }
+}
+
+/// What is pooled: as an export of this crate says it, or by timm's arguments, where the norm stays before the mean.
+fn pooling(stated: &Stated) -> Option<Said<Pooling>> {
+    if let Some((path, value)) = own(stated, "pooling") {
+        return Some(Said {
+            value: value.text().and_then(Pooling::of)?,
+            by: format!("{path} of config.json"),
+            name: path,
+        });
+    }
+    let text = |key: &str| Some(stated.find(&[key])?.1.clone());
+    let before = text("fc_norm") == Some(Setting::Bool(false));
+    let mean = text("global_pool") == Some(Setting::Text("avg".to_owned()));
+    (mean && before).then(|| Said {
+        value: Pooling::PatchMean,
+        by: "global_pool and fc_norm of config.json".to_owned(),
+        name: "global_pool".to_owned(),
+    })
 }
 
 fn own<'a>(stated: &'a Stated, key: &str) -> Option<(String, &'a Setting)> {

@@ -1,12 +1,12 @@
 //! What pretrained weights say of the network and of the images it takes.
 
-use fgvr_encoder::Network;
 use fgvr_encoder::weights::{Preprocessing, Resize};
+use fgvr_encoder::{Network, Pooling};
 use toml::Value;
 
 use super::Layers;
 use crate::start::open_weights;
-use crate::{Observer, Result};
+use crate::{Error, Observer, Result};
 
 impl Layers {
     /// Adds `weights.source`, and what the source brings along: architecture, image size,
@@ -16,12 +16,23 @@ impl Layers {
     /// A source that cannot be opened, or weights of no known architecture.
     pub fn weights(&mut self, source: &str, observer: &mut dyn Observer) -> Result<()> {
         let weights = open_weights(source, observer)?;
-        let encoder = crate::embedder::architecture(&weights)?;
+        let encoder = crate::embedder::architecture(&weights, None);
         // Not beside what a preset says of another network.
         self.remove("encoder");
         self.set_value("weights.source", source)?;
+        self.no_architecture = None;
+        let encoder = match encoder {
+            Ok(encoder) => encoder,
+            // A layer that follows has to say it.
+            Err(Error::Config { key, problem }) if key == "encoder.architecture" => {
+                self.no_architecture = Some(problem);
+                return self.view(weights.preprocessing());
+            }
+            Err(error) => return Err(error),
+        };
         self.set_value("encoder.architecture", encoder.architecture.name())?;
-        if let Network::Vit(vit) = encoder.network()? {
+        let network = encoder.network()?;
+        if let Network::Vit(vit) = &network {
             self.set_value("encoder.patch_size", count(vit.patch_size))?;
             // Only where the source asks for others than the architecture has.
             if let Some(heads) = encoder.heads {
@@ -30,7 +41,10 @@ impl Layers {
             if let Some(eps) = encoder.norm_eps {
                 self.set_value("encoder.norm_eps", eps)?;
             }
-        } else {
+            if encoder.pooling != Pooling::default() {
+                self.set_value("encoder.pooling", encoder.pooling.name())?;
+            }
+        } else if let Network::ResNet(_) = network {
             self.set_value("encoder.width", count(encoder.width))?;
             self.set_value("encoder.stem", encoder.stem.name())?;
         }

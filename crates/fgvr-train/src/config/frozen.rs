@@ -1,4 +1,4 @@
-//! Settings that count for a network that no longer changes: how photos are found and seen, and how its
+//! Settings that count for a network that no longer changes: how photos are found and seen, what it pools, and how its
 //! features are judged. They can be set over what a run or weights bring.
 
 use toml::{Table, Value};
@@ -33,6 +33,7 @@ impl Layers {
         let counts = !rest.is_empty()
             && match (section, purpose) {
                 ("data", Use::Evaluate) => rest != "size",
+                ("encoder", Use::Embed) => rest == "pooling",
                 ("data", Use::Embed) | ("normalisation", _) | ("evaluate", Use::Evaluate) => true,
                 ("evaluate", Use::Embed) => {
                     VIEW.contains(&first) || !evaluate().contains_key(first)
@@ -73,6 +74,9 @@ impl Layers {
 /// The settings that count for `purpose`, by name.
 fn names(purpose: Use) -> Vec<String> {
     let mut names = Vec::new();
+    if purpose == Use::Embed {
+        names.push("encoder.pooling".to_owned());
+    }
     let config = Table::try_from(PretrainConfig::default()).unwrap_or_default();
     for section in ["data", "normalisation", "evaluate"] {
         let keys = config.get(section).and_then(Value::as_table);

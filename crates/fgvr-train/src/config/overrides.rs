@@ -24,6 +24,8 @@ pub struct Layers {
     origin: String,
     /// What to say where no layer gives the images' size, which weights do not know as one side.
     pub(super) no_size: Option<String>,
+    /// What to say where no layer gives the architecture, which weights leave open.
+    pub(super) no_architecture: Option<String>,
 }
 
 impl Layers {
@@ -169,17 +171,22 @@ impl Layers {
         Ok(config)
     }
 
-    /// The settings, unchecked but for a size of the images.
+    /// The settings, unchecked but for a size of the images and an architecture.
     ///
     /// # Errors
-    /// None is given, and weights ask for images that are not square.
+    /// None is given, and weights ask for images that are not square, or leave open which network they are of.
     pub(super) fn sized(&self) -> Result<PretrainConfig> {
-        match &self.no_size {
-            Some(problem) if self.get("data.size").is_none() => {
-                Err(Error::config("data.size", problem.clone()))
+        for (key, problem) in [
+            ("data.size", &self.no_size),
+            ("encoder.architecture", &self.no_architecture),
+        ] {
+            if let Some(problem) = problem
+                && self.get(key).is_none()
+            {
+                return Err(Error::config(key, problem.clone()));
             }
-            _ => self.parse(),
         }
+        self.parse()
     }
 
     fn check(&self) -> Result<()> {

@@ -98,7 +98,8 @@ fn usage(text: &mut String, config: &PretrainConfig, export: &Export) {
             text.push_str(
                 "```python\nimport timm\nmodel = timm.create_model(\"local-dir:DIR\", pretrained=True).eval()\n```\n\n",
             );
-            if !config.encoder.architecture.is_vit() {
+            let architecture = config.encoder.architecture;
+            if !architecture.is_vit() && !architecture.is_efficientnet() {
                 let _ = write!(
                     text,
                     "```python\nimport torch, torchvision\nfrom safetensors.torch import load_file\n\

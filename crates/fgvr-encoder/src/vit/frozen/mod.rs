@@ -40,14 +40,14 @@ impl Vit {
                 None => Place::Host(Box::new(OnHost::new(self)?)),
                 Some(device) => Place::Device(Box::new(OnDevice::new(self, device)?)),
             },
-            width: self.config.width,
+            width: self.config.out_channels(),
         })
     }
 }
 
 impl FrozenVit {
     /// The patches' tokens after the last norm (N, C, H/patch, W/patch) of `images` (N, 3, H, W), and
-    /// the class token (N, C).
+    /// the class token (N, C), or what else [`VitConfig::pooling`](crate::VitConfig::pooling) asks for.
     ///
     /// # Errors
     /// Images of another shape, or not of whole patches, or not f32 on the CPU; what a GPU says, if the network is
@@ -59,8 +59,8 @@ impl FrozenVit {
         }
     }
 
-    /// The class token after the last norm, (N, C), of `images` (N, 3, H, W): in the last block no
-    /// other token is looked at any more, and nothing else comes back from a device.
+    /// The pooled features of `images` (N, 3, H, W): where they are the class token, no other token is looked at any
+    /// more in the last block. Nothing else comes back from a device.
     ///
     /// # Errors
     /// As [`FrozenVit::features`].
@@ -71,7 +71,7 @@ impl FrozenVit {
         }
     }
 
-    /// C, the number of channels of a token.
+    /// The length of a pooled vector.
     #[must_use]
     pub fn width(&self) -> usize {
         self.width

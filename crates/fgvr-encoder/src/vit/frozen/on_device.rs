@@ -2,15 +2,15 @@
 
 use candle_core::{Result, Tensor};
 use fgvr_nn::layers::{
-    DeviceLinear, DeviceNorm, DeviceTokens, LayerScale, Linear, LinearFinish, self_attention,
-    take_tokens,
+    DeviceLinear, DeviceNorm, DeviceTokens, LayerScale, Linear, LinearFinish, mean_of_places,
+    self_attention, take_tokens,
 };
 use fgvr_nn::{Device, Features, Map, Tape};
 
 use super::{gamma, prefix};
 use crate::images;
-use crate::vit::Vit;
 use crate::vit::block::Block;
+use crate::vit::{Pooling, Vit};
 
 /// A frozen network on a device.
 pub(super) struct OnDevice {
@@ -20,6 +20,7 @@ pub(super) struct OnDevice {
     norm: DeviceNorm,
     /// Tokens before those of the patches.
     before: usize,
+    pooling: Pooling,
 }
 
 impl OnDevice {
@@ -34,6 +35,7 @@ impl OnDevice {
                 .collect::<Result<_>>()?,
             norm: DeviceNorm::new(device, &vit.norm)?,
             before: vit.config.prefix_tokens(),
+            pooling: vit.config.pooling,
             device: device.clone(),
         })
     }
@@ -50,14 +52,23 @@ impl OnDevice {
         let class = first(&mut tape, &x)?;
         let x = self.norm.apply(&mut tape, &x)?;
         let map = take_tokens(&mut tape, &x, self.before..self.before + h * w, (h, w))?;
+        let pooled = match self.pooling {
+            Pooling::ClassToken => self.norm.vectors(&class)?,
+            Pooling::PatchMean => mean_of_places(&map)?,
+            // (N, C) twice -> (N, 2C)
+            Pooling::Both => Tensor::cat(&[self.norm.vectors(&class)?, mean_of_places(&map)?], 1)?,
+        };
         Ok(Features {
-            pooled: self.norm.vectors(&class)?,
+            pooled,
             map: map.to_tensor()?,
         })
     }
 
-    /// In the last block, tokens but the class are looked at by the attention alone.
+    /// In the last block, tokens but the class are looked at by the attention alone, where the class is all.
     pub(super) fn embed(&self, images: &Tensor) -> Result<Tensor> {
+        if self.pooling != Pooling::ClassToken {
+            return Ok(self.features(images)?.pooled);
+        }
         let (mut tape, mut x, _) = self.enter(images)?;
         if let Some((last, blocks)) = self.blocks.split_last() {
             for block in blocks {

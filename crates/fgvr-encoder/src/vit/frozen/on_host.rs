@@ -3,7 +3,7 @@
 
 use candle_core::{Device, Error as CandleError, Result, Tensor};
 use fgvr_nn::kernels::attention::{self, AttentionShape};
-use fgvr_nn::kernels::{layer_norm, patches};
+use fgvr_nn::kernels::{layer_norm, patches, pool};
 use fgvr_nn::layers::{
     FrozenLinear, LayerNorm, LayerScale, Linear, LinearFinish, PatchEmbed, PositionEmbedding,
 };
@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::{gamma, prefix};
 use crate::images;
 use crate::vit::block::Block;
-use crate::vit::{Vit, VitConfig};
+use crate::vit::{Pooling, Vit, VitConfig};
 
 /// Tokens that go through a part of a block together, at least and at most: whole register tiles, and
 /// with 1536 channels inside a perceptron less than a second-level cache of 1 MiB.
@@ -61,6 +61,26 @@ impl OnHost {
     }
 
     pub(super) fn features(&self, images: &Tensor) -> Result<Features> {
+        let x = self.tokens(images)?;
+        let (prefix, [h, w]) = (self.config.prefix_tokens() * x.width, x.grid);
+        let mut map = Buffer::scratch(x.images * h * w * x.width);
+        for (map, x) in map
+            .chunks_mut(h * w * x.width)
+            .zip(x.values.chunks(x.of_image()))
+        {
+            map.copy_from_slice(&x[prefix..]);
+        }
+        Ok(Features {
+            pooled: self.pooled(&x)?,
+            // (N, h, w, C) -> (N, C, h, w)
+            map: Tape::inference()
+                .map([x.images, h, w, x.width], map)
+                .to_tensor()?,
+        })
+    }
+
+    /// All tokens after the last norm.
+    fn tokens(&self, images: &Tensor) -> Result<Tokens> {
         let mut x = self.enter(images)?;
         for block in &self.blocks {
             block.apply(&mut x)?;
@@ -71,29 +91,40 @@ impl OnHost {
             .par_chunks_mut(part)
             .zip(x.values.par_chunks(part))
             .for_each(|(y, x)| self.norm.run(x, y));
-        let x = Tokens {
+        Ok(Tokens {
             values: normed,
             ..x
-        };
-        let (prefix, [h, w]) = (self.config.prefix_tokens() * x.width, x.grid);
-        let mut map = Buffer::scratch(x.images * h * w * x.width);
-        for (map, x) in map
-            .chunks_mut(h * w * x.width)
-            .zip(x.values.chunks(x.of_image()))
-        {
-            map.copy_from_slice(&x[prefix..]);
-        }
-        Ok(Features {
-            pooled: x.class()?,
-            // (N, h, w, C) -> (N, C, h, w)
-            map: Tape::inference()
-                .map([x.images, h, w, x.width], map)
-                .to_tensor()?,
         })
     }
 
-    /// In the last block no token but the class is looked at any more.
+    /// What the configuration asks for of tokens after the last norm: (N, C) or (N, 2C).
+    fn pooled(&self, x: &Tokens) -> Result<Tensor> {
+        let (width, before) = (x.width, self.config.prefix_tokens() * x.width);
+        let (class, mean) = match self.config.pooling {
+            Pooling::ClassToken => (true, false),
+            Pooling::PatchMean => (false, true),
+            Pooling::Both => (true, true),
+        };
+        let mut pooled = Vec::with_capacity(x.images * self.config.out_channels());
+        for x in x.values.chunks(x.of_image()) {
+            if class {
+                pooled.extend_from_slice(&x[..width]);
+            }
+            if mean {
+                let patches = &x[before..];
+                let at = pooled.len();
+                pooled.resize(at + width, 0.);
+                pool::global_mean(patches, patches.len() / width, width, &mut pooled[at..]);
+            }
+        }
+        Tensor::from_vec(pooled, (x.images, self.config.out_channels()), &Device::Cpu)
+    }
+
+    /// Where the class token is all that is pooled, no other is looked at any more in the last block.
     pub(super) fn embed(&self, images: &Tensor) -> Result<Tensor> {
+        if self.config.pooling != Pooling::ClassToken {
+            return self.pooled(&self.tokens(images)?);
+        }
         let mut x = self.enter(images)?;
         if let Some((last, blocks)) = self.blocks.split_last() {
             for block in blocks {
@@ -160,15 +191,6 @@ struct Tokens {
 impl Tokens {
     fn of_image(&self) -> usize {
         self.tokens * self.width
-    }
-
-    /// The first token of each sequence, (N, C).
-    fn class(&self) -> Result<Tensor> {
-        let first = self.values.chunks(self.of_image());
-        let values: Vec<f32> = first
-            .flat_map(|x| x[..self.width].iter().copied())
-            .collect();
-        Tensor::from_vec(values, (self.images, self.width), &Device::Cpu)
     }
 }
 

@@ -12,9 +12,12 @@ use super::allowed::Allowed;
 use super::find::Trunk;
 use super::found::FoundArchitecture;
 use super::keys::{self, Built, Verdict};
+use super::lite;
 use super::setting::Setting;
 use super::stated::Stated;
-use super::told::Told;
+use super::told::{Said, Told};
+use crate::efficientnet::Padding;
+use crate::vit::Pooling;
 use crate::{EncoderConfig, Error, Network, Stem};
 
 /// The largest epsilon of which the network's own, 1e-6, differs in the last digits of features alone.
@@ -55,10 +58,11 @@ impl Fit {
         let stated = weights.sidecar.stated()?;
         let mut fit = Self::default();
         fit.compare_names(&stated, found);
-        fit.compare_keys(&stated, found, shapes);
-        let told = Told::of(weights, &stated, trunk, found)?;
         let network = encoder.map(EncoderConfig::network).transpose()?;
+        fit.compare_keys(&stated, found, shapes, network.as_ref());
+        let told = Told::of(weights, &stated, trunk, found)?;
         fit.compare_told(&told, found, network.as_ref());
+        fit.compare_padding(lite::padding(&stated, trunk), found, network.as_ref());
         fit.compare_stem(&stated, found, shapes, network.as_ref());
         fit.compare_tensors(trunk, unused);
         Ok(fit)
@@ -77,6 +81,7 @@ impl Fit {
         stated: &Stated,
         found: &FoundArchitecture,
         shapes: &BTreeMap<String, Vec<usize>>,
+        network: Option<&Network>,
     ) {
         let inside = shapes
             .get("blocks.0.mlp.fc1.weight")
@@ -84,6 +89,14 @@ impl Fit {
         let built = Built {
             found,
             inside: inside.copied(),
+            pooling: match network {
+                Some(Network::Vit(config)) => config.pooling,
+                _ => Pooling::default(),
+            },
+            lite: match network {
+                Some(Network::EfficientNet(config)) => Some(config),
+                _ => None,
+            },
         };
         for (path, value) in &stated.settings {
             let key = path.rsplit('.').next().unwrap_or(path);
@@ -148,6 +161,47 @@ impl Fit {
             );
             let names = vec![said.name.clone(), "norm_eps".to_owned()];
             self.mismatches.push(Mismatch { names, what });
+        }
+    }
+
+    /// How an EfficientNet-Lite pads its borders, and the epsilon that goes with it.
+    fn compare_padding(
+        &mut self,
+        told: Option<Said<Padding>>,
+        found: &FoundArchitecture,
+        network: Option<&Network>,
+    ) {
+        let FoundArchitecture::EfficientNetLite { scale } = found else {
+            return;
+        };
+        let built = match network {
+            Some(Network::EfficientNet(config)) => Some(config),
+            _ => None,
+        };
+        let in_words = |padding| match padding {
+            Padding::Same => "TensorFlow's",
+            Padding::Symmetric => "the same on all sides",
+        };
+        match (told, built) {
+            (Some(said), Some(config)) if said.value != config.padding => {
+                let what = format!(
+                    "the network's padding is {}, and {} by {}",
+                    in_words(config.padding),
+                    in_words(said.value),
+                    said.by
+                );
+                self.differs(said.name, what);
+            }
+            (None, Some(config)) => self.notes.push(format!(
+                "padding ({}) and epsilon ({:e}) are as they were asked for: nothing beside the tensors says which",
+                in_words(config.padding),
+                config.norm_eps
+            )),
+            (None, None) => self.notes.push(format!(
+                "nothing beside the tensors says whether it is {}: to load them, set encoder.architecture",
+                lite::candidates_in_words(*scale).join(" or ")
+            )),
+            (Some(_), _) => {}
         }
     }
 

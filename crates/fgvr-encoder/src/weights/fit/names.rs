@@ -59,8 +59,10 @@ impl Fit {
         let wrapped =
             stated.model_type.as_deref() == Some("timm_wrapper") && stated.architecture.is_some();
         let is_vit = matches!(found, FoundArchitecture::Vit { .. });
+        // transformers has vision transformers and residual networks of ours, and no EfficientNet-Lite.
+        let is_lite = matches!(found, FoundArchitecture::EfficientNetLite { .. });
         if let Some(name) = stated.model_type.as_deref().filter(|_| !wrapped) {
-            if ModelType::of(name).is_none_or(|family| family.vit != is_vit) {
+            if ModelType::of(name).is_none_or(|family| is_lite || family.vit != is_vit) {
                 let what = format!(
                     "config.json: model_type is {name:?}, which is not known to compute what {found} does"
                 );
@@ -68,7 +70,7 @@ impl Fit {
             }
         } else if stated.architecture.is_none() {
             let other = |class: &&String| {
-                ModelType::of_class(class).is_none_or(|family| family.vit != is_vit)
+                ModelType::of_class(class).is_none_or(|family| is_lite || family.vit != is_vit)
             };
             if let Some(class) = stated.classes.iter().find(other) {
                 let what = format!(
@@ -81,7 +83,7 @@ impl Fit {
             let same = name
                 .parse::<crate::Architecture>()
                 .ok()
-                .is_some_and(|own| own.is_vit() == is_vit);
+                .is_some_and(|own| (own.is_vit(), own.is_efficientnet()) == (is_vit, is_lite));
             let named = named::timm(name).and_then(|named| named.difference(found));
             if !same || (named.is_some() && !is_vit) {
                 self.differs(

@@ -8,6 +8,9 @@ mod lists;
 
 use super::found::FoundArchitecture;
 use super::setting::Setting;
+use crate::EfficientNetConfig;
+use crate::efficientnet::{Padding, STEM};
+use crate::vit::Pooling;
 use lists::{OFF, ON, is_harmless};
 
 /// The heads of attention, under the names they are given.
@@ -21,6 +24,10 @@ pub(crate) struct Built<'a> {
     pub(crate) found: &'a FoundArchitecture,
     /// Channels inside a transformer's perceptron.
     pub(crate) inside: Option<usize>,
+    /// What a transformer's features are.
+    pub(crate) pooling: Pooling,
+    /// The EfficientNet-Lite that is built.
+    pub(crate) lite: Option<&'a EfficientNetConfig>,
 }
 
 /// What a key comes to.
@@ -54,13 +61,16 @@ pub(crate) fn judge(key: &str, value: &Setting, built: &Built<'_>) -> Verdict {
         return is(*value == Setting::Bool(true), "true");
     }
     let count = |expected: usize| is(value.count() == Some(expected), expected);
+    let lite = matches!(built.found, FoundArchitecture::EfficientNetLite { .. });
     match key {
         "in_chans" | "num_channels" => return count(3),
         // Standardised weights, a padding that depends on the size and the like are norms or layers by name.
-        "conv_layer" | "pad_type" | "padding" => return is(value.is_off(), "none"),
+        "conv_layer" => return is(value.is_off(), "none"),
+        "pad_type" | "padding" if !lite => return is(value.is_off(), "none"),
         _ => {}
     }
     match built.found {
+        FoundArchitecture::EfficientNetLite { .. } => efficientnet(key, value, built.lite),
         FoundArchitecture::ResNet {
             blocks,
             bottleneck,
@@ -93,13 +103,13 @@ pub(crate) fn judge(key: &str, value: &Setting, built: &Built<'_>) -> Verdict {
                 (None, Some(_)) => Verdict::Fits,
                 _ => Verdict::Differs("a number".to_owned()),
             },
-            key => vit(key, value),
+            key => vit(key, value, built.pooling),
         },
     }
 }
 
 /// What names leave open in a vision transformer of known sizes.
-fn vit(key: &str, value: &Setting) -> Verdict {
+fn vit(key: &str, value: &Setting, pooling: Pooling) -> Verdict {
     let text = value.text().unwrap_or_default().to_ascii_lowercase();
     match key {
         "hidden_act" | "act_layer" | "hidden_activation" | "activation" | "activation_function" => {
@@ -110,9 +120,12 @@ fn vit(key: &str, value: &Setting) -> Verdict {
             matches!(text.as_str(), "layernorm" | "layer_norm" | "ln"),
             "layernorm",
         ),
-        // The class token is looked at; without pooling that is what it is, too.
+        // The class token is looked at; without pooling that is what it is, too. Another pooling is asked for by name,
+        // here or there.
         "global_pool" | "pool_type" | "pooling" | "pooling_type" => is(
-            value.is_off() || matches!(text.as_str(), "token" | "cls" | "cls_token"),
+            value.is_off()
+                || matches!(text.as_str(), "token" | "cls" | "cls_token")
+                || text == "avg" && pooling != Pooling::ClassToken,
             "token (the class token)",
         ),
         "pos_embed" | "position_embedding_type" | "pos_embed_type" => is(
@@ -125,6 +138,36 @@ fn vit(key: &str, value: &Setting) -> Verdict {
         "attn_type" => is(value.is_off() || text == "standard", "standard"),
         // A batch norm that a transformer has not.
         "bn_eps" | "batch_norm_eps" => Verdict::Fits,
+        _ => Verdict::Unknown,
+    }
+}
+
+/// What names and shapes leave open in an EfficientNet-Lite, built as `lite` says where that is known.
+fn efficientnet(key: &str, value: &Setting, lite: Option<&EfficientNetConfig>) -> Verdict {
+    let text = value.text().unwrap_or_default().to_ascii_lowercase();
+    match key {
+        "pad_type" | "padding" => match lite.map(|config| config.padding) {
+            Some(Padding::Same) => is(text == "same", "same"),
+            Some(Padding::Symmetric) => is(value.is_off(), "none"),
+            None => Verdict::Fits,
+        },
+        "bn_eps" | "batch_norm_eps" => match lite.map(|config| config.norm_eps) {
+            Some(eps) => is(value.number() == Some(eps), format!("{eps:e}")),
+            None => Verdict::Fits,
+        },
+        "act_layer" | "hidden_act" | "activation" => is(text == "relu6", "relu6"),
+        "norm_layer" | "norm_type" => is(
+            matches!(text.as_str(), "batchnorm2d" | "batchnorm" | "bn"),
+            "batchnorm2d",
+        ),
+        "global_pool" | "pool_type" | "pooling" => {
+            let mean = value.is_off() || matches!(text.as_str(), "avg" | "fast" | "fastavg");
+            is(mean, "avg (the mean over places)")
+        }
+        "se_layer" => is(value.is_off(), "none"),
+        "fix_stem" => is(*value == Setting::Bool(true), "true"),
+        "stem_size" => is(value.count() == Some(STEM), STEM),
+        "output_stride" => is(value.count() == Some(32), 32),
         _ => Verdict::Unknown,
     }
 }

@@ -26,4 +26,4 @@ pub(super) use normed::NormedThere;
 pub(super) use places::{
     activate, add, avg_pool, global_mean, max_pool, resize_bilinear, unflatten, upsample_nearest,
 };
-pub(super) use tokens::{add_positions, cut_patches, prepend_tokens, take_tokens};
+pub(super) use tokens::{add_positions, cut_patches, join_vectors, prepend_tokens, take_tokens};

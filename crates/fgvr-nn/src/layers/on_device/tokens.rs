@@ -99,6 +99,37 @@ pub(in crate::layers) fn take_tokens(
     Ok(y)
 }
 
+/// The channels of `a` (N, 1, 1, C), then those of `b`: two tokens of a sequence, whose values lie as those of one of
+/// twice as many channels.
+pub(in crate::layers) fn join_vectors(
+    device: &Device,
+    tape: &mut Tape,
+    a: &Map,
+    b: &Map,
+) -> Result<Map> {
+    let [n, _, _, c] = a.shape;
+    let token = move |at: usize| Taken {
+        sequences: [n, 2, c],
+        range: at..at + 1,
+    };
+    let (first, second) = (a.array()?, b.array()?);
+    let y = device.run(|m| {
+        let y = tokens::take_grad(m, first, &token(0))?;
+        tokens::add_taken(m, &y, second, &token(1))?;
+        Ok(y)
+    })?;
+    let y = tape.map_on(device, [n, 1, 1, 2 * c], y);
+    let (ids, device) = ([a.id, b.id], device.clone());
+    tape.push_on(&y, move |dy, gradients| {
+        for (at, id) in ids.into_iter().enumerate() {
+            let dx = device.run(|m| tokens::take(m, &dy, &token(at)))?;
+            gradients.add_array(id, dx)?;
+        }
+        Ok(())
+    });
+    Ok(y)
+}
+
 /// The embedding for patches on `grid` added to each sequence of `x`.
 pub(in crate::layers) fn add_positions(
     device: &Device,

@@ -1,0 +1,248 @@
+//! EfficientNet-Lite: stem, seven stages of inverted residual blocks, head, mean over places.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Error as CandleError, Result, Tensor};
+use candle_nn::VarBuilder;
+use fgvr_nn::layers::{self, Activation, ConvNorm};
+use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Tape};
+
+use crate::images;
+use crate::intermediates::Intermediates;
+
+mod block;
+mod config;
+mod frozen;
+
+use block::{Block, Layer};
+pub(crate) use config::{EPS, HEAD, STEM, image_size};
+pub use config::{EfficientNetConfig, Padding};
+pub use frozen::FrozenEfficientNet;
+use frozen::{OnDevice, OnHost, Place};
+
+/// An EfficientNet-Lite (arXiv:1905.11946) without its classifier, under timm's parameter names: `conv_stem.weight`,
+/// `bn1.weight`, `blocks.0.0.conv_dw.weight`, `blocks.1.0.conv_pw.weight`, `blocks.1.0.bn3.weight`,
+/// `conv_head.weight`, `bn2.weight`, ...
+///
+/// [`Features::map`] is the head's convolution after its norm and ReLU6, (N, 1280, H/32, W/32), rounded up;
+/// [`Features::pooled`] is its mean over places.
+///
+/// The Lite networks are EfficientNets without squeeze-and-excitation, with ReLU6 in place of SiLU, and with a stem and
+/// a head that the multipliers leave as they are.
+///
+/// Convolutions start normal with the variance 2 / fan-out of a group, norms at weight 1 and bias 0, as timm's do.
+///
+/// # Differs
+/// Nothing is dropped in training: neither features before the classifier nor branches.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use fgvr_encoder::{EfficientNet, EfficientNetConfig};
+/// use fgvr_nn::{Encoder, NormMode, Parameters};
+///
+/// let config = EfficientNetConfig { width_multiplier: 0.2, ..EfficientNetConfig::default() };
+/// let encoder = EfficientNet::new(&config, Parameters::new(0).builder(DType::F32, &Device::Cpu))?;
+/// let images = Tensor::ones((2, 3, 64, 48), DType::F32, &Device::Cpu)?;
+/// let features = encoder.features(&images, NormMode::Eval)?;
+/// assert_eq!((features.map.dims(), features.pooled.dims()), (&[2, 1280, 2, 2][..], &[2, 1280][..]));
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub struct EfficientNet {
+    config: EfficientNetConfig,
+    stem: ConvNorm,
+    stages: Vec<Vec<Block>>,
+    head: ConvNorm,
+    device: Option<Device>,
+}
+
+impl EfficientNet {
+    /// The network, with its variables under `vb`.
+    ///
+    /// # Errors
+    /// A configuration that [`EfficientNetConfig::validate`] refuses; a variable of another shape in `vb`.
+    pub fn new(config: &EfficientNetConfig, vb: VarBuilder) -> Result<Self> {
+        config.validate().map_err(CandleError::wrap)?;
+        let stem = Layer {
+            channels: [3, STEM],
+            kernel: 3,
+            stride: 2,
+            groups: 1,
+        };
+        let stem = stem.build(config, vb.pp("conv_stem"), vb.pp("bn1"))?;
+        let mut channels = STEM;
+        let mut stages = Vec::new();
+        for (i, stage) in config.stages().iter().enumerate() {
+            let vb = vb.pp("blocks").pp(i.to_string());
+            let mut blocks = Vec::with_capacity(stage.blocks);
+            for block in 0..stage.blocks {
+                let stride = if block == 0 { stage.stride } else { 1 };
+                let vb = vb.pp(block.to_string());
+                blocks.push(Block::new(config, stage, channels, stride, vb)?);
+                channels = stage.channels;
+            }
+            stages.push(blocks);
+        }
+        let head = Layer::pointwise(channels, HEAD);
+        Ok(Self {
+            config: config.clone(),
+            stem,
+            stages,
+            head: head.build(config, vb.pp("conv_head"), vb.pp("bn2"))?,
+            device: None,
+        })
+    }
+
+    /// What the network was built from.
+    #[must_use]
+    pub fn config(&self) -> &EfficientNetConfig {
+        &self.config
+    }
+
+    /// This network, run on `device`; on the CPU if there is none. Its variables stay where they are, and
+    /// [`EfficientNet::freeze`] makes a snapshot for the same place.
+    #[must_use]
+    pub fn on(mut self, device: Option<Device>) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// The network as it is now, made ready to embed many images where it runs: see [`FrozenEfficientNet`]. Its
+    /// variables are read as the CPU has them.
+    ///
+    /// # Errors
+    /// Variables that are not f32 on the CPU; what a GPU says, if the network is on one.
+    pub fn freeze(&self) -> Result<FrozenEfficientNet> {
+        let blocks = self.stages.iter().flatten();
+        let place = match &self.device {
+            None => Place::Host(Box::new(OnHost {
+                stem: self.stem.freeze()?,
+                blocks: blocks.map(Block::freeze).collect::<Result<_>>()?,
+                head: self.head.freeze()?,
+            })),
+            Some(device) => Place::Device(Box::new(OnDevice {
+                stem: self.stem.freeze_on(device)?,
+                blocks: blocks
+                    .map(|block| block.freeze_on(device))
+                    .collect::<Result<_>>()?,
+                head: self.head.freeze_on(device)?,
+                device: device.clone(),
+            })),
+        };
+        Ok(FrozenEfficientNet {
+            place,
+            width: self.config.out_channels(),
+        })
+    }
+
+    /// What [`EfficientNet::intermediates`] can give: `stem`, and `blocks.0` to `blocks.6`, the stages.
+    #[must_use]
+    pub fn intermediate_names(&self) -> Vec<String> {
+        let stages = (0..self.stages.len()).map(|stage| format!("blocks.{stage}"));
+        std::iter::once("stem".to_owned()).chain(stages).collect()
+    }
+
+    /// The maps (N, C, H, W) that `wanted` names, without a way back; no others are made.
+    ///
+    /// # Errors
+    /// A name that is not among [`EfficientNet::intermediate_names`]; as [`Encoder::features`].
+    pub fn intermediates(
+        &self,
+        images: &Tensor,
+        norm: NormMode,
+        wanted: &[&str],
+    ) -> Result<BTreeMap<String, Tensor>> {
+        let mut intermediates = Intermediates::new(wanted, &self.intermediate_names())?;
+        let mut tape = Tape::inference().on(self.device.as_ref());
+        let images = images::input(&mut tape, images, false)?;
+        self.forward(&mut tape, &images, norm, &mut intermediates)?;
+        Ok(intermediates.into_found())
+    }
+
+    /// [`Encoder::forward_train`] whose tape also returns the gradient at the images, (N, 3, H, W).
+    ///
+    /// # Errors
+    /// As [`Encoder::forward_train`].
+    pub fn forward_train_to_images(
+        &self,
+        images: &Tensor,
+        norm: NormMode,
+    ) -> Result<(Features, Tape)> {
+        self.forward_recording(images, norm, true)
+    }
+
+    fn forward_recording(
+        &self,
+        images: &Tensor,
+        norm: NormMode,
+        image_gradient: bool,
+    ) -> Result<(Features, Tape)> {
+        let mut tape = Tape::recording().on(self.device.as_ref());
+        let images = images::input(&mut tape, images, image_gradient)?;
+        let (map, pooled) = self.forward(&mut tape, &images, norm, &mut Intermediates::none())?;
+        let features = Features {
+            map: tape.output(&map)?.into_inner(),
+            pooled: tape.output_vector(&pooled)?.into_inner(),
+        };
+        Ok((features, tape))
+    }
+
+    /// The one forward pass, of training and inference: the head's map and its mean over places.
+    fn forward(
+        &self,
+        tape: &mut Tape,
+        images: &Map,
+        norm: NormMode,
+        intermediates: &mut Intermediates<'_>,
+    ) -> Result<(Map, Map)> {
+        let stem = self.stem.apply(tape, images, norm)?;
+        let mut x = stem.activate(tape, Activation::Relu6)?;
+        intermediates.see("stem", || x.to_tensor())?;
+        for (i, stage) in self.stages.iter().enumerate() {
+            for block in stage {
+                x = block.apply(tape, &x, norm)?;
+            }
+            intermediates.see(&format!("blocks.{i}"), || x.to_tensor())?;
+        }
+        let head = self.head.apply(tape, &x, norm)?;
+        let map = head.activate(tape, Activation::Relu6)?;
+        // (N, h, w, C) -> (N, 1, 1, C)
+        let pooled = layers::global_mean(tape, &map)?;
+        Ok((map, pooled))
+    }
+}
+
+impl Encoder for EfficientNet {
+    fn forward_train(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
+        self.forward_recording(images, norm, false)
+    }
+
+    fn forward_train_to_images(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
+        Self::forward_train_to_images(self, images, norm)
+    }
+
+    fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features> {
+        let mut tape = Tape::inference().on(self.device.as_ref());
+        let images = images::input(&mut tape, images, false)?;
+        let (map, pooled) = self.forward(&mut tape, &images, norm, &mut Intermediates::none())?;
+        // (N, 1, 1, C) -> (N, C)
+        let pooled = pooled.to_tensor()?.flatten_from(1)?;
+        Ok(Features {
+            map: map.to_tensor()?,
+            pooled,
+        })
+    }
+
+    fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps> {
+        images::check(images.shape())?;
+        let (map, pooled) = self.forward(tape, images, norm, &mut Intermediates::none())?;
+        Ok(FeatureMaps { map, pooled })
+    }
+
+    fn device(&self) -> Option<&Device> {
+        self.device.as_ref()
+    }
+
+    fn width(&self) -> usize {
+        self.config.out_channels()
+    }
+}
