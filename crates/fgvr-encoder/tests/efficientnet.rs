@@ -159,7 +159,7 @@ fn frozen_features_are_those_of_evaluation() {
             let Features { map, pooled } = case.model.features(&images, NormMode::Eval).unwrap();
             let found = frozen.features(&images).unwrap();
             assert_eq!(found.map.dims(), map.dims());
-            assert_close(name, &found.map, &map, 1e-5);
+            assert_close(name, &found.map, &map, 3e-5);
             assert_close(name, &found.pooled, &pooled, 1e-5);
             assert_close(name, &frozen.embed(&images).unwrap(), &pooled, 1e-5);
         }

@@ -6,7 +6,7 @@ mod toy;
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
-use fgvr_nn::{Encoder, NormMode, ParameterGradients};
+use fgvr_nn::{NormMode, ParameterGradients};
 use fgvr_ssl::{Base, BaseKind, Network, NormedBy, Parts, RunLength, TrunkNorm, Views};
 use toy::{ToyEncoder, batch, crops, network, settings};
 

@@ -141,7 +141,7 @@ impl Case {
 }
 
 /// What is timed on the CPU, but for `micro`, whose cases the program lists itself.
-const CASES: [(Group, &str, f64); 7] = [
+const CASES: [(Group, &str, f64); 9] = [
     (Group::Train, "resnet18-64-b64", 1.5),
     (Group::Train, "resnet18-112-b32", 1.5),
     (Group::Train, "resnet50-224-b16", 1.3),
@@ -149,6 +149,8 @@ const CASES: [(Group, &str, f64); 7] = [
     (Group::Embed, "resnet50-224-b16", 1.5),
     // ViT-S/16 at 224 px; timm's is the other side.
     (Group::Embed, "vit_small_patch16_224-224-b16", 1.),
+    (Group::Embed, "tf_efficientnet_lite0-160-b32", 1.),
+    (Group::Embed, "tf_efficientnet_lite0-224-b32", 1.),
     // Four fifths of PyTorch's memory.
     (Group::Memory, "resnet50-224-b16", 1.25),
 ];

@@ -32,6 +32,57 @@ fn a_convolution() {
     }
 }
 
+#[test]
+fn depthwise_convolutions_and_zeros_that_differ_on_each_side() {
+    // An even side takes one zero at its end, an odd one takes one on each.
+    for (groups, kernel, stride) in [(8, 3, 2), (8, 5, 1), (8, 7, 1), (1, 3, 2)] {
+        agrees("conv2d", &images(), |vb| {
+            let config = ConvConfig {
+                groups,
+                stride,
+                same: true,
+                ..ConvConfig::default()
+            };
+            let layer = Conv2d::new(8, 8, kernel, &config, vb)?;
+            Ok(Box::new(move |tape, x| layer.apply(tape, x)))
+        });
+    }
+}
+
+#[test]
+fn an_inverted_block_by_batch_and_by_running_statistics() {
+    for mode in [NormMode::Train, NormMode::Eval] {
+        agrees(&format!("inverted block, {mode:?}"), &images(), |vb| {
+            let layer = |channels, kernel, groups, name: &str| {
+                let config = ConvConfig {
+                    groups,
+                    same: true,
+                    ..ConvConfig::default()
+                };
+                let (conv, norm) = (vb.pp(format!("{name}.conv")), vb.pp(format!("{name}.bn")));
+                ConvNorm::new(
+                    channels,
+                    kernel,
+                    &config,
+                    conv,
+                    &BatchNormConfig::default(),
+                    norm,
+                )
+            };
+            let expand = layer([8, 16], 1, 1, "a")?;
+            let depthwise = layer([16, 16], 3, 16, "b")?;
+            let project = layer([16, 8], 1, 1, "c")?;
+            Ok(Box::new(move |tape, x| {
+                let x = layers::relu6(tape, x)?;
+                let y = expand.apply(tape, &x, mode)?;
+                let y = depthwise.apply(tape, ConvInput::Relu6(y), mode)?;
+                let y = project.apply(tape, ConvInput::Relu6(y), mode)?;
+                y.add(tape, &x)
+            }))
+        });
+    }
+}
+
 fn conv_norm(
     channels: [usize; 2],
     kernel: usize,
@@ -139,6 +190,8 @@ fn layers_without_variables() {
     agrees("avg_pool", &images(), nothing(pool));
     agrees("global_mean", &images(), nothing(layers::global_mean));
     agrees("relu", &images(), nothing(layers::relu));
+    let wide = (images() * 6.).unwrap();
+    agrees("relu6", &wide, nothing(layers::relu6));
     agrees(
         "add",
         &images(),

@@ -80,8 +80,19 @@ fn a_frozen_convolution_says_there_what_it_says_on_the_cpu() {
         bias: false,
         ..ConvConfig::default()
     };
+    let same = ConvConfig {
+        stride: 2,
+        same: true,
+        ..ConvConfig::default()
+    };
+    let depthwise = ConvConfig {
+        groups: 8,
+        ..same.clone()
+    };
     for (channels, kernel, config, norm) in [
         ([3, 5], 3, config(2, 1, 1, 1), &plain),
+        ([3, 8], 3, same, &plain),
+        ([8, 8], 5, depthwise, &other),
         ([8, 12], 3, config(1, 2, 2, 4), &other),
         ([6, 16], 1, config(2, 0, 1, 1), &plain),
     ] {
@@ -99,6 +110,8 @@ fn a_frozen_convolution_says_there_what_it_says_on_the_cpu() {
             for (finish, on_host) in [
                 (Finish::Nothing, Finish::Nothing),
                 (Finish::Relu, Finish::Relu),
+                (Finish::Relu6, Finish::Relu6),
+                (Finish::Add(&shortcut), Finish::Add(&residual[..])),
                 (Finish::AddRelu(&shortcut), Finish::AddRelu(&residual[..])),
             ] {
                 let (expected, _) = frozen.apply(&x, shape, on_host).unwrap();

@@ -303,6 +303,9 @@ fn key(
     Ok(digest::of_bytes(all.to_string().as_bytes()))
 }
 
+/// Photos of one role: of which set, which of it, and what they are called.
+type Part<'a> = (Role, &'a Arc<dyn Dataset>, &'a [usize], &'a str);
+
 /// Embeds what is not embedded yet.
 fn embed(
     eye: &Eye<'_>,
@@ -317,7 +320,7 @@ fn embed(
         None => Vec::new(),
     };
     let none = Arc::clone(&photos.train);
-    let parts: [(Role, &Arc<dyn Dataset>, &[usize], &str); 3] = [
+    let parts: [Part<'_>; 3] = [
         (Role::Fit, &photos.train, &photos.fit, "photos"),
         (
             Role::HeldOut,

@@ -10,6 +10,9 @@ use super::tiles::{Ending, Places, Tiles};
 use super::{TASKS, Target, even_parts};
 use crate::Buffer;
 
+/// Packed weights that stay in a first-level cache, in floats, beside a tile's places: 16 KiB.
+const FEW: usize = 4 * 1024;
+
 /// Writes what `gather` reads of `source` times the packed weights to its places of `target`, for
 /// all panels of output channels, and does what `epilogue` says on the way.
 pub(super) fn multiply(
@@ -26,6 +29,7 @@ pub(super) fn multiply(
     let runs = gather.runs(&blocks);
     let depth = gather.depth();
     let width = tiles.width();
+    let few = gather.groups == 1 && panels.len() * depth * width <= FEW;
     let target = Target::new(target);
     // Few blocks of many channels: tasks share the panels of a block.
     let parts = TASKS.div_ceil(blocks.count()).min(panels.len());
@@ -39,30 +43,39 @@ pub(super) fn multiply(
             let (from, to) = (&blocks.from[..places], &blocks.to[..places]);
             let base = gather.target_base(&block);
             let last = to.last().copied().unwrap_or(0);
-            for index in panels.len() * part / parts..panels.len() * (part + 1) / parts {
-                let panel = &panels[index];
-                let window = window.of(gather, &block, panel.group);
-                let weights = &packed[index * depth * width..][..depth * panel.width(tiles.lanes)];
-                let first = base + panel.first;
-                let target = target.at(first, last + panel.columns);
-                let ending = epilogue
-                    .zip(biases.as_ref())
-                    .map(|(epilogue, biases)| Ending {
-                        bias: &biases[index * width..][..width],
-                        residual: (epilogue.residual)
-                            .map(|residual| residual[first..][..last + panel.columns].as_ptr()),
-                        limits: epilogue.limits(),
-                    });
-                for tile in even_parts(places, tiles.rows) {
-                    let (from, to) = (&from[tile.clone()], &to[tile]);
-                    // SAFETY: the window has what its block's places read, `weights` a row for each
-                    // float of a place. Places are below the target's height and width, and
-                    // `panel.first + panel.columns` is at most its channels, so all writes are in
-                    // the target, and reads of a residual of its length in that. No other task has
-                    // this block and panel, and no two blocks share a place.
-                    unsafe {
-                        let places = Places { from, to };
-                        tiles.gather(panel, window, places, &runs, weights, target, ending);
+            // Few weights stay in the first-level cache: then each place is written whole, not a panel
+            // after the other.
+            let together = if few { tiles.rows } else { places };
+            for run in even_parts(places, together) {
+                for index in panels.len() * part / parts..panels.len() * (part + 1) / parts {
+                    let panel = &panels[index];
+                    let window = window.of(gather, &block, panel.group);
+                    let weights =
+                        &packed[index * depth * width..][..depth * panel.width(tiles.lanes)];
+                    let first = base + panel.first;
+                    let target = target.at(first, last + panel.columns);
+                    let ending = epilogue
+                        .zip(biases.as_ref())
+                        .map(|(epilogue, biases)| Ending {
+                            bias: &biases[index * width..][..width],
+                            residual: (epilogue.residual)
+                                .map(|residual| residual[first..][..last + panel.columns].as_ptr()),
+                            limits: epilogue.limits(),
+                        });
+                    let (from, to) = (&from[run.clone()], &to[run.clone()]);
+                    for tile in even_parts(run.len(), tiles.rows) {
+                        let places = Places {
+                            from: &from[tile.clone()],
+                            to: &to[tile],
+                        };
+                        // SAFETY: the window has what its block's places read, `weights` a row for each
+                        // float of a place. Places are below the target's height and width, and
+                        // `panel.first + panel.columns` is at most its channels, so all writes are in
+                        // the target, and reads of a residual of its length in that. No other task has
+                        // this block and panel, and no two blocks share a place.
+                        unsafe {
+                            tiles.gather(panel, window, places, &runs, weights, target, ending);
+                        }
                     }
                 }
             }

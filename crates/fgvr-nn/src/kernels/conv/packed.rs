@@ -174,6 +174,10 @@ impl Packed {
                 .par_chunks_mut(1 << 16)
                 .for_each(|target| target.fill(0.));
         }
+        if self.method == Method::Depthwise {
+            let (tiles, parts) = (self.depthwise, &self.parts);
+            return depthwise::multiply(tiles, parts, n, source, target, epilogue);
+        }
         for (gather, packed) in &self.parts {
             let gather = Gather {
                 n,
@@ -181,12 +185,7 @@ impl Packed {
             };
             let (tiles, panels) = (self.tiles, &self.panels);
             let multiply = match self.method {
-                Method::Depthwise => {
-                    let tiles = self.depthwise;
-                    depthwise::multiply(tiles, &gather, packed, source, target, epilogue);
-                    continue;
-                }
-                Method::Direct => {
+                Method::Depthwise | Method::Direct => {
                     direct::multiply(tiles, &gather, panels, packed, source, target, epilogue);
                     continue;
                 }

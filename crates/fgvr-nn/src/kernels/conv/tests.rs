@@ -303,7 +303,7 @@ fn a_map_that_would_not_fill_a_tile_is_summed_directly() {
 
 #[test]
 fn maps_of_few_places_are_right() {
-    let strided = |h, stride, padding| ConvShape {
+    let strided = |h, stride, padding: usize| ConvShape {
         stride,
         padding: padding.into(),
         ..shape(19, h, h, 20, 40, 3)

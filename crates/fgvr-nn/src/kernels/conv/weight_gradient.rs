@@ -108,7 +108,7 @@ impl WeightGradient {
         self.shape.assert_weight(dw.len());
         if self.method == Method::Depthwise {
             let taps = self.shape.kernel * self.shape.kernel;
-            return depthwise::finish(&self.sums, taps, dw);
+            return depthwise::finish(&mut self.sums, taps, dw);
         }
         let (shape, gather, lanes) = (&self.shape, &self.gather, self.tiles.lanes);
         let size = gather.depth() * self.tiles.width();

@@ -15,8 +15,9 @@ use rayon::prelude::*;
 
 use super::epilogue::Epilogue;
 use super::gather::{Axis, Gather};
-use super::{ConvShape, TASKS, Target, even_parts};
+use super::{ConvShape, LINE, TASKS, Target, even_parts};
 use crate::Buffer;
+use crate::kernels::rows;
 
 mod tiles;
 
@@ -25,6 +26,9 @@ use self::tiles::{Outer, Strip};
 
 /// Lines of places that one task works on, at most: several tasks a thread, so that none waits long.
 const PARTS: usize = 4 * TASKS;
+/// Places of a partial sum of a gradient by the weights, at least: fewer are added up faster than their sum
+/// is.
+const PLACES: usize = 64;
 /// Places whose products are added up in registers.
 const AT_ONCE: usize = 512;
 
@@ -68,79 +72,140 @@ fn segments(axis: &Axis) -> Vec<Segment> {
     segments
 }
 
-/// Writes what `gather` reads of `source`, weighted, to its places of `target`, and does what `epilogue`
-/// says on the way.
+/// A gather, its packed weights, and its columns in segments.
+struct Class<'a> {
+    gather: &'a Gather,
+    packed: &'a [f32],
+    /// With the offsets in the source, relative to a place, and in a line's weights of each tap.
+    columns: Vec<(Segment, Vec<(isize, usize)>)>,
+}
+
+/// Writes what each of `classes`, a gather with its packed weights, reads of the `n` images of `source`,
+/// weighted, to its places of `target`, and does what `epilogue` says on the way.
 pub(super) fn multiply(
     tiles: &DepthwiseTiles,
-    gather: &Gather,
-    packed: &[f32],
+    classes: &[(Gather, Buffer)],
+    n: usize,
     source: &[f32],
     target: &mut [f32],
     epilogue: Option<&Epilogue<'_>>,
 ) {
-    let (rows, columns, channels) = (&gather.rows, &gather.columns, gather.to_channels);
-    let of_columns: Vec<_> = segments(columns)
-        .into_iter()
-        .map(|segment| {
-            let taps = segment.taps.clone();
-            let offsets = taps.map(|tap| (columns.offset(tap) * channels as isize, tap * channels));
-            let offsets = offsets.collect::<Vec<_>>();
-            (segment, offsets)
-        })
+    let classes: Vec<_> = classes
+        .iter()
+        .map(|(gather, packed)| Class::new(gather, packed))
         .collect();
-    let line = columns.from_size * channels;
-    let lines = gather.n * rows.count;
-    let parts: Vec<_> = even_parts(lines, lines.div_ceil(PARTS)).collect();
+    // Lines of all classes that read the same lines of the source, while these are in the cache.
+    let rows = classes.iter().map(|class| class.gather.rows.count).max();
+    let Some(rows) = rows else {
+        return; // no place reads anything
+    };
+    let parts: Vec<_> = even_parts(n * rows, (n * rows).div_ceil(PARTS)).collect();
     let target = Target::new(target);
     parts.into_par_iter().with_max_len(1).for_each(|part| {
         for index in part {
-            let (image, row) = (index / rows.count, index % rows.count);
-            let taps: Vec<_> = rows
-                .inside_taps(row)
-                .map(|(tap, from)| {
-                    let from = (image * rows.from_size + from) * line;
-                    (from, tap * columns.len() * channels)
-                })
-                .collect();
-            let to = rows.to_first + rows.to_step * row;
-            let to = (image * rows.to_size + to) * columns.to_size;
-            for (segment, offsets) in &of_columns {
-                for strip in even_parts(segment.count, tiles.places) {
-                    let first = segment.first + strip.start;
-                    let to = (to + columns.to_first + columns.to_step * first) * channels;
-                    let step = columns.to_step * channels;
-                    let len = (strip.len() - 1) * step + channels;
-                    let strip = Strip {
-                        source: source
-                            .as_ptr()
-                            .wrapping_add(columns.from_step * first * channels),
-                        from_step: columns.from_step * channels,
-                        rows: &taps,
-                        columns: offsets,
-                        weights: packed.as_ptr(),
-                        bias: epilogue.map(|epilogue| epilogue.bias.as_ptr()),
-                        residual: (epilogue.and_then(|epilogue| epilogue.residual))
-                            .map(|residual| residual[to..][..len].as_ptr()),
-                        limits: epilogue.map_or([f32::NAN; 2], Epilogue::limits),
-                        target: target.at(to, len),
-                        to_step: step,
-                        channels,
-                        places: strip.len(),
-                    };
-                    // SAFETY: the taps of the row and of the segment are inside the source for each of
-                    // its places, `packed` has a row of channels for each tap, the bias (checked by
-                    // whoever made the epilogue) one value for each channel. The strip's places are
-                    // below the target's height and width, and no other task has this line.
-                    unsafe { tiles.multiply(&strip) };
+            let (image, row) = (index / rows, index % rows);
+            for class in &classes {
+                if row < class.gather.rows.count {
+                    class.line(tiles, [image, row], source, target, epilogue);
                 }
             }
         }
     });
 }
 
+impl<'a> Class<'a> {
+    fn new(gather: &'a Gather, packed: &'a [f32]) -> Self {
+        let (columns, channels) = (&gather.columns, gather.to_channels);
+        let offset = |tap: usize| (columns.offset(tap) * channels as isize, tap * channels);
+        let with_offsets = |segment: Segment| {
+            let offsets = segment.taps.clone().map(offset).collect();
+            (segment, offsets)
+        };
+        Self {
+            gather,
+            packed,
+            columns: segments(columns).into_iter().map(with_offsets).collect(),
+        }
+    }
+
+    /// One line of an image of the target.
+    fn line(
+        &self,
+        tiles: &DepthwiseTiles,
+        [image, row]: [usize; 2],
+        source: &[f32],
+        target: Target<'_>,
+        epilogue: Option<&Epilogue<'_>>,
+    ) {
+        let Gather { rows, columns, .. } = self.gather;
+        let channels = self.gather.to_channels;
+        let line = columns.from_size * channels;
+        let taps: Vec<_> = rows
+            .inside_taps(row)
+            .map(|(tap, from)| {
+                let from = (image * rows.from_size + from) * line;
+                (from, tap * columns.len() * channels)
+            })
+            .collect();
+        let to = rows.to_first + rows.to_step * row;
+        let to = (image * rows.to_size + to) * columns.to_size + columns.to_first;
+        // What the next line reads first is fetched meanwhile, a share with each strip.
+        let next = taps.last().map_or(0, |(from, _)| from + line);
+        let next = next.min(source.len())..(next + rows.from_step * line).min(source.len());
+        let share = next.len() * tiles.places / columns.count;
+        let mut next = source[next].chunks(share.max(1));
+        for (segment, offsets) in &self.columns {
+            for strip in even_parts(segment.count, tiles.places) {
+                next.next().into_iter().for_each(fetch);
+                let place = segment.first + strip.start;
+                let to = (to + columns.to_step * place) * channels;
+                let step = columns.to_step * channels;
+                let len = (strip.len() - 1) * step + channels;
+                let from = columns.from_step * place * channels;
+                let strip = Strip {
+                    source: source.as_ptr().wrapping_add(from),
+                    from_step: columns.from_step * channels,
+                    rows: &taps,
+                    columns: offsets,
+                    weights: self.packed.as_ptr(),
+                    bias: epilogue.map(|epilogue| epilogue.bias.as_ptr()),
+                    residual: (epilogue.and_then(|epilogue| epilogue.residual))
+                        .map(|residual| residual[to..][..len].as_ptr()),
+                    limits: epilogue.map(Epilogue::limits),
+                    target: target.at(to, len),
+                    to_step: step,
+                    channels,
+                    places: strip.len(),
+                };
+                // SAFETY: the taps of the line and of the segment are inside the source for each of its
+                // places, `packed` has a row of channels for each tap, the bias (checked by whoever made
+                // the epilogue) one value for each channel. The strip's places are below the target's
+                // height and width; no other task has a line of this image and row, and no other class
+                // of `multiply` these places.
+                unsafe { tiles.multiply(&strip) };
+            }
+        }
+    }
+}
+
+/// Asks for `values` to be brought to the second-level cache: the loops walk over the source in many
+/// places at once, too many for the processor to foresee.
+fn fetch(values: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: every x86-64 processor has SSE; a prefetch reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
 /// In how many partial sums the lines of a gradient by the weights are added up.
 pub(super) fn chunks(gather: &Gather) -> usize {
-    TASKS.min(gather.n * gather.rows.count)
+    let places = gather.n * gather.rows.count * gather.columns.count;
+    let lines = gather.n * gather.rows.count;
+    (places / PLACES).clamp(1, TASKS.min(lines))
 }
 
 /// `sums` (chunks, taps, C) += the products of `x` and `dy`; `gather` is that of the forward pass.
@@ -210,12 +275,15 @@ pub(super) fn add_grad_weight(
 }
 
 /// Adds up the chunks of `sums` (chunks, taps, C), in order, and writes them as `dw` (C, 1, k, k).
-pub(super) fn finish(sums: &[f32], taps: usize, dw: &mut [f32]) {
+pub(super) fn finish(sums: &mut [f32], taps: usize, dw: &mut [f32]) {
     let channels = dw.len() / taps;
+    let (sum, others) = sums.split_at_mut(dw.len());
+    for other in others.chunks_exact(dw.len()) {
+        rows::add_on_thread(sum, other);
+    }
     for (channel, dw) in dw.chunks_exact_mut(taps).enumerate() {
-        for (tap, dw) in dw.iter_mut().enumerate() {
-            let chunks = sums.chunks_exact(taps * channels);
-            *dw = chunks.map(|sums| sums[tap * channels + channel]).sum();
+        for (dw, sum) in dw.iter_mut().zip(sum.chunks_exact(channels)) {
+            *dw = sum[channel];
         }
     }
 }

@@ -19,8 +19,8 @@ pub(super) struct Strip<'a> {
     pub(super) bias: Option<*const f32>,
     /// What is added at each place of the target.
     pub(super) residual: Option<*const f32>,
-    /// What values are cut off below and above at; not at NaN.
-    pub(super) limits: [f32; 2],
+    /// What values are cut off below and above at, if at all; not at NaN.
+    pub(super) limits: Option<[f32; 2]>,
     pub(super) target: *mut f32,
     /// Floats of the target from one place to the next.
     pub(super) to_step: usize,
@@ -166,18 +166,25 @@ unsafe fn strip_tile<L: Lanes, const PLACES: usize, const VECTORS: usize>(
                 });
             }
         }
-        let [floor, ceiling] = strip.limits.map(|limit| L::splat(limit));
-        each_index!(PLACES, |p| {
-            let at = p * strip.to_step + channel;
-            if let Some(residual) = strip.residual {
-                let added = lanes::load_row::<L, VECTORS>(residual.wrapping_add(at));
+        if let Some(residual) = strip.residual {
+            each_index!(PLACES, |p| {
+                let added = residual.wrapping_add(p * strip.to_step + channel);
+                let added = lanes::load_row::<L, VECTORS>(added);
                 for (sum, added) in sums[p].iter_mut().zip(&added) {
                     *sum = L::add(*sum, *added);
                 }
-            }
-            for sum in &mut sums[p] {
-                *sum = L::cut(*sum, floor, ceiling);
-            }
+            });
+        }
+        if let Some(limits) = strip.limits {
+            let [floor, ceiling] = limits.map(|limit| L::splat(limit));
+            each_index!(PLACES, |p| {
+                for sum in &mut sums[p] {
+                    *sum = L::cut(*sum, floor, ceiling);
+                }
+            });
+        }
+        each_index!(PLACES, |p| {
+            let at = p * strip.to_step + channel;
             lanes::store_row::<L, VECTORS>(strip.target.wrapping_add(at), &sums[p]);
         });
     }
