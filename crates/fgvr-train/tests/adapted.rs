@@ -1,4 +1,5 @@
 //! Adapted features: exported, embedded, judged, and refused where they do not fit.
+#![allow(clippy::unwrap_used)] // in helpers of tests
 
 mod common;
 
