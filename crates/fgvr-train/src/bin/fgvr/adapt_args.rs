@@ -59,7 +59,7 @@ pub(crate) struct Adapt {
     /// Where the gate cannot tell whether it helps, export the adapted network all the same.
     #[arg(long)]
     pub(crate) if_unsure: bool,
-    /// Settings from a TOML file, such as [adapt] with ridge = 0.1.
+    /// Settings from a TOML file, such as ridge = 0.1 in its table adapt.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// One setting: adapt.*, evaluate.knn.*, evaluate.linear.*, and how photos are seen as for embed: data.*,
