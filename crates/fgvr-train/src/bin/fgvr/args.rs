@@ -237,7 +237,7 @@ pub(crate) enum Precise {
 #[command(group(ArgGroup::new("judged").required(true).args(["run", "weights", "features"])))]
 pub(crate) struct Eval {
     /// The run folder.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "adaptation")]
     pub(crate) run: Option<PathBuf>,
     /// Weights to judge: a file, a folder, or `hf:owner/name[@revision][:file]`.
     #[arg(long, value_name = "SRC", value_parser = name(), requires = "data")]
@@ -269,7 +269,7 @@ pub(crate) struct Eval {
 #[derive(Args, Debug)]
 pub(crate) struct Adapting {
     /// Transform features by this saved adaptation: a file, or an export that has one.
-    #[arg(long, value_name = "FILE|DIR", conflicts_with_all = ["plain", "run"])]
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "plain")]
     pub(crate) adaptation: Option<PathBuf>,
     /// Leave off the adaptation that comes with the weights.
     #[arg(long, requires = "weights")]
