@@ -226,6 +226,9 @@ fn said(of: &Measured, photos: usize, side: &str) -> String {
 
 fn too_few(photos: usize, settings: &AdaptSettings) -> String {
     let least = settings.held_out_min.max(2);
+    if settings.held_out <= 0. {
+        return format!("no photo is held out with adapt.held_out=0, and the answer needs {least}");
+    }
     format!(
         "{photos} photos are held out, and the answer needs {least}: give at least {} photos, or set adapt.held_out_min \
          lower",
