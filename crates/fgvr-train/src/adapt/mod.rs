@@ -26,7 +26,7 @@ use candle_core::{Device, Tensor};
 use fgvr_data::augment::{EvaluationView, RESIZE_RATIO};
 use fgvr_data::{DataConfig, Dataset, Normalisation, Splits, shown};
 use fgvr_encoder::FrozenBackbone;
-use fgvr_perturb::{AdaptConfig, AdaptError, AdaptKind, Adaptation};
+use fgvr_perturb::{AdaptConfig, AdaptError, AdaptKind, Adaptation, Fitter};
 
 pub use adapted::{Adapted, PhotoCounts, Seconds};
 pub use gate::{Answer, Gate, HeldOut, Measure, Measured, gate};
@@ -34,7 +34,7 @@ pub use judge::{Judged, LabelFree, Table};
 pub use photos::Queries;
 pub use settings::{AdaptOptions, AdaptSettings, ViewAugment};
 pub use train::{Training, adapt_trained, careful_config, train_carefully};
-pub use write::{What, WriteOptions, Written, check_place, write_adapted};
+pub use write::{What, WriteOptions, Written, check_export, check_place, write_adapted};
 
 use crate::data::{Listing, is_built_in};
 use crate::embed::{Sight, pooled};
@@ -73,6 +73,11 @@ pub fn adapt(
     let mut adapted = adapt_with(&eye, source, options, observer)?;
     embedder.origin().clone_into(&mut adapted.encoder);
     embedder.device().clone_into(&mut adapted.device);
+    if embedder.adaptation().is_some() {
+        adapted.remarks.push(
+            "the adaptation that the weights bring is left off: all here is about the plain features below it".to_owned(),
+        );
+    }
     Ok(adapted)
 }
 
@@ -163,20 +168,21 @@ fn adapt_keeping(
     enough(source, counts.fitted)?;
     observer.on_phase(&format!("fitting to {} photos", counts.fitted));
     let plain = work.rows(Role::Fit);
-    let adaptation = match Adaptation::fit(&work.statistics, Some(plain), &settings.config()) {
+    let mut fitter = Fitter::new(&work.statistics, Some(plain));
+    let adaptation = match fitter.fit(&settings.config()) {
         // No other setting would help, so there is nothing to keep.
         Err(error @ AdaptError::NoVariance { .. }) => {
+            drop(fitter);
             work.finish();
             return Err(error.into());
         }
         fitted => fitted?,
     };
     let centred = AdaptConfig::of(AdaptKind::Centred);
-    let centred = Adaptation::fit(&work.statistics, None, &centred)?;
+    let centred = fitter.fit(&centred)?;
     let held_out = held_out(work.rows(Role::HeldOut), eye.width);
     let gate = gate(&held_out, plain, &adaptation, settings)?;
     let fitting = Fitting {
-        statistics: &work.statistics,
         plain,
         adaptation: &adaptation,
         centred: &centred,
@@ -204,6 +210,7 @@ fn adapt_keeping(
         let (database, queries) = labelled(&photos, &kept, plain, &held_out.plain, &work);
         table = judge::table(
             &fitting,
+            &mut fitter,
             (queries_of, &database, &queries),
             options,
             observer,
@@ -223,6 +230,7 @@ fn adapt_keeping(
         ];
         (features.plain, features.held_out) = (plain.to_vec(), held_out);
     }
+    drop(fitter);
     work.finish();
     let fitting = fitted_in.as_secs_f64();
     let adapted = Adapted {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use fgvr_eval::{Bootstrapped, Interval};
 
-use super::{Adapted, Answer, LabelFree, Table, What};
+use super::{Adapted, Answer, Judged, LabelFree, What};
 use crate::report;
 use crate::report::Align::{Left, Right};
 
@@ -57,7 +57,7 @@ impl Adapted {
             let kind = self.settings.kind.name();
             tables.push((
                 format!("With labels: {about}, in percent [95 % over classes]"),
-                figures(table, kind, |row| &row.value, percent),
+                figures(&table.rows, kind, |row| &row.value, percent),
             ));
             let first = match table.rows.first().map_or("plain", |row| row.name.as_str()) {
                 "plain" => "plain features",
@@ -67,7 +67,7 @@ impl Adapted {
                 format!(
                     "With labels: gain over {first}, in points [95 % over classes, the same samples]"
                 ),
-                figures(table, kind, |row| &row.gain, points),
+                figures(table.rows.get(1..).unwrap_or_default(), kind, |row| &row.gain, points),
             ));
         }
         tables
@@ -145,7 +145,7 @@ impl Adapted {
 }
 
 fn figures(
-    table: &Table,
+    judged: &[Judged],
     kind: &str,
     of: fn(&Bootstrapped) -> &Interval,
     shown: fn(&Interval) -> String,
@@ -156,7 +156,7 @@ fn figures(
         ("mAP", Right),
         ("probe", Right),
     ]);
-    for row in &table.rows {
+    for row in judged {
         let name = match row.name.as_str() {
             "adapted" => format!("adapted ({kind})"),
             name => name.to_owned(),
