@@ -221,8 +221,13 @@ impl AdaptOptions {
         let mut layers = Layers::default();
         let mut others = Vec::new();
         for setting in settings {
-            layers.set_for(Use::Adapt, setting)?;
             let path = setting.split('=').next().unwrap_or_default().trim();
+            // Of weights that do not show it: the embedder takes it from there.
+            if path == "encoder.architecture" {
+                others.push(setting.clone());
+                continue;
+            }
+            layers.set_for(Use::Adapt, setting)?;
             let ours = ["adapt", "evaluate.knn", "evaluate.linear"];
             let below = |ours: &&str| {
                 path.strip_prefix(*ours)
