@@ -170,15 +170,15 @@ pub fn gate(
     }
     let plain = held_out.measure(None, gallery, settings.agreement)?;
     let adapted = held_out.measure(Some(adaptation), gallery, settings.agreement)?;
-    answer([plain, adapted], photos, settings)
+    answer([("plain", plain), ("adapted", adapted)], photos, settings)
 }
 
-/// The answer for each measure's value of each photo before, and after.
+/// The answer for each measure's value of each photo before and after, which have names for people.
 ///
 /// # Errors
 /// None in practice.
 pub(super) fn answer(
-    [plain, adapted]: [[Vec<f64>; 3]; 2],
+    [(before, plain), (after, adapted)]: [(&str, [Vec<f64>; 3]); 2],
     photos: usize,
     settings: &AdaptSettings,
 ) -> Result<Gate> {
@@ -196,13 +196,14 @@ pub(super) fn answer(
             });
         }
     }
+    let said = |of: &Measured, side: &str| said(of, [before, after], photos, side);
     let deciding = measures
         .iter()
         .find(|measured| measured.measure == settings.gate);
     let (answer, reason) = match deciding {
-        Some(of) if !few && of.gain.low > 0. => (Answer::Open, said(of, photos, "above 0")),
-        Some(of) if !few && of.gain.high < 0. => (Answer::Shut, said(of, photos, "below 0")),
-        Some(of) if !few => (Answer::CannotTell, said(of, photos, "with 0 inside")),
+        Some(of) if !few && of.gain.low > 0. => (Answer::Open, said(of, "above 0")),
+        Some(of) if !few && of.gain.high < 0. => (Answer::Shut, said(of, "below 0")),
+        Some(of) if !few => (Answer::CannotTell, said(of, "with 0 inside")),
         _ => (Answer::CannotTell, too_few(photos, settings)),
     };
     Ok(Gate {
@@ -225,7 +226,7 @@ pub(super) fn nobody(photos: usize, settings: &AdaptSettings) -> Gate {
     }
 }
 
-fn said(of: &Measured, photos: usize, side: &str) -> String {
+fn said(of: &Measured, [before, after]: [&str; 2], photos: usize, side: &str) -> String {
     let [plain, adapted, gain, low, high] = [
         of.plain,
         of.adapted,
@@ -235,7 +236,7 @@ fn said(of: &Measured, photos: usize, side: &str) -> String {
     ]
     .map(|value| 100. * value);
     format!(
-        "{} of {photos} held-out photos: {adapted:.1} % adapted, {plain:.1} % plain, {gain:+.1} points [{low:+.1}, {high:+.1}], \
+        "{} of {photos} held-out photos: {adapted:.1} % {after}, {plain:.1} % {before}, {gain:+.1} points [{low:+.1}, {high:+.1}], \
          {side}",
         of.measure.name()
     )
@@ -243,6 +244,9 @@ fn said(of: &Measured, photos: usize, side: &str) -> String {
 
 fn too_few(photos: usize, settings: &AdaptSettings) -> String {
     let least = settings.held_out_min.max(2);
+    if settings.held_out <= 0. {
+        return format!("no photo is held out with adapt.held_out=0, and the answer needs {least}");
+    }
     format!(
         "{photos} photos are held out, and the answer needs {least}: give at least {} photos, or set adapt.held_out_min \
          lower",

@@ -223,7 +223,6 @@ fn adapt_keeping(
         }
     }
     let judged_in = judging_from.elapsed().as_secs_f64();
-    drop(fitter);
     if kept_features {
         features.labels = [
             labels_of(&photos.train, &kept.fit),
@@ -231,6 +230,7 @@ fn adapt_keeping(
         ];
         (features.plain, features.held_out) = (plain.to_vec(), held_out);
     }
+    drop(fitter);
     work.finish();
     let fitting = fitted_in.as_secs_f64();
     let adapted = Adapted {
@@ -303,9 +303,6 @@ fn key(
     Ok(digest::of_bytes(all.to_string().as_bytes()))
 }
 
-/// Photos of one role: of which set, which of it, and what they are called.
-type Part<'a> = (Role, &'a Arc<dyn Dataset>, &'a [usize], &'a str);
-
 /// Embeds what is not embedded yet.
 fn embed(
     eye: &Eye<'_>,
@@ -320,7 +317,7 @@ fn embed(
         None => Vec::new(),
     };
     let none = Arc::clone(&photos.train);
-    let parts: [Part<'_>; 3] = [
+    let parts: [(Role, &Arc<dyn Dataset>, &[usize], &str); 3] = [
         (Role::Fit, &photos.train, &photos.fit, "photos"),
         (
             Role::HeldOut,

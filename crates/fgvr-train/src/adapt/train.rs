@@ -256,7 +256,8 @@ fn compare(both: [&Features; 2], options: &AdaptOptions) -> Result<Gate> {
         return Ok(nobody(photos, settings));
     }
     let measured = |of: &Features| of.held_out.measure(None, &of.plain, settings.agreement);
-    answer([measured(both[0])?, measured(both[1])?], photos, settings)
+    let [start, trained] = [measured(both[0])?, measured(both[1])?];
+    answer([("start", start), ("trained", trained)], photos, settings)
 }
 
 /// Both by kNN from the photos that were fitted to, to those that were held out.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use fgvr_train::adapt::{adapt_trained, careful_config, train_carefully};
+use fgvr_train::adapt::{adapt_trained, careful_config, check_export, train_carefully};
 use fgvr_train::{AdaptOptions, Embedder, Error, Observer, Which, path_text};
 
 use crate::adapt::{finish, parent, settings};
@@ -13,6 +13,7 @@ use crate::commands::chosen;
 use crate::output::say;
 use crate::progress::Progress;
 use crate::signals::{INTERRUPTED, stop_on_signal};
+use crate::weights::format;
 
 /// Settings that adapting knows; all others are for the training, and those of how photos are found and seen for both.
 const ADAPTING: [&str; 5] = ["adapt", "data", "normalisation", "evaluate", "encoder"];
@@ -40,6 +41,7 @@ pub(crate) fn adapt_train(args: &Adapt, out: &Path) -> Result<ExitCode> {
     let weights = fgvr_train::open_weights(source, &mut progress)?;
     let (start, _) =
         Embedder::plain_from_weights_with(&weights, &others, &args.allow_mismatch, &compute)?;
+    check_export(&start, format(args.format))?;
     progress.on_message(&format!("photos seen {}", start.preprocessing()));
     progress.on_message(&format!(
         "training: {}, {}",
