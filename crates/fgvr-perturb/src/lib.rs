@@ -25,8 +25,8 @@ mod perturb;
 mod values;
 
 pub use adapt::{
-    AdaptConfig, AdaptError, AdaptKind, Adaptation, Fitted, NuisanceCovariance, mutual_neighbours,
-    neighbour_covariance, random_orthogonal,
+    AdaptConfig, AdaptError, AdaptKind, Adaptation, Fitted, Fitter, NuisanceCovariance,
+    mutual_neighbours, neighbour_covariance, random_orthogonal,
 };
 pub use bank::FeatureBank;
 pub use key::RandomKey;

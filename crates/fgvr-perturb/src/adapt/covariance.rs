@@ -47,6 +47,7 @@ pub(super) fn between(total: &[f64], within: &[f64], width: usize) -> Result<Vec
 }
 
 /// How many directions a covariance has.
+#[derive(Debug)]
 pub(super) struct Spectrum {
     /// Eigenvalues above C times f64's rounding of the largest.
     pub(super) rank: usize,

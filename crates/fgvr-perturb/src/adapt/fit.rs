@@ -2,7 +2,7 @@
 
 use super::adaptation::{Adaptation, Fitted};
 use super::cholesky::{cholesky, inverse_of_lower};
-use super::covariance::{between, in_random_basis, of_trace_one, spectrum};
+use super::covariance::{Spectrum, between, in_random_basis, of_trace_one, spectrum};
 use super::nuisance::at_least_two;
 use super::symmetric_sum::{BLOCK, SymmetricSum};
 use super::vectors::{add_scaled, dot, trace};
@@ -34,46 +34,67 @@ impl Adaptation {
         features: Option<&[f32]>,
         cfg: &AdaptConfig,
     ) -> Result<Self, AdaptError> {
+        Fitter::new(statistics, features).fit(cfg)
+    }
+}
+
+/// Fits several adaptations to the same features, such as one and its controls: what they share, the spectrum of Σ_w and the
+/// search for neighbours, is computed once. Each is the one that [`Adaptation::fit`] gives.
+#[derive(Debug)]
+pub struct Fitter<'a> {
+    statistics: &'a NuisanceCovariance,
+    features: Option<&'a [f32]>,
+    source: Option<Source>,
+    spectrum: Option<Spectrum>,
+    neighbours: Option<Neighbours>,
+}
+
+impl<'a> Fitter<'a> {
+    /// To fit to what `statistics` has seen; `features` as in [`Adaptation::fit`].
+    #[must_use]
+    pub fn new(statistics: &'a NuisanceCovariance, features: Option<&'a [f32]>) -> Self {
+        Self {
+            statistics,
+            features,
+            source: None,
+            spectrum: None,
+            neighbours: None,
+        }
+    }
+
+    /// The adaptation with the settings `cfg`.
+    ///
+    /// # Errors
+    /// As [`Adaptation::fit`].
+    pub fn fit(&mut self, cfg: &AdaptConfig) -> Result<Adaptation, AdaptError> {
         cfg.validate()?;
-        let source = Source::new(statistics, cfg)?;
-        let features = match cfg.kind.needs_features() {
-            true => Some(checked(statistics, features, cfg.kind)?),
+        let mut source = match self.source.take() {
+            Some(source) => source,
+            None => Source::new(self.statistics)?,
+        };
+        if cfg.kind.needs_views() {
+            source.look_at_views(self.statistics)?;
+        }
+        let fitted = self.fit_to(&source, cfg);
+        self.source = Some(source);
+        fitted
+    }
+
+    fn fit_to(&mut self, source: &Source, cfg: &AdaptConfig) -> Result<Adaptation, AdaptError> {
+        let (width, within) = (source.width, source.within());
+        let neighbours = match cfg.kind.needs_features() {
+            true => Some(self.neighbours(source, cfg)?),
             false => None,
         };
-        let width = source.width;
-        let mut pairs = None;
-        let mut neighbours = |within: &[f64]| -> Result<Vec<f64>, AdaptError> {
-            let features = features.unwrap_or_default();
-            let whitening = source.adaptation(
-                Some(within.to_vec()),
-                &AdaptConfig {
-                    kind: AdaptKind::Nuisance,
-                    ..cfg.clone()
-                },
-            )?;
-            let found = mutual_neighbours(&whitening.apply(features)?, width, cfg.neighbours)?;
-            let covariance = neighbour_covariance(features, width, &found)?;
-            let what = || {
-                format!(
-                    "all {} pairs of neighbours have equal features",
-                    found.len()
-                )
-            };
-            source.varies(
-                &covariance,
-                what,
-                "photos that are not copies of each other",
-            )?;
-            pairs = Some(found.len());
-            Ok(of_trace_one(covariance, width))
-        };
-        let covariance = match (cfg.kind, source.within()) {
-            (AdaptKind::Centred, _) => None,
-            (AdaptKind::Total, _) => Some(source.total.clone()),
-            (AdaptKind::Nuisance, within) => Some(within.to_vec()),
-            (AdaptKind::Neighbours, within) => Some(neighbours(within)?),
-            (AdaptKind::RandomBasis, within) => Some(in_random_basis(within, width, cfg.seed)?),
-            (AdaptKind::Between, within) => {
+        let pairs = neighbours.as_ref().map(|(pairs, _)| *pairs);
+        let of_neighbours = neighbours.map(|(_, covariance)| covariance);
+        let covariance = match cfg.kind {
+            AdaptKind::Centred => None,
+            AdaptKind::Total => Some(source.total.clone()),
+            AdaptKind::Nuisance => Some(within.to_vec()),
+            AdaptKind::Neighbours => of_neighbours,
+            AdaptKind::RandomBasis => Some(in_random_basis(within, width, cfg.seed)?),
+            AdaptKind::Between => {
                 let between = between(&source.total, within, width)?;
                 let what = || {
                     "the views of an image vary more than the images in all directions".to_owned()
@@ -85,21 +106,54 @@ impl Adaptation {
                 )?;
                 Some(between)
             }
-            (AdaptKind::NuisanceNeighbours, within) => {
+            AdaptKind::NuisanceNeighbours => {
                 let mut sum = of_trace_one(within.to_vec(), width);
-                add_scaled(&mut sum, cfg.neighbour_weight, &neighbours(within)?);
+                let of_neighbours = of_neighbours.unwrap_or_default();
+                add_scaled(&mut sum, cfg.neighbour_weight, &of_neighbours);
                 Some(sum)
             }
         };
         let mut adaptation = source.adaptation(covariance, cfg)?;
         adaptation.fitted.pairs = pairs;
-        if let Some(within) = &source.within {
-            let spectrum = spectrum(within, width)?;
-            adaptation.fitted.rank = Some(spectrum.rank);
-            adaptation.fitted.effective_rank = Some(spectrum.effective_rank);
+        if cfg.kind.needs_views() {
+            let found = match self.spectrum.take() {
+                Some(found) => found,
+                None => spectrum(within, width)?,
+            };
+            adaptation.fitted.rank = Some(found.rank);
+            adaptation.fitted.effective_rank = Some(found.effective_rank);
+            self.spectrum = Some(found);
         }
         Ok(adaptation)
     }
+
+    /// The number of pairs of mutual neighbours, and their covariance of trace 1.
+    fn neighbours(
+        &mut self,
+        source: &Source,
+        cfg: &AdaptConfig,
+    ) -> Result<(usize, Vec<f64>), AdaptError> {
+        let features = checked(self.statistics, self.features, cfg.kind)?;
+        let known = self.neighbours.take();
+        let same = |known: &Neighbours| known.k == cfg.neighbours && known.ridge == cfg.ridge;
+        let found = match known.filter(same) {
+            Some(known) => known,
+            None => source.neighbours(features, cfg)?,
+        };
+        let given = (found.pairs, found.covariance.clone());
+        self.neighbours = Some(found);
+        Ok(given)
+    }
+}
+
+/// What was found of mutual neighbours, and the settings that it depends on.
+#[derive(Debug)]
+struct Neighbours {
+    k: usize,
+    ridge: f64,
+    pairs: usize,
+    /// (C, C), of trace 1
+    covariance: Vec<f64>,
 }
 
 /// The plain features, one row for each image that `statistics` has seen plainly.
@@ -125,6 +179,7 @@ fn checked<'a>(
 }
 
 /// What an adaptation is fitted to.
+#[derive(Debug)]
 struct Source {
     width: usize,
     mean: Vec<f64>,
@@ -137,11 +192,11 @@ struct Source {
 }
 
 impl Source {
-    fn new(statistics: &NuisanceCovariance, cfg: &AdaptConfig) -> Result<Self, AdaptError> {
+    fn new(statistics: &NuisanceCovariance) -> Result<Self, AdaptError> {
         let images = statistics.plain_images();
         at_least_two("fit", "plain features", images)?;
         let (mean, total) = statistics.mean_and_total()?;
-        let mut source = Self {
+        let source = Self {
             width: statistics.width(),
             mean,
             total,
@@ -152,16 +207,53 @@ impl Source {
         };
         let what = || format!("the plain features of all {images} images are equal");
         source.varies(&source.total, what, "images that differ")?;
-        if cfg.kind.needs_views() {
-            let images = statistics.images();
-            at_least_two("fit", "augmented views", images)?;
-            let within = statistics.within()?;
-            let what = || format!("the views of each of {images} images are equal");
-            source.varies(&within, what, "views that are augmented at random")?;
-            source.within = Some(within);
-            (source.view_images, source.views) = (images, statistics.views());
-        }
         Ok(source)
+    }
+
+    /// Takes up Σ_w, unless it is here already.
+    fn look_at_views(&mut self, statistics: &NuisanceCovariance) -> Result<(), AdaptError> {
+        if self.within.is_some() {
+            return Ok(());
+        }
+        let images = statistics.images();
+        at_least_two("fit", "augmented views", images)?;
+        let within = statistics.within()?;
+        let what = || format!("the views of each of {images} images are equal");
+        self.varies(&within, what, "views that are augmented at random")?;
+        self.within = Some(within);
+        (self.view_images, self.views) = (images, statistics.views());
+        Ok(())
+    }
+
+    /// The covariance of mutual neighbours among `features` (N, C), found after whitening by Σ_w.
+    fn neighbours(&self, features: &[f32], cfg: &AdaptConfig) -> Result<Neighbours, AdaptError> {
+        let width = self.width;
+        let whitening = self.adaptation(
+            Some(self.within().to_vec()),
+            &AdaptConfig {
+                kind: AdaptKind::Nuisance,
+                ..cfg.clone()
+            },
+        )?;
+        let found = mutual_neighbours(&whitening.apply(features)?, width, cfg.neighbours)?;
+        let covariance = neighbour_covariance(features, width, &found)?;
+        let what = || {
+            format!(
+                "all {} pairs of neighbours have equal features",
+                found.len()
+            )
+        };
+        self.varies(
+            &covariance,
+            what,
+            "photos that are not copies of each other",
+        )?;
+        Ok(Neighbours {
+            k: cfg.neighbours,
+            ridge: cfg.ridge,
+            pairs: found.len(),
+            covariance: of_trace_one(covariance, width),
+        })
     }
 
     /// Σ_w; empty for kinds that do not look at it.
@@ -217,10 +309,11 @@ impl Source {
         };
         let scale = self.mean_square(&weight)?.sqrt().recip();
         weight.iter_mut().for_each(|value| *value *= scale);
+        let seen = usize::from(cfg.kind.needs_views());
         let fitted = Fitted {
             images: self.images,
-            view_images: self.view_images,
-            views: self.views,
+            view_images: seen * self.view_images,
+            views: seen * self.views,
             ..Fitted::default()
         };
         Adaptation::rounded(&weight, &self.mean, cfg, fitted)

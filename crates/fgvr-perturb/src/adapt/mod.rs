@@ -32,6 +32,7 @@ mod vectors;
 pub use adaptation::{Adaptation, Fitted};
 pub use config::{AdaptConfig, AdaptKind};
 pub use error::AdaptError;
+pub use fit::Fitter;
 pub use neighbours::{mutual_neighbours, neighbour_covariance};
 pub use nuisance::NuisanceCovariance;
 pub use orthogonal::random_orthogonal;

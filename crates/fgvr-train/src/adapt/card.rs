@@ -6,8 +6,14 @@ use fgvr_encoder::export::Format;
 
 use super::{Adapted, What, WriteOptions};
 
-/// The card as Markdown with the Hub's front matter.
-pub(super) fn card(adapted: &Adapted, what: What, options: &WriteOptions, name: &str) -> String {
+/// The card as Markdown with the Hub's front matter. `usage` is the section on how to load it.
+pub(super) fn card(
+    adapted: &Adapted,
+    what: What,
+    options: &WriteOptions,
+    name: &str,
+    usage: &str,
+) -> String {
     let library = match options.format {
         Format::Timm => "timm",
         Format::Transformers => "transformers",
@@ -34,6 +40,7 @@ pub(super) fn card(adapted: &Adapted, what: What, options: &WriteOptions, name: 
         ),
     };
     let _ = writeln!(text, "{}\n", adapted.answer(Some(what)));
+    text.push_str(usage);
     let _ = writeln!(
         text,
         "![What was measured](adapt.svg)\n\n## What was measured\n"

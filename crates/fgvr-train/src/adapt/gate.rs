@@ -5,7 +5,7 @@ use std::fmt;
 use candle_core::{Device, Tensor};
 use fgvr_eval::{Interval, class_bootstrap, neighbour_agreement, pair_ranks};
 use fgvr_perturb::Adaptation;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::AdaptSettings;
 use crate::Result;
@@ -33,11 +33,12 @@ impl fmt::Display for Answer {
 }
 
 /// What is measured on photos that are held out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Measure {
-    /// The share of photos whose other view is found first among all that are held out. It decides. Whitening raises it
-    /// by design, so it cannot choose a ridge, and a gain of it is no proof.
+    /// The share of photos whose other view is found first among all that are held out. Whitening raises it by design, so
+    /// it cannot choose a ridge, and a gain of it is no proof.
+    #[default]
     FoundFirst,
     /// The mean over photos of one over the rank of the other view.
     ReciprocalRank,
@@ -47,7 +48,7 @@ pub enum Measure {
 }
 
 impl Measure {
-    /// All, the one that decides first.
+    /// All of them.
     pub const ALL: [Self; 3] = [Self::FoundFirst, Self::ReciprocalRank, Self::Agreement];
 
     /// In words.
@@ -55,7 +56,7 @@ impl Measure {
     pub fn name(self) -> &'static str {
         match self {
             Self::FoundFirst => "other view found first",
-            Self::ReciprocalRank => "mean reciprocal rank",
+            Self::ReciprocalRank => "mean reciprocal rank of the other view",
             Self::Agreement => "halves agree on neighbours",
         }
     }
@@ -83,7 +84,9 @@ pub struct Gate {
     pub reason: String,
     /// Photos that were held out.
     pub photos: usize,
-    /// All measures, the one that decides first; none with fewer than two photos.
+    /// The measure that decides.
+    pub decides: Measure,
+    /// All measures; none with fewer than two photos.
     pub measures: Vec<Measured>,
 }
 
@@ -148,10 +151,10 @@ impl HeldOut {
     }
 }
 
-/// Asks whether `adaptation` helps: whether of photos `held_out` of its fit the other view is found first more often than
-/// with plain features. Open where the interval of the gain lies above 0, shut where it lies below, and cannot tell
-/// otherwise, or with fewer photos than `settings.held_out_min`. `gallery` (N, C) are plain features of the photos that
-/// were fitted to.
+/// Asks whether `adaptation` helps: whether of photos `held_out` of its fit the measure `settings.gate`, such as that the other
+/// view is found first, is higher than with plain features. Open where the interval of the gain lies above 0, shut where it
+/// lies below, and cannot tell otherwise, or with fewer photos than `settings.held_out_min`. `gallery` (N, C) are plain features
+/// of the photos that were fitted to.
 ///
 /// # Errors
 /// As [`HeldOut::measure`].
@@ -168,6 +171,7 @@ pub fn gate(
             answer: Answer::CannotTell,
             reason: too_few(photos, settings),
             photos,
+            decides: settings.gate,
             measures: Vec::new(),
         });
     }
@@ -186,33 +190,45 @@ pub fn gate(
             });
         }
     }
-    let gain = measures.first().map(|measured| measured.gain);
-    let (answer, reason) = match gain {
-        Some(gain) if !few && gain.low > 0. => (Answer::Open, said(&gain, "above 0")),
-        Some(gain) if !few && gain.high < 0. => (Answer::Shut, said(&gain, "below 0")),
-        Some(gain) if !few => (Answer::CannotTell, said(&gain, "on both sides of 0")),
+    let deciding = measures
+        .iter()
+        .find(|measured| measured.measure == settings.gate);
+    let (answer, reason) = match deciding {
+        Some(of) if !few && of.gain.low > 0. => (Answer::Open, said(of, photos, "above 0")),
+        Some(of) if !few && of.gain.high < 0. => (Answer::Shut, said(of, photos, "below 0")),
+        Some(of) if !few => (Answer::CannotTell, said(of, photos, "with 0 inside")),
         _ => (Answer::CannotTell, too_few(photos, settings)),
     };
     Ok(Gate {
         answer,
         reason,
         photos,
+        decides: settings.gate,
         measures,
     })
 }
 
-fn said(gain: &Interval, side: &str) -> String {
+fn said(of: &Measured, photos: usize, side: &str) -> String {
+    let [plain, adapted, gain, low, high] = [
+        of.plain,
+        of.adapted,
+        of.gain.mean,
+        of.gain.low,
+        of.gain.high,
+    ]
+    .map(|value| 100. * value);
     format!(
-        "the other view of a photo is found first in {:+.1} points [{:+.1}, {:+.1}] more of the held-out photos, an \
-         interval {side}",
-        100. * gain.mean,
-        100. * gain.low,
-        100. * gain.high
+        "{} of {photos} held-out photos: {adapted:.1} % adapted, {plain:.1} % plain, {gain:+.1} points [{low:+.1}, {high:+.1}], \
+         {side}",
+        of.measure.name()
     )
 }
 
 fn too_few(photos: usize, settings: &AdaptSettings) -> String {
     let least = settings.held_out_min.max(2);
+    if settings.held_out <= 0. {
+        return format!("no photo is held out with adapt.held_out=0, and the answer needs {least}");
+    }
     format!(
         "{photos} photos are held out, and the answer needs {least}: give at least {} photos, or set adapt.held_out_min \
          lower",
@@ -290,7 +306,7 @@ mod tests {
         assert!(open.measures.iter().all(|m| m.gain.mean > 0.), "{open:?}");
         // Views that differ by nothing in the channels that this one takes for nuisance: it blows up the rest.
         let mut swapped = held_out(60, 1.);
-        for set in [&mut swapped.views[0], &mut swapped.views[1]] {
+        for set in &mut swapped.views {
             for row in set.chunks_exact_mut(WIDTH) {
                 row.rotate_left(3);
             }
@@ -322,10 +338,6 @@ mod tests {
         let settings = AdaptSettings::default();
         let same = gate(&held_out(60, 1.), &plain, &adaptation, &settings).unwrap();
         assert_eq!(same.answer, Answer::CannotTell, "{same:?}");
-        assert!(
-            same.reason.contains("on both sides of 0"),
-            "{}",
-            same.reason
-        );
+        assert!(same.reason.contains("with 0 inside"), "{}", same.reason);
     }
 }

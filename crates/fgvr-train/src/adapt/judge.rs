@@ -7,7 +7,7 @@ use fgvr_eval::{
     Bootstrapped, Embeddings, RetrievalConfig, class_bootstrap, cross_map, effective_rank,
     knn_hits, linear_probe_hits,
 };
-use fgvr_perturb::{AdaptConfig, AdaptKind, Adaptation, NuisanceCovariance};
+use fgvr_perturb::{AdaptConfig, AdaptKind, Adaptation, Fitter};
 use serde::Serialize;
 
 use super::gate::HeldOut;
@@ -79,9 +79,8 @@ struct Row<'a> {
     probed: bool,
 }
 
-/// What everything is fitted to.
+/// What was fitted, and to what.
 pub(super) struct Fitting<'a> {
-    pub(super) statistics: &'a NuisanceCovariance,
     /// (N, C)
     pub(super) plain: &'a [f32],
     pub(super) adaptation: &'a Adaptation,
@@ -94,6 +93,7 @@ pub(super) struct Fitting<'a> {
 /// Features that are not finite, or a solver that fails.
 pub(super) fn table(
     fitting: &Fitting<'_>,
+    fitter: &mut Fitter<'_>,
     (queries_of, database, queries): (Queries, &Labelled, &Labelled),
     options: &AdaptOptions,
     observer: &mut dyn Observer,
@@ -112,7 +112,7 @@ pub(super) fn table(
         .flat_map(|query| &queries.features[query * width..(query + 1) * width])
         .copied()
         .collect();
-    let (controls, without) = controls(fitting, options, observer)?;
+    let (controls, without) = controls(fitter, options, observer)?;
     let mut rows = vec![
         Row {
             name: "plain".to_owned(),
@@ -212,7 +212,7 @@ fn values(hits: &[bool]) -> Vec<f64> {
 
 /// All other kinds, fitted to the same photos, and what stands against those that cannot be.
 fn controls(
-    fitting: &Fitting<'_>,
+    fitter: &mut Fitter<'_>,
     options: &AdaptOptions,
     observer: &mut dyn Observer,
 ) -> Result<(Vec<Adaptation>, Vec<String>)> {
@@ -226,7 +226,7 @@ fn controls(
             kind,
             ..options.settings.config()
         };
-        match Adaptation::fit(fitting.statistics, Some(fitting.plain), &config) {
+        match fitter.fit(&config) {
             Ok(adaptation) => fitted.push(adaptation),
             // Such as a set in which no two photos are neighbours of each other: the other rows stand.
             Err(error) => without.push(format!("{kind}: {error}")),
@@ -251,7 +251,7 @@ pub(super) fn label_free(
         ("adapted", Some(fitting.adaptation)),
     ];
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let mut measured = Vec::new();
+    let mut measured: Vec<LabelFree> = Vec::new();
     for (name, adaptation) in rows {
         let means = match gate.measures.is_empty() {
             true => [None; 3],
@@ -259,21 +259,31 @@ pub(super) fn label_free(
                 .measure(adaptation, fitting.plain, agreement)?
                 .map(|values| Some(mean(&values))),
         };
-        let features = match adaptation {
-            Some(adaptation) => adaptation.apply(fitting.plain)?,
-            None => fitting.plain.to_vec(),
+        // A mean that is taken off changes no covariance.
+        let rank = match measured.last() {
+            Some(LabelFree { effective_rank, .. }) if name == "centred" => *effective_rank,
+            _ => rank_of(fitting, adaptation)?,
         };
-        let width = fitting.adaptation.width();
-        let shape = (features.len() / width, width);
-        let features = Tensor::from_vec(features, shape, &Device::Cpu)?;
         let [found_first, reciprocal_rank, agreement] = means;
         measured.push(LabelFree {
             name: name.to_owned(),
             found_first,
             reciprocal_rank,
             agreement,
-            effective_rank: effective_rank(&features)?,
+            effective_rank: rank,
         });
     }
     Ok(measured)
+}
+
+/// The effective rank of the photos that were fitted to.
+fn rank_of(fitting: &Fitting<'_>, adaptation: Option<&Adaptation>) -> Result<f64> {
+    let features = match adaptation {
+        Some(adaptation) => adaptation.apply(fitting.plain)?,
+        None => fitting.plain.to_vec(),
+    };
+    let width = fitting.adaptation.width();
+    let shape = (features.len() / width, width);
+    let features = Tensor::from_vec(features, shape, &Device::Cpu)?;
+    Ok(effective_rank(&features)?)
 }

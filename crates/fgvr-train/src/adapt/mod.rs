@@ -22,15 +22,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use fgvr_data::{DataConfig, Dataset, Splits, shown};
-use fgvr_perturb::{AdaptConfig, AdaptError, AdaptKind, Adaptation};
+use fgvr_data::augment::{EvaluationView, RESIZE_RATIO};
+use fgvr_data::{DataConfig, Dataset, Normalisation, Splits, shown};
+use fgvr_perturb::{AdaptConfig, AdaptError, AdaptKind, Adaptation, Fitter};
 
 pub use adapted::{Adapted, PhotoCounts, Seconds};
 pub use gate::{Answer, Gate, HeldOut, Measure, Measured, gate};
 pub use judge::{Judged, LabelFree, Table};
 pub use photos::Queries;
 pub use settings::{AdaptOptions, AdaptSettings, ViewAugment};
-pub use write::{What, WriteOptions, Written, check_place, write_adapted};
+pub use write::{What, WriteOptions, Written, check_export, check_place, write_adapted};
 
 use crate::data::{Listing, is_built_in};
 use crate::embed::{Sight, pooled};
@@ -69,8 +70,47 @@ pub fn adapt(
     let mut adapted = adapt_with(&eye, source, options, observer)?;
     embedder.origin().clone_into(&mut adapted.encoder);
     embedder.device().clone_into(&mut adapted.device);
+    if embedder.adaptation().is_some() {
+        adapted.remarks.push(
+            "the adaptation that the weights bring is left off: all here is about the plain features below it".to_owned(),
+        );
+    }
     Ok(adapted)
 }
+
+/// As [`adapt()`], with the pixels themselves as features, `side` x `side` of them in three colours: what needs no network, and
+/// a case in which nothing but the pose of a photo is there to be divided out.
+///
+/// # Errors
+/// As [`adapt()`].
+pub fn adapt_pixels(
+    data: &DataConfig,
+    side: usize,
+    source: &str,
+    options: &AdaptOptions,
+    observer: &mut dyn Observer,
+) -> Result<Adapted> {
+    let encode = |images: &Tensor| Ok(images.flatten_from(1)?);
+    let sight = Sight {
+        view: EvaluationView::of_ratio(side, RESIZE_RATIO),
+        batch: BATCH_OF_PIXELS,
+        normalisation: Normalisation::none(),
+    };
+    let eye = Eye {
+        sight: &sight,
+        data,
+        width: 3 * side * side,
+        encode: &encode,
+        not_finite: crate::finite::OF_WEIGHTS,
+    };
+    let mut adapted = adapt_with(&eye, source, options, observer)?;
+    adapted.encoder = format!("{side} x {side} pixels");
+    "cpu".clone_into(&mut adapted.device);
+    Ok(adapted)
+}
+
+/// Images in a piece of work without a network.
+const BATCH_OF_PIXELS: usize = 64;
 
 /// What turns photos into features.
 struct Eye<'a> {
@@ -102,20 +142,21 @@ fn adapt_with(
     enough(source, counts.fitted)?;
     observer.on_phase(&format!("fitting to {} photos", counts.fitted));
     let plain = work.rows(Role::Fit);
-    let adaptation = match Adaptation::fit(&work.statistics, Some(plain), &settings.config()) {
+    let mut fitter = Fitter::new(&work.statistics, Some(plain));
+    let adaptation = match fitter.fit(&settings.config()) {
         // No other setting would help, so there is nothing to keep.
         Err(error @ AdaptError::NoVariance { .. }) => {
+            drop(fitter);
             work.finish();
             return Err(error.into());
         }
         fitted => fitted?,
     };
     let centred = AdaptConfig::of(AdaptKind::Centred);
-    let centred = Adaptation::fit(&work.statistics, None, &centred)?;
+    let centred = fitter.fit(&centred)?;
     let held_out = held_out(work.rows(Role::HeldOut), eye.width);
     let gate = gate(&held_out, plain, &adaptation, settings)?;
     let fitting = Fitting {
-        statistics: &work.statistics,
         plain,
         adaptation: &adaptation,
         centred: &centred,
@@ -138,6 +179,7 @@ fn adapt_with(
         let (database, queries) = labelled(&photos, &kept, plain, &held_out.plain, &work);
         table = judge::table(
             &fitting,
+            &mut fitter,
             (queries_of, &database, &queries),
             options,
             observer,
@@ -150,6 +192,7 @@ fn adapt_with(
         }
     }
     let judged_in = judging_from.elapsed().as_secs_f64();
+    drop(fitter);
     work.finish();
     let fitting = fitted_in.as_secs_f64();
     Ok(Adapted {

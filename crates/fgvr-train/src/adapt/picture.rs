@@ -34,6 +34,7 @@ fn colour(name: &str) -> &'static str {
         "adapted" => "#1f7fd0",
         "plain" => "#5f7d8c",
         "centred" => "#8a8f98",
+        "nuisance" | "nuisance-neighbours" => "#7a74e0",
         _ => "#d9600f",
     }
 }

@@ -5,6 +5,7 @@ use fgvr_eval::{BootstrapConfig, KnnConfig, ProbeConfig};
 use fgvr_perturb::{AdaptConfig, AdaptKind};
 use serde::{Deserialize, Serialize};
 
+use super::Measure;
 use crate::config::{Layers, Use};
 use crate::{Error, Result};
 
@@ -31,6 +32,8 @@ pub struct AdaptSettings {
     pub held_out_min: usize,
     /// Photos that are held out at most: each is compared with all others.
     pub held_out_max: usize,
+    /// The measure that decides whether the gate opens.
+    pub gate: Measure,
     /// Nearest photos that two halves of a held-out photo are to agree on.
     pub agreement: usize,
     /// Samples of a bootstrap.
@@ -52,6 +55,7 @@ impl Default for AdaptSettings {
             held_out: 0.1,
             held_out_min: 50,
             held_out_max: 2000,
+            gate: Measure::default(),
             agreement: 10,
             draws: 2000,
             augment: ViewAugment::default(),
@@ -217,8 +221,13 @@ impl AdaptOptions {
         let mut layers = Layers::default();
         let mut others = Vec::new();
         for setting in settings {
-            layers.set_for(Use::Adapt, setting)?;
             let path = setting.split('=').next().unwrap_or_default().trim();
+            // Of weights that do not show it: the embedder takes it from there.
+            if path == "encoder.architecture" {
+                others.push(setting.clone());
+                continue;
+            }
+            layers.set_for(Use::Adapt, setting)?;
             let ours = ["adapt", "evaluate.knn", "evaluate.linear"];
             let below = |ours: &&str| {
                 path.strip_prefix(*ours)
@@ -307,7 +316,7 @@ mod tests {
             ("adapt.draws=0", "adapt.draws"),
             ("adapt.augment.flip=2", "adapt.augment.flip"),
             ("adapt.rigde=1", "did you mean ridge?"),
-            ("optimizer.lr=1", "adapt.*"),
+            ("optimizer.lr=1", "adapt.ridge"),
         ] {
             let text = said(setting);
             assert!(text.contains(words), "{setting}: {text}");

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use fgvr_eval::{Bootstrapped, Interval};
 
-use super::{Adapted, Answer, LabelFree, Table, What};
+use super::{Adapted, Answer, Judged, LabelFree, What};
 use crate::report;
 use crate::report::Align::{Left, Right};
 
@@ -54,12 +54,12 @@ impl Adapted {
             let kind = self.settings.kind.name();
             tables.push((
                 format!("With labels: {about}, in percent [95 % over classes]"),
-                figures(table, kind, |row| &row.value, percent),
+                figures(&table.rows, kind, |row| &row.value, percent),
             ));
             tables.push((
                 "With labels: gain over plain features, in points [95 % over classes, the same samples]"
                     .to_owned(),
-                figures(table, kind, |row| &row.gain, points),
+                figures(table.rows.get(1..).unwrap_or_default(), kind, |row| &row.gain, points),
             ));
         }
         tables
@@ -133,7 +133,7 @@ impl Adapted {
 }
 
 fn figures(
-    table: &Table,
+    judged: &[Judged],
     kind: &str,
     of: fn(&Bootstrapped) -> &Interval,
     shown: fn(&Interval) -> String,
@@ -144,7 +144,7 @@ fn figures(
         ("mAP", Right),
         ("probe", Right),
     ]);
-    for row in &table.rows {
+    for row in judged {
         let name = match row.name.as_str() {
             "adapted" => format!("adapted ({kind})"),
             name => name.to_owned(),

@@ -4,14 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fgvr_data::{can_hold_files, encode_png};
+use fgvr_encoder::Overwrite;
 use fgvr_encoder::export::Format;
+use fgvr_perturb::{AdaptConfig, AdaptKind, Adaptation, NuisanceCovariance};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::card::card;
 use super::picture::picture;
 use super::{Adapted, Answer};
-use crate::{Embedder, Error, Result};
+use crate::{Embedder, Error, Exported, Result};
 
 /// Which network is exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -126,12 +128,19 @@ pub fn write_adapted(
     let whole = aside.path().join("whole");
     let what = adapted.what(options.if_unsure);
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
-    let card = card(adapted, what, options, &name);
-    let next = export(adapted, embedder, &whole, what, options, &card)?;
+    // The start as it came, with an adaptation of its own if it brought one.
+    let adaptation = match what {
+        What::Adapted => Some(&adapted.adaptation),
+        What::Start => embedder.adaptation(),
+    };
+    let usage = embedder.usage(adaptation, options.format)?;
+    let card = card(adapted, what, options, &name, &usage);
+    let format = options.format;
+    let exported = embedder.export(adaptation, format, &whole, &card, Overwrite::Never)?;
     let written = Written {
         directory: directory.to_owned(),
         what,
-        next,
+        next: next(&exported, directory, format, what),
     };
     let files = [
         (
@@ -155,21 +164,35 @@ pub fn write_adapted(
     Ok(written)
 }
 
-/// The network itself, and what to do with it in words.
-fn export(
-    adapted: &Adapted,
-    _embedder: &Embedder,
-    directory: &Path,
-    what: What,
-    _options: &WriteOptions,
-    card: &str,
-) -> Result<String> {
-    fs::create_dir(directory).map_err(Error::io(directory))?;
-    if what == What::Adapted {
-        let path = directory.join("adaptation.safetensors");
-        adapted.adaptation.save(path)?;
+/// Whether `embedder` can be exported in `format`, with an adaptation and without: worth knowing before photos are embedded.
+///
+/// # Errors
+/// An architecture that the format does not have, or has no place for an adaptation in.
+pub fn check_export(embedder: &Embedder, format: Format) -> Result<()> {
+    // Of the right width; what is in it does not matter.
+    let width = embedder.width();
+    let mut statistics = NuisanceCovariance::new(width)?;
+    let mut rows = vec![0.; 2 * width];
+    rows[0] = 1.;
+    statistics.add_plain(&rows)?;
+    let any = Adaptation::fit(&statistics, None, &AdaptConfig::of(AdaptKind::Centred))?;
+    embedder.usage(Some(&any), format).map(drop)
+}
+
+/// What to do with what was exported, in words.
+fn next(exported: &Exported, directory: &Path, format: Format, what: What) -> String {
+    let directory = crate::path_text(directory);
+    let class = match what {
+        What::Adapted => "AutoModelForImageClassification",
+        What::Start => "AutoModel",
+    };
+    match (&exported.obstacle, format) {
+        (Some(obstacle), _) => format!("{obstacle}; its README.md says how to load it"),
+        (None, Format::Timm) => {
+            format!("timm.create_model(\"local-dir:{directory}\", pretrained=True) builds it")
+        }
+        (None, Format::Transformers) => {
+            format!("transformers.{class}.from_pretrained(\"{directory}\") builds it")
+        }
     }
-    let path = directory.join("README.md");
-    fs::write(&path, card).map_err(Error::io(&path))?;
-    Ok("adaptation.safetensors".to_owned())
 }

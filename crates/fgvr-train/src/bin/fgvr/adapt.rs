@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use fgvr_train::adapt::{WriteOptions, Written, check_place};
+use fgvr_train::adapt::{WriteOptions, Written, check_export, check_place};
 use fgvr_train::{AdaptOptions, Adapted, Embedder, Error, Observer, RunFolder, path_text};
 
 use crate::adapt_args::Adapt;
@@ -44,6 +44,7 @@ pub(crate) fn adapt(args: &Adapt) -> Result<ExitCode> {
     if let Some(batch) = args.place.batch {
         embedder = embedder.with_batch(batch)?;
     }
+    check_export(&embedder, format(args.format))?;
     progress.on_message(&format!("photos seen {}", embedder.preprocessing()));
     progress.on_message(&compute.line());
     let adapted = match fgvr_train::adapt(&embedder, &args.data, &options, &mut progress) {

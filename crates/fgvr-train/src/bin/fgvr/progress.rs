@@ -21,6 +21,8 @@ pub(crate) struct Progress {
     total: u64,
     started: Instant,
     last_line: Instant,
+    /// When and where the counting of the present phase began.
+    counted: Option<(Instant, u64)>,
     /// What was found where data was last opened.
     pub(crate) found: Option<Found>,
 }
@@ -34,6 +36,7 @@ impl Progress {
             total: 0,
             started: Instant::now(),
             last_line: Instant::now(),
+            counted: None,
             found: None,
         }
     }
@@ -47,6 +50,7 @@ impl Progress {
 
     /// A bar on a terminal, a line now and then in a log; gone when all is done.
     fn count(&mut self, done: u64, total: u64, template: &str, shown: impl Fn(u64) -> String) {
+        let (since, first) = *self.counted.get_or_insert((Instant::now(), done));
         if draws() {
             let bar = self.bar.get_or_insert_with(|| {
                 let style = ProgressStyle::with_template(template);
@@ -61,7 +65,15 @@ impl Progress {
                 bar.finish_and_clear();
             }
         } else if self.last_line.elapsed() >= LINE_EVERY {
-            say(&format!("{} of {}", shown(done), shown(total)));
+            let each = since.elapsed().as_secs_f64() / done.saturating_sub(first).max(1) as f64;
+            let left = match (done > first, total >= done) {
+                (true, true) => {
+                    let left = Duration::from_secs_f64(each * (total - done) as f64);
+                    format!(", {} left", duration(left))
+                }
+                _ => String::new(),
+            };
+            say(&format!("{} of {}{left}", shown(done), shown(total)));
             self.last_line = Instant::now();
         }
     }
@@ -131,6 +143,7 @@ impl Observer for Progress {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
+        self.counted = None;
         say(&format!("{name} ..."));
     }
 
