@@ -241,8 +241,9 @@ impl Programs {
         let Adapted { name, size, native } = network;
         self.script(folder, &format!("make {name} made --image-size {size}"))?;
         self.script(folder, "photos made photos")?;
-        // So few photos tell nothing of what it is worth.
-        let adapt = "adapt --weights made --data photos --if-unsure --views 2 --out";
+        // So few photos tell nothing of what it is worth, and without labels nobody asks.
+        let adapt =
+            "adapt --weights made --data photos --set data.labels=none --if-unsure --views 2 --out";
         self.fgvr(folder, &format!("{adapt} adapted"))?;
         let embed = "embed --weights adapted --data photos --out";
         self.fgvr(folder, &format!("{embed} adapted.safetensors"))?;

@@ -21,7 +21,8 @@ Examples:
   fgvr pretrain --weights hf:timm/resnet50.a1_in1k --data photos/
                                                   start from pretrained weights
   fgvr eval --run runs/demo --data photos/        judge a run's features on other photos
-  fgvr eval --weights resnet50.pth --data photos/ judge anyone's weights
+  fgvr eval --weights resnet50.pth --data photos/
+                                                  judge anyone's weights
   fgvr embed --run runs/demo --data photos/ --out photos.npz
                                                   features of photos, for other programs
   fgvr export --run runs/demo --to my-encoder     weights for timm, torchvision, transformers
@@ -45,7 +46,7 @@ Examples:
   fgvr eval --features photos.npz --adaptation adapted/adaptation.safetensors
 
 Neighbours and probe go from train to test. A folder without train/ and test/ has 20 % of each class held out, and so
-has a file of features without other splits. A file of features is what `fgvr embed --out F.npz` writes, or any npz with
+has a file of features without other splits. A file of features is an npz that `fgvr embed` wrote, or any with
 features or embeddings (N, C) and labels (N), and perhaps splits (N: train, val, test) and classes (names).";
 
 const EXPORT_EXAMPLES: &str = "\
