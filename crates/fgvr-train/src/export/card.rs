@@ -5,7 +5,7 @@ use std::fs;
 
 use fgvr_encoder::export::{Export, Format};
 use fgvr_encoder::weights::Preprocessing;
-use fgvr_encoder::{Network, Positions};
+use fgvr_encoder::{Network, Pooling, Positions};
 use serde_json::Value;
 
 use super::ExportOptions;
@@ -118,8 +118,23 @@ fn usage(text: &mut String, config: &PretrainConfig, export: &Export) {
     }
 }
 
-/// How PyTorch gets the small stem.
+/// How PyTorch gets the small stem, or the pooling that timm has not.
 fn glue(config: &PretrainConfig) -> String {
+    if let Ok(Network::Vit(vit)) = config.encoder.network()
+        && vit.pooling == Pooling::Both
+        && vit.norm_eps <= 1e-6
+    {
+        return format!(
+            " With the two put side by side the features are the same:\n\n```python\nimport timm, torch\n\
+             from safetensors.torch import load_file\n\
+             model = timm.create_model(\"{}\", num_classes=0, img_size={}, patch_size={}, num_heads={}).eval()\n\
+             model.load_state_dict(load_file(\"DIR/model.safetensors\"), strict=True)\n\
+             tokens = model.forward_features(images)\n\
+             patches = tokens[:, model.num_prefix_tokens:].mean(1)\n\
+             features = torch.cat([tokens[:, 0], patches], 1)\n```",
+            config.encoder.architecture, vit.image_size, vit.patch_size, vit.heads,
+        );
+    }
     if config.encoder.width != 64 || config.encoder.stem != fgvr_encoder::Stem::Small {
         return String::new();
     }
