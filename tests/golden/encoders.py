@@ -32,7 +32,6 @@ CASES = [
     ("tf_efficientnet_lite0", "2x64x96"),
     ("tf_efficientnet_lite0", "2x65x64"),  # TensorFlow pads a side of an odd number of pixels otherwise
     ("efficientnet_lite0", "2x64x96"),
-    ("tf_efficientnet_lite4", "2x64x64"),
     ("vit_tiny_patch16_224", "2x64x96"),  # fewer places than it was made for
     ("vit_tiny_patch16_224@64", "2x64x64"),
     ("vit_small_patch16_224", "2x64x96"),

@@ -5,7 +5,7 @@ use std::fs;
 
 use fgvr_encoder::export::{Export, Format};
 use fgvr_encoder::weights::Preprocessing;
-use fgvr_encoder::{AdaptationLayer, EncoderConfig, Network, Positions, Stem};
+use fgvr_encoder::{AdaptationLayer, EncoderConfig, Network, Pooling, Positions, Stem};
 use serde_json::Value;
 
 use super::{ExportOptions, Of};
@@ -232,8 +232,31 @@ fn torchvision(text: &mut String, encoder: &EncoderConfig, adapted: Option<usize
     );
 }
 
-/// How PyTorch gets the small stem.
+/// How PyTorch gets the small stem, or the pooling that timm has not.
 fn glue(encoder: &EncoderConfig, adapted: Option<usize>) -> String {
+    if let Ok(Network::Vit(vit)) = encoder.network()
+        && vit.pooling == Pooling::Both
+        && vit.norm_eps <= 1e-6
+    {
+        // An adaptation of both is a layer over both, which timm's head is not.
+        let (head, features) = match adapted {
+            Some(width) => (
+                format!("model.head = torch.nn.Linear({width}, {width})\n"),
+                "model.head(torch.cat([tokens[:, 0], patches], 1))",
+            ),
+            None => (String::new(), "torch.cat([tokens[:, 0], patches], 1)"),
+        };
+        return format!(
+            " With the two put side by side the features are the same:\n\n```python\nimport timm, torch\n\
+             from safetensors.torch import load_file\n\
+             model = timm.create_model(\"{}\", num_classes=0, img_size={}, patch_size={}, num_heads={}).eval()\n\
+             {head}model.load_state_dict(load_file(\"DIR/model.safetensors\"), strict=True)\n\
+             tokens = model.forward_features(images)\n\
+             patches = tokens[:, model.num_prefix_tokens:].mean(1)\n\
+             features = {features}\n```",
+            encoder.architecture, vit.image_size, vit.patch_size, vit.heads,
+        );
+    }
     if encoder.width != 64 || encoder.stem != Stem::Small {
         return String::new();
     }
