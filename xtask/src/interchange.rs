@@ -1,6 +1,6 @@
 //! `cargo xtask interchange`: weights go from fgvr to timm, torchvision and transformers, and back.
 //!
-//! Two networks are trained for two steps, exported, and built from the export by the other programs,
+//! Three networks are trained for two steps, exported, and built from the export by the other programs,
 //! strictly (tests/interchange/roundtrip.py); their features of the same photographs must be ours. Then
 //! timm's random weights come to fgvr, with the same check; and networks are adapted, and give the adapted features
 //! there by a plain forward pass.
@@ -19,7 +19,7 @@ use crate::{python, workspace};
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask interchange [--require]
 
-Trains a residual network and a vision transformer for two steps, exports them, builds them from the export
+Trains a residual network, an EfficientNet-Lite and a vision transformer for two steps, exports them, builds them from the export
 in timm and torchvision (strictly) and in transformers, and compares features: they must agree within 1e-4.
 Then the other way, with random weights that timm saved. At last networks are adapted: timm, torchvision and
 transformers must give the adapted features by their plain forward pass.
@@ -45,9 +45,14 @@ struct Network {
     native: bool,
 }
 
-const NETWORKS: [Network; 2] = [
+const NETWORKS: [Network; 3] = [
     Network {
         name: "resnet18",
+        sized: false,
+        native: false,
+    },
+    Network {
+        name: "tf_efficientnet_lite0",
         sized: false,
         native: false,
     },

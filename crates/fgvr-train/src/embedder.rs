@@ -67,6 +67,7 @@ impl Embedder {
         let (step, mut parameters) = encoder_of(run, &trained, which)?;
         let mut network = trained.encoder.clone();
         network.pooling = config.encoder.pooling;
+        network.validate()?;
         if network.architecture.is_vit() && config.data.size != trained.data.size {
             network.image_size = Some(config.data.size);
             parameters = at_another_size(&parameters, &network, run)?;
@@ -166,6 +167,7 @@ impl Embedder {
     ) -> Result<(Self, LoadReport)> {
         let mut config = architecture(weights, told)?;
         config.pooling = seen.pooling.unwrap_or(config.pooling);
+        config.validate()?;
         let (sight, data) = (seen.sight, seen.config.data);
         if config.architecture.is_vit() {
             config.image_size = Some(sight.view.size);

@@ -308,18 +308,23 @@ impl Weights {
                 (_, encoder) => Ok(encoder),
             };
         };
-        if let Some(FoundArchitecture::EfficientNetLite { scale }) = self.architecture
-            && lite::candidates(scale).contains(&told)
-        {
-            return Ok(Some(EncoderConfig::from(told)));
-        }
-        match encoder {
-            Some(encoder) if encoder.architecture != told => Err(Error::Architecture {
+        let candidates = match (&self.architecture, &encoder) {
+            (Some(FoundArchitecture::EfficientNetLite { scale }), _) => lite::candidates(*scale),
+            (_, Some(encoder)) => vec![encoder.architecture],
+            _ => return Ok(None),
+        };
+        match (candidates.contains(&told), encoder) {
+            (false, _) => Err(Error::Architecture {
                 from: self.origin.clone(),
                 expected: told.to_string(),
-                found: encoder.architecture.to_string(),
+                found: candidates
+                    .into_iter()
+                    .map(Architecture::name)
+                    .collect::<Vec<_>>()
+                    .join(" or "),
             }),
-            encoder => Ok(encoder),
+            (true, Some(encoder)) if encoder.architecture == told => Ok(Some(encoder)),
+            (true, _) => Ok(Some(EncoderConfig::from(told))),
         }
     }
 
