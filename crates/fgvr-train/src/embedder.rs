@@ -167,8 +167,8 @@ impl Embedder {
     ) -> Result<(Self, LoadReport)> {
         let mut config = architecture(weights, told)?;
         config.pooling = seen.pooling.unwrap_or(config.pooling);
-        let (sight, data) = (seen.sight, seen.config.data);
         config.validate()?;
+        let (sight, data) = (seen.sight, seen.config.data);
         if config.architecture.is_vit() {
             config.image_size = Some(sight.view.size);
         }

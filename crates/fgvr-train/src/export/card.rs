@@ -5,7 +5,7 @@ use std::fs;
 
 use fgvr_encoder::export::{Export, Format};
 use fgvr_encoder::weights::Preprocessing;
-use fgvr_encoder::{AdaptationLayer, EncoderConfig, Network, Pooling, Positions, Stem};
+use fgvr_encoder::{AdaptationLayer, EncoderConfig, Network, Pooling, Positions, Stem, VitConfig};
 use serde_json::Value;
 
 use super::{ExportOptions, Of};
@@ -232,30 +232,36 @@ fn torchvision(text: &mut String, encoder: &EncoderConfig, adapted: Option<usize
     );
 }
 
+/// How PyTorch gets the pooling that timm has not: both halves, one behind the other.
+fn both(encoder: &EncoderConfig, vit: &VitConfig, adapted: Option<usize>) -> String {
+    // timm has no place for a layer of that width.
+    let (layer, end) = match adapted {
+        Some(_) => (
+            "weight, bias = state.pop(\"head.weight\"), state.pop(\"head.bias\")\n",
+            "\nfeatures = torch.nn.functional.linear(features, weight, bias)",
+        ),
+        None => ("", ""),
+    };
+    format!(
+        " With the two put side by side the features are the same:\n\n```python\nimport timm, torch\n\
+         from safetensors.torch import load_file\n\
+         model = timm.create_model(\"{}\", num_classes=0, img_size={}, patch_size={}, num_heads={}).eval()\n\
+         state = load_file(\"DIR/model.safetensors\")\n{layer}\
+         model.load_state_dict(state, strict=True)\n\
+         tokens = model.forward_features(images)\n\
+         patches = tokens[:, model.num_prefix_tokens:].mean(1)\n\
+         features = torch.cat([tokens[:, 0], patches], 1){end}\n```",
+        encoder.architecture, vit.image_size, vit.patch_size, vit.heads,
+    )
+}
+
 /// How PyTorch gets the small stem, or the pooling that timm has not.
 fn glue(encoder: &EncoderConfig, adapted: Option<usize>) -> String {
     if let Ok(Network::Vit(vit)) = encoder.network()
         && vit.pooling == Pooling::Both
         && vit.norm_eps <= 1e-6
     {
-        // An adaptation of both is a layer over both, which timm's head is not.
-        let (head, features) = match adapted {
-            Some(width) => (
-                format!("model.head = torch.nn.Linear({width}, {width})\n"),
-                "model.head(torch.cat([tokens[:, 0], patches], 1))",
-            ),
-            None => (String::new(), "torch.cat([tokens[:, 0], patches], 1)"),
-        };
-        return format!(
-            " With the two put side by side the features are the same:\n\n```python\nimport timm, torch\n\
-             from safetensors.torch import load_file\n\
-             model = timm.create_model(\"{}\", num_classes=0, img_size={}, patch_size={}, num_heads={}).eval()\n\
-             {head}model.load_state_dict(load_file(\"DIR/model.safetensors\"), strict=True)\n\
-             tokens = model.forward_features(images)\n\
-             patches = tokens[:, model.num_prefix_tokens:].mean(1)\n\
-             features = {features}\n```",
-            encoder.architecture, vit.image_size, vit.patch_size, vit.heads,
-        );
+        return both(encoder, &vit, adapted);
     }
     if encoder.width != 64 || encoder.stem != Stem::Small {
         return String::new();
