@@ -12,7 +12,7 @@ which the images `images.D` bring no ReLU6 within 1.5 rounding errors of PyTorch
 Stored per case: train-mode `pooled` and `map` (batch statistics), running statistics after that one forward, gradients
 of sum(map * a) + sum(pooled * b) at every parameter and at the images, and eval-mode `pooled`, `map` and gradients
 of convolutions, by the initial running statistics, under `eval.` and `evalgrad.`, and the means over places of the eval-mode stages. What has
-more than 600 values is stored as its first 64, their norm, and four sums with signs from a hash, under `name#first`,
+more than 300 values is stored as its first 64, their norm, and four sums with signs from a hash, under `name#first`,
 `name#norm`, `name#signed`.
 
 Beside it, `efficientnet_names.txt` lists name and shape of each entry of timm's networks of the whole widths, without
@@ -118,7 +118,7 @@ def brief(out):
     """Large tensors as first values, norm, and four signed sums."""
     small = {}
     for name, array in out.items():
-        if array.size <= 600:
+        if array.size <= 300:
             small[name] = array
             continue
         flat = array.ravel()

@@ -1,27 +1,25 @@
 //! A frozen encoder with all that embedding photos needs, from a run or from anyone's weights.
 
+mod seen;
+
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use fgvr_data::DataConfig;
 use fgvr_encoder::weights::{LoadOptions, LoadReport, Preprocessing, Weights, load};
-use fgvr_encoder::{
-    AdaptationLayer, Architecture, Backbone, EncoderConfig, FrozenBackbone, Pooling,
-};
+use fgvr_encoder::{AdaptationLayer, Architecture, Backbone, EncoderConfig, FrozenBackbone};
 use fgvr_nn::Parameters;
 use fgvr_perturb::Adaptation;
 
+use self::seen::{Seen, seen, seen_to_judge, told_architecture};
 use crate::checkpoint::{self, Saved, Which};
-use crate::config::{Layers, Use};
+use crate::config::Use;
 use crate::embed::{Sight, explained};
 use crate::finite;
 use crate::start::advised;
 use crate::trained::under;
-use crate::view::{fit, preprocessing};
+use crate::view::preprocessing;
 use crate::{Compute, Error, PretrainConfig, Result, RunFolder};
-
-/// Images a forward pass.
-const BATCH: usize = 32;
 
 /// An encoder that no longer changes, and the view of a photo that it takes.
 pub struct Embedder {
@@ -337,72 +335,6 @@ pub fn open_adaptation(path: &Path) -> Result<Adaptation> {
     Ok(Adaptation::load(file)?)
 }
 
-/// How photos are found and seen, and what is pooled.
-struct Seen {
-    sight: Sight,
-    config: PretrainConfig,
-    /// What is pooled, if settings say so.
-    pooling: Option<Pooling>,
-}
-
-/// How photos are found and seen under `settings` over what comes with weights.
-fn seen(preprocessing: &Preprocessing, settings: &[String]) -> Result<Seen> {
-    // All photos of a folder in one split, where nothing else is asked for.
-    let test_fraction = 0.;
-    looked_at(preprocessing, test_fraction, settings, |_| Use::Embed)
-}
-
-/// The same for photos to judge features by, of which some are held out to be judged.
-fn seen_to_judge(preprocessing: &Preprocessing, settings: &[String]) -> Result<Seen> {
-    let test_fraction = DataConfig::default().test_fraction;
-    // Here there is no decoder that is made for one size.
-    let of_the_network = |setting: &str| {
-        let path = setting.split('=').next().unwrap_or_default().trim();
-        matches!(path, "data.size" | "encoder.pooling")
-    };
-    looked_at(
-        preprocessing,
-        test_fraction,
-        settings,
-        |setting| match of_the_network(setting) {
-            true => Use::Embed,
-            false => Use::Evaluate,
-        },
-    )
-}
-
-fn looked_at(
-    preprocessing: &Preprocessing,
-    test_fraction: f64,
-    settings: &[String],
-    purpose: impl Fn(&str) -> Use,
-) -> Result<Seen> {
-    let mut layers = Layers::default();
-    layers.view(preprocessing)?;
-    layers.set_value("data.val_fraction", 0.)?;
-    layers.set_value("data.test_fraction", test_fraction)?;
-    layers.set_value("evaluate.batch", BATCH as i64)?;
-    let asked_for = |layers: &Layers| {
-        ["evaluate.resize_ratio", "evaluate.squash"].map(|path| layers.get(path).cloned())
-    };
-    let brought = asked_for(&layers);
-    for setting in settings {
-        layers.set_for(purpose(setting), setting)?;
-    }
-    let config = layers.resolve_frozen()?;
-    let mut sight = Sight::of(&config);
-    if asked_for(&layers) == brought {
-        sight.view.fit = fit(preprocessing, config.data.size);
-    }
-    let pooling = layers.get("encoder.pooling");
-    let pooling = pooling.map(|_| config.encoder.pooling);
-    Ok(Seen {
-        sight,
-        config,
-        pooling,
-    })
-}
-
 /// The variables of a transformer, `trained`, in `network`, which differs in the size of its images.
 fn at_another_size(
     trained: &Parameters,
@@ -429,22 +361,6 @@ pub(crate) fn at_least_one(batch: usize) -> Result<usize> {
         0 => Err(Error::config("--batch", "expected at least 1, found 0")),
         batch => Ok(batch),
     }
-}
-
-/// The architecture that the last of `settings` to do so names, and the other settings. It says what weights are of,
-/// where their tensors leave that open.
-///
-/// # Errors
-/// A name that no architecture has.
-fn told_architecture(settings: &[String]) -> Result<(Option<Architecture>, Vec<String>)> {
-    let name = |setting: &str| {
-        let (path, value) = setting.split_once('=')?;
-        (path.trim() == "encoder.architecture").then(|| value.trim().trim_matches('"').to_owned())
-    };
-    let told = settings.iter().rev().find_map(|setting| name(setting));
-    let others = settings.iter().filter(|setting| name(setting).is_none());
-    let told = told.map(|name| name.parse()).transpose()?;
-    Ok((told, others.cloned().collect()))
 }
 
 /// The architecture that weights are of, found by their tensors, or by `told` where they do not show it.
