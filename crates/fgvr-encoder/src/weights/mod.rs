@@ -20,6 +20,7 @@ mod layout;
 mod lite;
 mod load;
 mod named;
+mod opened;
 mod pickle;
 mod positions;
 mod preprocessing;
@@ -56,12 +57,9 @@ use crate::hub::{HubReference, Progress, Silent};
 use crate::{Architecture, EncoderConfig, Error, Network};
 use file::StoredFile;
 use find::Trunk;
+use opened::Opened;
 use sidecar::Sidecar;
-use sniff::Kind;
 use told::Told;
-
-/// The largest index of shards read.
-const MAX_INDEX: u64 = 64 << 20;
 
 /// A file and where its tensors lie in it.
 struct Part {
@@ -414,92 +412,5 @@ impl Weights {
             Some(&place) => self.parts[place].file.info.path.clone(),
             None => PathBuf::from(&self.origin),
         }
-    }
-}
-
-/// Files as they are opened one after another.
-#[derive(Default)]
-struct Opened {
-    parts: Vec<Part>,
-    tensors: BTreeMap<String, TensorInfo>,
-    places: BTreeMap<String, usize>,
-    metadata: BTreeMap<String, String>,
-}
-
-impl Opened {
-    /// Adds the tensors of `file`, or those that `wanted` names.
-    fn add(&mut self, file: StoredFile, wanted: Option<&[&str]>) -> Result<(), Error> {
-        let place = self.parts.len();
-        let kind = sniff::kind(&file)?;
-        let (infos, contents) = match kind {
-            Kind::Zip | Kind::Legacy => {
-                let (archive, views) = match kind {
-                    Kind::Zip => pickle::zip::open(&file)?,
-                    _ => pickle::legacy::open(&file)?,
-                };
-                let infos: Vec<_> = views
-                    .iter()
-                    .map(|(name, view)| (name.clone(), view.info.clone()))
-                    .collect();
-                (infos, Contents::Pickle(archive, views))
-            }
-            Kind::Safetensors => {
-                let header = safetensors::read(&file)?;
-                self.metadata.extend(header.metadata);
-                let mut infos = Vec::with_capacity(header.tensors.len());
-                let mut starts = BTreeMap::new();
-                for (name, placed) in header.tensors {
-                    starts.insert(name.clone(), placed.start);
-                    infos.push((name, placed.info));
-                }
-                (infos, Contents::Safetensors(starts))
-            }
-        };
-        let all: BTreeMap<String, TensorInfo> = infos.into_iter().collect();
-        match wanted {
-            None => {
-                for (name, info) in all {
-                    self.places.insert(name.clone(), place);
-                    self.tensors.insert(name, info);
-                }
-            }
-            Some(wanted) => {
-                for name in wanted {
-                    let Some(info) = all.get(*name) else {
-                        return Err(Error::NotInShard {
-                            file: file.info.path.clone(),
-                            name: (*name).to_owned(),
-                        });
-                    };
-                    self.places.insert((*name).to_owned(), place);
-                    self.tensors.insert((*name).to_owned(), info.clone());
-                }
-            }
-        }
-        self.parts.push(Part { file, contents });
-        Ok(())
-    }
-
-    /// Adds all shards of an index.
-    fn add_shards(&mut self, index: &Path) -> Result<(), Error> {
-        let Some(text) = sidecar::read(index.to_path_buf(), MAX_INDEX)? else {
-            return Err(Error::Io {
-                file: index.to_path_buf(),
-                source: std::io::ErrorKind::NotFound.into(),
-            });
-        };
-        let shards = ShardIndex::parse(index, text.text.as_bytes())?;
-        drop(text);
-        let mut by_file: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (tensor, shard) in &shards.weight_map {
-            by_file.entry(shard).or_default().push(tensor);
-        }
-        for (shard, wanted) in by_file {
-            self.add(
-                StoredFile::open(&index.with_file_name(shard))?,
-                Some(&wanted),
-            )?;
-        }
-        Ok(())
     }
 }
