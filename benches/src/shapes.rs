@@ -225,7 +225,7 @@ mod tests {
         };
         let shapes = convolutions(size).unwrap();
         let depthwise: Vec<_> = shapes.iter().filter(|shape| shape.is_depthwise()).collect();
-        assert_eq!((shapes.len(), depthwise.len()), (37, 13));
+        assert_eq!((shapes.len(), depthwise.len()), (32, 12));
         let last = shapes.last().unwrap();
         assert_eq!((last.h, last.c_in, last.c_out), (5, 320, 1280));
         for shape in shapes {
