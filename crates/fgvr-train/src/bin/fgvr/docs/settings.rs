@@ -111,7 +111,7 @@ fn setting(span: &str) -> Option<String> {
     };
     let plain = |c: char| c.is_ascii_lowercase() || "_.".contains(c);
     let section = key.split('.').next().unwrap_or_default();
-    let is_file = [".json", ".csv", ".rs"]
+    let is_file = [".json", ".csv", ".rs", ".log", ".svg"]
         .iter()
         .any(|end| key.ends_with(end));
     let known = defaults().contains_key(section) && key.chars().all(plain) && !is_file;
