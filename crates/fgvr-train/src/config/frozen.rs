@@ -88,9 +88,6 @@ impl Layers {
 /// The settings that count for `purpose`, by name.
 fn names(purpose: Use) -> Vec<String> {
     let mut names = Vec::new();
-    if purpose == Use::Embed {
-        names.push("encoder.pooling".to_owned());
-    }
     let config = Table::try_from(PretrainConfig::default()).unwrap_or_default();
     for section in ["data", "normalisation", "evaluate", "adapt"] {
         let keys = config.get(section).and_then(Value::as_table);
@@ -109,6 +106,9 @@ fn names(purpose: Use) -> Vec<String> {
                 names.push(format!("{section}.{key}{more}"));
             }
         }
+    }
+    if purpose != Use::Evaluate {
+        names.push("encoder.pooling".to_owned());
     }
     names
 }
