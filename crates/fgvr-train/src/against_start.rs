@@ -56,10 +56,9 @@ impl AgainstStart {
         let [of_start, of_trained] = [start, trained].map(|v| format!("{:.1}", 100. * v));
         let found = format!("{by} on {images} validation images is {of_trained} %");
         let line = match is_below {
-            true => format!(
-                "this run ended below its start: {found}, where the start has {of_start} %; `{OF_BETTER}/` holds \
-                 the start, `{OF_WORSE}/` what was trained"
-            ),
+            true => {
+                format!("this run ended below its start: {found}, where the start has {of_start} %")
+            }
             false => format!("not below its start: {found}, where the start has {of_start} %"),
         };
         Self {
@@ -70,6 +69,15 @@ impl AgainstStart {
             is_below,
             line,
         }
+    }
+
+    /// Of a run that keeps both in folders of its own.
+    fn of_run(by: ComparedBy, figures: [f64; 2], images: usize) -> Self {
+        let mut of = Self::new(by, figures, images);
+        if of.is_below {
+            of.line += &format!("; `{OF_BETTER}/` holds the start, `{OF_WORSE}/` what was trained");
+        }
+        of
     }
 }
 
@@ -111,7 +119,7 @@ pub(crate) fn by_knn(
         found.push(nearest.map_err(Error::from)?.top1);
     }
     match found.as_slice() {
-        [start, trained] => Ok(Some(AgainstStart::new(
+        [start, trained] => Ok(Some(AgainstStart::of_run(
             ComparedBy::Knn,
             [*start, *trained],
             images,
@@ -149,7 +157,7 @@ pub(crate) fn by_views(
     };
     drop(found);
     let by = ComparedBy::ViewsFound;
-    Ok(Some(AgainstStart::new(by, [start, trained], images)))
+    Ok(Some(AgainstStart::of_run(by, [start, trained], images)))
 }
 
 #[cfg(test)]
@@ -158,7 +166,7 @@ mod tests {
 
     #[test]
     fn less_by_one_image_is_below_and_level_is_not() {
-        let of = |start, trained| AgainstStart::new(ComparedBy::Knn, [start, trained], 200);
+        let of = |start, trained| AgainstStart::of_run(ComparedBy::Knn, [start, trained], 200);
         let below = of(0.5, 0.495);
         assert!(below.is_below);
         for words in [

@@ -63,6 +63,20 @@ pub fn adapt(
     options: &AdaptOptions,
     observer: &mut dyn Observer,
 ) -> Result<Adapted> {
+    Ok(adapt_embedder(embedder, source, options, false, observer)?.0)
+}
+
+/// As [`adapt()`], with the features that it was made of where they are to be `kept`.
+///
+/// # Errors
+/// As [`adapt()`].
+fn adapt_embedder(
+    embedder: &Embedder,
+    source: &str,
+    options: &AdaptOptions,
+    kept: bool,
+    observer: &mut dyn Observer,
+) -> Result<(Adapted, Features)> {
     let encode = |images: &Tensor| pooled(&embedder.encoder, images);
     let eye = Eye {
         sight: &embedder.sight,
@@ -71,7 +85,7 @@ pub fn adapt(
         encode: &encode,
         not_finite: embedder.not_finite,
     };
-    let mut adapted = adapt_with(&eye, source, options, observer)?;
+    let (mut adapted, features) = adapt_keeping(&eye, source, options, kept, observer)?;
     embedder.origin().clone_into(&mut adapted.encoder);
     embedder.device().clone_into(&mut adapted.device);
     if embedder.adaptation().is_some() {
@@ -79,7 +93,7 @@ pub fn adapt(
             "the adaptation that the weights bring is left off: all here is about the plain features below it".to_owned(),
         );
     }
-    Ok(adapted)
+    Ok((adapted, features))
 }
 
 /// As [`adapt()`], with the pixels themselves as features, `side` x `side` of them in three colours: what needs no network, and
@@ -107,7 +121,7 @@ pub fn adapt_pixels(
         encode: &encode,
         not_finite: crate::finite::OF_WEIGHTS,
     };
-    let mut adapted = adapt_with(&eye, source, options, observer)?;
+    let (mut adapted, _) = adapt_keeping(&eye, source, options, false, observer)?;
     adapted.encoder = format!("{side} x {side} pixels");
     "cpu".clone_into(&mut adapted.device);
     Ok(adapted)
@@ -125,15 +139,6 @@ struct Eye<'a> {
     not_finite: &'static str,
 }
 
-fn adapt_with(
-    eye: &Eye<'_>,
-    source: &str,
-    options: &AdaptOptions,
-    observer: &mut dyn Observer,
-) -> Result<Adapted> {
-    Ok(adapt_keeping(eye, source, options, false, observer)?.0)
-}
-
 /// What an adaptation was made of and tried on.
 #[derive(Default)]
 struct Features {
@@ -146,7 +151,10 @@ struct Features {
     labelled: Option<(Queries, Labelled, Labelled)>,
 }
 
-/// As [`adapt_with`], with the features; with `kept` these come back and the table is left to the caller.
+/// As [`adapt()`], by any `eye`; with `kept_features` the features come back and the table is left to the caller.
+///
+/// # Errors
+/// As [`adapt()`].
 fn adapt_keeping(
     eye: &Eye<'_>,
     source: &str,

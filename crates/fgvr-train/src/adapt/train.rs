@@ -10,10 +10,9 @@ use serde::Serialize;
 
 use super::gate::{answer, nobody};
 use super::judge::{Row, table_of};
-use super::{AdaptOptions, Adapted, Answer, Eye, Features, Gate, adapt_keeping};
+use super::{AdaptOptions, Adapted, Answer, Features, Gate, adapt_embedder};
 use crate::against_start::{AgainstStart, ComparedBy};
 use crate::config::Layers;
-use crate::embed::pooled;
 use crate::pretrain::pretrain_with;
 use crate::resume::{ResumeOptions, resume_with};
 use crate::{
@@ -179,7 +178,13 @@ pub fn adapt_trained<'a>(
     let mut both = Vec::new();
     for (embedder, name) in [(start, "the start"), (trained, "the trained network")] {
         observer.on_message(&format!("adapting {name}"));
-        both.push(kept(embedder, &config.source, &options, observer)?);
+        both.push(adapt_embedder(
+            embedder,
+            &config.source,
+            &options,
+            true,
+            observer,
+        )?);
     }
     let Ok([before, after]) = <[_; 2]>::try_from(both) else {
         return Err(Error::config("adapt", "expected two networks"));
@@ -226,27 +231,6 @@ pub fn adapt_trained<'a>(
     taken.table = table;
     taken.training = Some(training);
     Ok((taken, embedder))
-}
-
-/// The adaptation of one network, with the features that it was made of.
-fn kept(
-    embedder: &Embedder,
-    source: &str,
-    options: &AdaptOptions,
-    observer: &mut dyn Observer,
-) -> Result<(Adapted, Features)> {
-    let encode = |images: &Tensor| pooled(&embedder.encoder, images);
-    let eye = Eye {
-        sight: &embedder.sight,
-        data: &embedder.data,
-        width: embedder.encoder.width(),
-        encode: &encode,
-        not_finite: embedder.not_finite,
-    };
-    let (mut adapted, features) = adapt_keeping(&eye, source, options, true, observer)?;
-    embedder.origin().clone_into(&mut adapted.encoder);
-    embedder.device().clone_into(&mut adapted.device);
-    Ok((adapted, features))
 }
 
 /// What photos without labels say of one network's features beside another's.
