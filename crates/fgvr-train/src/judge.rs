@@ -3,13 +3,11 @@
 use candle_core::{Device, Tensor};
 use fgvr_data::{Found, shown};
 use fgvr_encoder::weights::{LoadReport, Weights};
-use fgvr_eval::{
-    BootstrapConfig, Bootstrapped, Embeddings, Error as EvalError, RetrievalConfig,
-    class_bootstrap, cross_map, knn_hits,
-};
+use fgvr_eval::{BootstrapConfig, Bootstrapped, Embeddings};
 use fgvr_perturb::Adaptation;
 use serde::Serialize;
 
+use crate::answers::{Answers, intervals};
 use crate::config::{Layers, PretrainConfig, Use};
 use crate::data::lacking;
 use crate::embed::{Embedded, embed_splits};
@@ -73,13 +71,6 @@ pub struct JudgedRow {
     pub neighbours: Option<Bootstrapped>,
     /// Mean average precision of training images for judged ones, likewise.
     pub cross_map: Option<Bootstrapped>,
-}
-
-/// A row, and for each judged image whether neighbours were right, and its average precision among the training images.
-struct Measured {
-    row: JudgedRow,
-    hits: Vec<f64>,
-    precision: Vec<Option<f64>>,
 }
 
 /// Judges the features of `weights` on the photos of `source`, from train to test, as they are and after their
@@ -318,7 +309,7 @@ fn judge(
         Ok(Tensor::from_vec(values, (rows.len(), width), &Device::Cpu)?)
     };
     let mut single = 0;
-    let mut measure = |name: &str, features: &[f32]| -> Result<Measured> {
+    let mut measure = |name: &str, features: &[f32]| -> Result<(JudgedRow, Answers)> {
         let (train, judged) = (set(features, &parts.train)?, set(features, &parts.judged)?);
         let (figures, left_out) = figures(
             config,
@@ -328,33 +319,25 @@ fn judge(
         single = left_out.unwrap_or_default();
         let database = Embeddings::new(train, seen.clone())?;
         let queries = Embeddings::new(judged, wanted.clone())?;
-        let hits = match figures.knn {
-            Some(_) => knn_hits(&database, &queries, &config.evaluate.knn)?,
-            None => Vec::new(),
+        let knn = figures.knn.map(|_| &config.evaluate.knn);
+        let row = JudgedRow {
+            name: name.to_owned(),
+            figures,
+            neighbours: None,
+            cross_map: None,
         };
-        let precision = match cross_map(&database, &queries, &RetrievalConfig::default()) {
-            Ok(found) => found.average_precision,
-            // No class of theirs is trained on.
-            Err(EvalError::Nothing { .. }) => vec![None; wanted.len()],
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Measured {
-            row: JudgedRow {
-                name: name.to_owned(),
-                figures,
-                neighbours: None,
-                cross_map: None,
-            },
-            hits: hits.iter().map(|hit| f64::from(u8::from(*hit))).collect(),
-            precision,
-        })
+        Ok((row, Answers::of([&database, &queries], knn, None)?))
     };
     observer.on_phase("judging the features");
-    let mut rows = vec![measure(name, &table.features)?];
+    let mut measured = vec![measure(name, &table.features)?];
     if let Some(adaptation) = adaptation {
-        rows.push(measure("adapted", &adaptation.apply(&table.features)?)?);
+        measured.push(measure("adapted", &adaptation.apply(&table.features)?)?);
     }
-    let rows = with_intervals(rows, &wanted)?;
+    let (mut rows, answers): (Vec<_>, Vec<_>) = measured.into_iter().unzip();
+    let intervals = intervals(&answers, &wanted, &BootstrapConfig::default())?;
+    for (row, intervals) in rows.iter_mut().zip(intervals) {
+        (row.neighbours, row.cross_map) = (intervals.knn, intervals.map);
+    }
     if single > 0 {
         observer.on_message(&format!(
             "warning: retrieval: {single} {} rows are the only ones of their class and ask no query",
@@ -373,36 +356,6 @@ fn judge(
         data: None,
         device: None,
     })
-}
-
-/// The rows with their intervals, over the same samples of classes.
-fn with_intervals(mut rows: Vec<Measured>, labels: &[u32]) -> Result<Vec<JudgedRow>> {
-    let hits: Vec<&[f64]> = rows.iter().map(|row| row.hits.as_slice()).collect();
-    let neighbours = match hits.iter().all(|hits| hits.len() == labels.len()) {
-        true => class_bootstrap(&hits, labels, &BootstrapConfig::default())?,
-        false => Vec::new(),
-    };
-    // A class that is not trained on has no precision, in no row.
-    let asked = rows.first().map(|row| row.precision.iter());
-    let asked = asked.into_iter().flatten().zip(labels);
-    let asked: Vec<u32> = asked
-        .filter(|(found, _)| found.is_some())
-        .map(|(_, label)| *label)
-        .collect();
-    let found: Vec<Vec<f64>> = rows
-        .iter()
-        .map(|row| row.precision.iter().copied().flatten().collect())
-        .collect();
-    let found: Vec<&[f64]> = found.iter().map(Vec::as_slice).collect();
-    let cross = match asked.is_empty() {
-        false => class_bootstrap(&found, &asked, &BootstrapConfig::default())?,
-        true => Vec::new(),
-    };
-    for (at, measured) in rows.iter_mut().enumerate() {
-        measured.row.neighbours = neighbours.get(at).copied();
-        measured.row.cross_map = cross.get(at).copied();
-    }
-    Ok(rows.into_iter().map(|measured| measured.row).collect())
 }
 
 /// What an adaptation is, on a line.

@@ -12,6 +12,7 @@ pub mod report;
 pub mod study;
 
 mod against_start;
+mod answers;
 mod augment_there;
 mod checkpoint;
 mod compute;

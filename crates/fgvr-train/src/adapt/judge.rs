@@ -3,17 +3,15 @@
 use std::collections::BTreeSet;
 
 use candle_core::{Device, Tensor};
-use fgvr_eval::{
-    Bootstrapped, Embeddings, RetrievalConfig, class_bootstrap, cross_map, effective_rank,
-    knn_hits, linear_probe_hits,
-};
+use fgvr_eval::{Bootstrapped, Embeddings, effective_rank};
 use fgvr_perturb::{AdaptConfig, AdaptKind, Adaptation, Fitter};
 use serde::Serialize;
 
 use super::gate::HeldOut;
 use super::photos::Queries;
 use super::{AdaptOptions, Gate};
-use crate::{Observer, Result};
+use crate::answers::{Answers, intervals};
+use crate::{Error, Observer, Result};
 
 /// One row of the table: figures are fractions in [0, 1], with intervals from a bootstrap over classes; gains are over
 /// plain features, of the same samples.
@@ -172,7 +170,7 @@ pub(super) fn table_of(
         asking.len(),
         queries_of.name()
     ));
-    let (mut knn, mut map, mut probe) = (Vec::new(), Vec::new(), Vec::new());
+    let mut answers = Vec::new();
     for row in &rows {
         let [database, queries] = row.of;
         let width = database.features.len() / database.labels.len().max(1);
@@ -193,55 +191,32 @@ pub(super) fn table_of(
             set(&database.features, &database.labels)?,
             set(&kept, &labels)?,
         );
-        knn.push(values(&knn_hits(&train, &test, &options.knn)?));
-        let found = cross_map(&train, &test, &RetrievalConfig::default())?;
-        map.push(
-            found
-                .average_precision
-                .into_iter()
-                .flatten()
-                .collect::<Vec<_>>(),
-        );
-        if row.probed && classes > 1 {
-            let (_, hits) = linear_probe_hits(&train, &test, &options.linear)?;
-            probe.push(values(&hits));
-        }
+        let linear = (row.probed && classes > 1).then_some(&options.linear);
+        answers.push(Answers::of([&train, &test], Some(&options.knn), linear)?);
     }
-    let bootstrap = |rows: &[Vec<f64>]| -> Result<Vec<Bootstrapped>> {
-        let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
-        match rows.is_empty() {
-            true => Ok(Vec::new()),
-            false => Ok(class_bootstrap(
-                &rows,
-                &labels,
-                &options.settings.bootstrap(),
-            )?),
-        }
-    };
-    let (knn, map) = (bootstrap(&knn)?, bootstrap(&map)?);
-    let mut probe = bootstrap(&probe)?.into_iter();
-    let rows = rows.into_iter().zip(knn.into_iter().zip(map));
+    let found = intervals(&answers, &labels, &options.settings.bootstrap())?;
+    let judged = rows.into_iter().zip(found).map(|(row, found)| {
+        // Each query was asked, and the training photos have its class.
+        let (Some(knn), Some(map)) = (found.knn, found.map) else {
+            return Err(Error::config("adapt", "expected a figure for each row"));
+        };
+        Ok(Judged {
+            name: row.name,
+            kind: row.kind,
+            knn,
+            map,
+            probe: found.probe,
+        })
+    });
     Ok(Some(Table {
         queries_of,
         queries: asking.len(),
         classes: labels.iter().collect::<BTreeSet<_>>().len(),
         left_out: queries.labels.len() - asking.len(),
         database: database.labels.len(),
-        rows: rows
-            .map(|(row, (knn, map))| Judged {
-                name: row.name,
-                kind: row.kind,
-                knn,
-                map,
-                probe: probe.next().filter(|_| row.probed),
-            })
-            .collect(),
+        rows: judged.collect::<Result<_>>()?,
         without,
     }))
-}
-
-fn values(hits: &[bool]) -> Vec<f64> {
-    hits.iter().map(|hit| f64::from(u8::from(*hit))).collect()
 }
 
 /// All other kinds, fitted to the same photos, and what stands against those that cannot be.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use fgvr_train::adapt::{WriteOptions, Written, check_export, check_place};
-use fgvr_train::{AdaptOptions, Adapted, Embedder, Error, Observer, RunFolder, path_text};
+use fgvr_train::{AdaptOptions, Adapted, Embedder, Error, Observer, path_text};
 
 use crate::adapt_args::Adapt;
 use crate::adapt_train;
@@ -13,7 +13,7 @@ use crate::commands::chosen;
 use crate::output::{print, print_json, say};
 use crate::progress::Progress;
 use crate::signals::{INTERRUPTED, stop_on_signal};
-use crate::weights::{format, tell_changes, which};
+use crate::weights::{embedder, format};
 
 pub(crate) fn adapt(args: &Adapt) -> Result<ExitCode> {
     // Before anything is computed.
@@ -29,25 +29,8 @@ pub(crate) fn adapt(args: &Adapt) -> Result<ExitCode> {
     options.work = Some(parent(&out).to_owned());
     let compute = chosen(&args.place)?;
     let mut progress = Progress::new(stop_on_signal()?);
-    let mut embedder = match (&args.run, &args.weights) {
-        (Some(run), _) => {
-            let run = RunFolder::open(run)?;
-            tell_changes(&run, which(args.checkpoint))?;
-            Embedder::from_run_with(&run, which(args.checkpoint), &others, &compute)?
-        }
-        (None, Some(source)) => {
-            let weights = fgvr_train::open_weights(source, &mut progress)?;
-            let (embedder, report) =
-                Embedder::from_weights_with(&weights, &others, &args.allow_mismatch, &compute)?;
-            progress.on_message(&report.to_string());
-            embedder
-        }
-        // The command line asks for one of them.
-        (None, None) => anyhow::bail!("give --run or --weights"),
-    };
-    if let Some(batch) = args.place.batch {
-        embedder = embedder.with_batch(batch)?;
-    }
+    let place = (&args.place, &compute);
+    let embedder = embedder(&args.network, &others, false, place, &mut progress)?;
     check_export(&embedder, format(args.format))?;
     progress.on_message(&format!("photos seen {}", embedder.preprocessing()));
     progress.on_message(&compute.line());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use fgvr_perturb::AdaptKind;
 
-use crate::args::{Checkpoint, NamesOf, Where, folder, name};
+use crate::args::{NamesOf, Source, Where, folder};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -23,21 +23,8 @@ docs/adapt.md has the formula, all settings (adapt.*) and what larger sets cost.
 
 #[derive(Args, Debug)]
 pub(crate) struct Adapt {
-    /// The network to adapt: a file, a folder, or `hf:owner/name[@revision][:file]`.
-    #[arg(
-        long,
-        value_name = "SRC",
-        value_parser = name(),
-        required_unless_present = "run",
-        conflicts_with = "run"
-    )]
-    pub(crate) weights: Option<String>,
-    /// The run whose encoder to adapt.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) run: Option<PathBuf>,
-    /// Which checkpoint of the run.
-    #[arg(long, value_enum, default_value_t, conflicts_with = "weights")]
-    pub(crate) checkpoint: Checkpoint,
+    #[command(flatten)]
+    pub(crate) network: Source,
     /// A folder of photos, or builtin:lookalikes.
     #[arg(long, value_name = "DIR", value_parser = folder())]
     pub(crate) data: String,
@@ -66,10 +53,6 @@ pub(crate) struct Adapt {
     /// normalisation.*, evaluate.interpolation and the like; may be given many times.
     #[arg(long, value_name = "KEY.PATH=VALUE")]
     pub(crate) set: Vec<String>,
-    /// A key of config.json, or a tensor (`layer1.*` for all under layer1), that says the weights are of another network
-    /// than the one they are loaded into, to be passed over; may be given many times.
-    #[arg(long, value_name = "NAME", conflicts_with = "run")]
-    pub(crate) allow_mismatch: Vec<String>,
     /// Whose names the exported tensors get.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: NamesOf,

@@ -19,7 +19,7 @@ use crate::weights::format;
 const ADAPTING: [&str; 5] = ["adapt", "data", "normalisation", "evaluate", "encoder"];
 
 pub(crate) fn adapt_train(args: &Adapt, out: &Path) -> Result<ExitCode> {
-    let source = args.weights.as_deref().context("give --weights")?;
+    let source = args.network.weights.as_deref().context("give --weights")?;
     let all = settings(args)?;
     let adapting = |setting: &String| {
         let section = setting.split(['.', '=']).next().unwrap_or_default().trim();
@@ -39,8 +39,12 @@ pub(crate) fn adapt_train(args: &Adapt, out: &Path) -> Result<ExitCode> {
         others.push(format!("data.{key}={value}"));
     }
     let weights = fgvr_train::open_weights(source, &mut progress)?;
-    let (start, _) =
-        Embedder::plain_from_weights_with(&weights, &others, &args.allow_mismatch, &compute)?;
+    let (start, _) = Embedder::plain_from_weights_with(
+        &weights,
+        &others,
+        &args.network.allow_mismatch,
+        &compute,
+    )?;
     check_export(&start, format(args.format))?;
     progress.on_message(&format!("photos seen {}", start.preprocessing()));
     progress.on_message(&format!(

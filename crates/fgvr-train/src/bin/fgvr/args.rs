@@ -277,9 +277,10 @@ pub(crate) struct Adapting {
     pub(crate) plain: bool,
 }
 
+/// A network: weights, or the encoder of a run.
 #[derive(Args, Debug)]
-pub(crate) struct Embed {
-    /// Weights to embed with.
+pub(crate) struct Source {
+    /// The network's weights: a file, a folder, or `hf:owner/name[@revision][:file]`.
     #[arg(
         long,
         value_name = "SRC",
@@ -288,12 +289,22 @@ pub(crate) struct Embed {
         conflicts_with = "run"
     )]
     pub(crate) weights: Option<String>,
-    /// The run whose encoder to embed with.
+    /// The run whose encoder it is.
     #[arg(long, value_name = "DIR")]
     pub(crate) run: Option<PathBuf>,
     /// Which checkpoint of the run.
     #[arg(long, value_enum, default_value_t, conflicts_with = "weights")]
     pub(crate) checkpoint: Checkpoint,
+    /// A key of config.json, or a tensor (`layer1.*` for all under layer1), that says the weights are of another network
+    /// than the one they are loaded into, to be passed over; may be given many times.
+    #[arg(long, value_name = "NAME", conflicts_with = "run")]
+    pub(crate) allow_mismatch: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Embed {
+    #[command(flatten)]
+    pub(crate) network: Source,
     /// A folder of images, or builtin:lookalikes.
     #[arg(long, value_name = "DIR", value_parser = folder())]
     pub(crate) data: String,
@@ -308,10 +319,6 @@ pub(crate) struct Embed {
     /// resize_ratio, squash, interpolation and batch; may be given many times.
     #[arg(long, value_name = "KEY.PATH=VALUE")]
     pub(crate) set: Vec<String>,
-    /// A key of config.json, or a tensor (`layer1.*` for all under layer1), that says the weights are of another network
-    /// than the one they are loaded into, to be passed over; may be given many times.
-    #[arg(long, value_name = "NAME", conflicts_with = "run")]
-    pub(crate) allow_mismatch: Vec<String>,
     #[command(flatten)]
     pub(crate) adapting: Adapting,
     /// Replace a file that is there.

@@ -8,12 +8,12 @@ use anyhow::{Context, Result};
 use fgvr_encoder::export::Format;
 use fgvr_encoder::hub::PublishOptions;
 use fgvr_train::{
-    Embedder, EmbeddingTable, ExportOptions, Exported, JudgeOptions, Judgement, Observer,
+    Compute, Embedder, EmbeddingTable, ExportOptions, Exported, JudgeOptions, Judgement, Observer,
     RunFolder, Which, adaptation_in_words, path_text,
 };
 use serde_json::json;
 
-use crate::args::{self, Checkpoint, NamesOf};
+use crate::args::{self, Checkpoint, NamesOf, Source, Where};
 use crate::commands::chosen;
 use crate::output::{print, print_json, say};
 use crate::progress::Progress;
@@ -55,6 +55,40 @@ fn told(exported: &Exported, format: Format) -> String {
     )
 }
 
+/// The network that the command line names, as `settings` have it see photos; `plain` leaves an adaptation off that its
+/// weights bring.
+pub(crate) fn embedder(
+    of: &Source,
+    settings: &[String],
+    plain: bool,
+    (place, compute): (&Where, &Compute),
+    progress: &mut Progress,
+) -> Result<Embedder> {
+    let embedder = match (&of.run, &of.weights) {
+        (Some(run), _) => {
+            let run = RunFolder::open(run)?;
+            tell_changes(&run, which(of.checkpoint))?;
+            Embedder::from_run_with(&run, which(of.checkpoint), settings, compute)?
+        }
+        (None, Some(source)) => {
+            let weights = fgvr_train::open_weights(source, progress)?;
+            let build = match plain {
+                true => Embedder::plain_from_weights_with,
+                false => Embedder::from_weights_with,
+            };
+            let (embedder, report) = build(&weights, settings, &of.allow_mismatch, compute)?;
+            progress.on_message(&report.to_string());
+            embedder
+        }
+        // The command line asks for one of them.
+        (None, None) => anyhow::bail!("give --run or --weights"),
+    };
+    Ok(match place.batch {
+        Some(batch) => embedder.with_batch(batch)?,
+        None => embedder,
+    })
+}
+
 pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
     // Before anything is computed.
     EmbeddingTable::check_place(&args.out, args.overwrite)?;
@@ -65,28 +99,14 @@ pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
     // The short form first: --set data.size comes after it, and counts.
     let size = args.size.map(|size| format!("data.size={size}"));
     let settings: Vec<String> = size.into_iter().chain(args.set.iter().cloned()).collect();
-    let mut embedder = match (&args.run, &args.weights) {
-        (Some(run), _) => {
-            let run = RunFolder::open(run)?;
-            tell_changes(&run, which(args.checkpoint))?;
-            Embedder::from_run_with(&run, which(args.checkpoint), &settings, &compute)?
-        }
-        (None, Some(source)) => {
-            let weights = fgvr_train::open_weights(source, &mut progress)?;
-            let build = match args.adapting.plain || args.adapting.adaptation.is_some() {
-                true => Embedder::plain_from_weights_with,
-                false => Embedder::from_weights_with,
-            };
-            let (embedder, report) = build(&weights, &settings, &args.allow_mismatch, &compute)?;
-            progress.on_message(&report.to_string());
-            embedder
-        }
-        // The command line asks for one of them.
-        (None, None) => anyhow::bail!("give --run or --weights"),
-    };
-    if let Some(batch) = args.place.batch {
-        embedder = embedder.with_batch(batch)?;
-    }
+    let plain = args.adapting.plain || args.adapting.adaptation.is_some();
+    let mut embedder = embedder(
+        &args.network,
+        &settings,
+        plain,
+        (&args.place, &compute),
+        &mut progress,
+    )?;
     if let Some(adaptation) = adaptation {
         embedder = embedder.with_adaptation(adaptation)?;
     }
