@@ -213,7 +213,7 @@ mod tests {
         let named: Vec<&str> = sentence.trim_end_matches(" build").split(", ").collect();
         // The commands that the program itself knows, from its source: `Pretrain(Pretrain),` and so on.
         let source = crate::workspace::root().unwrap();
-        let source = source.join("crates/fgvr-train/src/bin/fgvr/args.rs");
+        let source = source.join("crates/fgvr/src/args.rs");
         let source = std::fs::read_to_string(source).unwrap();
         let commands = source.split("enum Command {").nth(1).unwrap();
         let commands = commands.split('}').next().unwrap().lines();

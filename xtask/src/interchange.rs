@@ -149,7 +149,7 @@ pub(crate) fn round_trips(root: &Path) -> Result<Option<String>> {
     };
     let folder = Folder::new("fgvr-interchange")?;
     let programs = Programs {
-        fgvr: executable(root, &["-p", "fgvr-train", "--bin", "fgvr"], "fgvr")?,
+        fgvr: executable(root, &["-p", "fgvr"], "fgvr")?,
         python,
         script: root.join(SCRIPT),
     };

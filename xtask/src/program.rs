@@ -16,7 +16,7 @@ pub(crate) fn run(subcommand: &str, args: &[OsString]) -> Result<ExitCode> {
         true => &["--features", "cuda"],
         false => &[],
     };
-    let which = ["--release", "-p", "fgvr-train", "--bin", "fgvr"];
+    let which = ["--release", "-p", "fgvr"];
     let program = executable(&workspace::root()?, &[&which, features].concat(), "fgvr")?;
     let mut command = Command::new(program);
     command.arg(subcommand).args(args);

@@ -81,10 +81,10 @@ pub enum Error {
     },
     /// The records of a run cannot be read or written.
     #[error(transparent)]
-    Record(#[from] crate::record::RecordError),
+    Record(#[from] fgvr_report::record::RecordError),
     /// A report or picture cannot be made.
     #[error(transparent)]
-    Report(#[from] crate::report::ReportError),
+    Report(#[from] fgvr_report::ReportError),
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
@@ -118,7 +118,7 @@ impl Error {
             Self::Encoder(error) => error.is_bad_input(),
             Self::Evaluation(error) => error.is_bad_input(),
             Self::Record(error) => error.is_bad_input(),
-            Self::Report(error) => matches!(error, crate::report::ReportError::Io { .. }),
+            Self::Report(error) => matches!(error, fgvr_report::ReportError::Io { .. }),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The training engine and the program `fgvr`.
+//! The training engine.
 //!
 //! [`pretrain`] trains an encoder on unlabelled photos with a base objective (MoCo v2, SimSiam, BYOL, MoCo v3
 //! or DINO) and the add-ons chosen, SynthPair among them; evaluates it beside what it started from and
@@ -7,8 +7,6 @@
 
 pub mod adapt;
 pub mod config;
-pub mod record;
-pub mod report;
 pub mod study;
 
 mod against_start;

@@ -6,7 +6,7 @@ use fgvr_gradcam::{ColourMap, Sign, grad_cam_signed, overlay};
 use fgvr_ssl::Pictures;
 
 use crate::Result;
-use crate::report::{Sheet, SheetRow};
+use fgvr_report::{Sheet, SheetRow};
 
 /// The sheets of a step as (name, PNG file), of its first `count` images; Grad-CAM only of encoders
 /// whose features are the mean over places, since its gradient is that of the features.

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::config::PretrainConfig;
-use crate::report::{Align, Picture, Plot, Report, Section, Series, Table};
 use crate::{Error, Evaluation, Figures, JudgedOn, Result, RunFolder};
+use fgvr_report::{Align, Picture, Plot, Report, Section, Series, Table};
 
 /// Points of a curve; more are averaged.
 const POINTS: usize = 400;

@@ -20,13 +20,13 @@ use crate::monitor::{Monitor, Vitals};
 use crate::path_text::path_text;
 use crate::pictures::sheets;
 use crate::pretrain::loader;
-use crate::record::Recorder;
 use crate::run_report::write_report;
 use crate::trained::Trained;
 use crate::{
     Compute, DataRecord, Environment, Error, Feed, Observer, Result, RunFolder, StepRow, Summary,
     Trainer, evaluation_tables,
 };
+use fgvr_report::record::Recorder;
 
 /// What a run remembers of how it was asked for.
 pub(crate) struct Origin {

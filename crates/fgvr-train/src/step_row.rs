@@ -62,10 +62,10 @@ impl StepRow {
     ///
     /// # Errors
     /// None in practice.
-    pub fn to_map(&self) -> crate::Result<crate::record::Row> {
+    pub fn to_map(&self) -> crate::Result<fgvr_report::record::Row> {
         match serde_json::to_value(self) {
             Ok(serde_json::Value::Object(map)) => Ok(map),
-            Ok(_) => Ok(crate::record::Row::new()),
+            Ok(_) => Ok(fgvr_report::record::Row::new()),
             Err(e) => Err(crate::Error::config("metrics", e.to_string())),
         }
     }

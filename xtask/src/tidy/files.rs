@@ -153,9 +153,7 @@ mod tests {
 
     fn found(path: &str, text: &str) -> Vec<String> {
         let mut rules = Rules::default();
-        rules
-            .only_in
-            .insert("clap".into(), vec!["train/bin".into()]);
+        rules.only_in.insert("clap".into(), vec!["cuda/bin".into()]);
         let problems = text_problems(Path::new(path), text, &rules);
         problems
             .iter()
@@ -235,10 +233,10 @@ mod tests {
     fn a_library_leaves_the_crates_of_programs_to_src_bin() {
         let text = "use clap::Parser;\n";
         assert_eq!(
-            found("crates/fgvr-train/src/lib.rs", text),
+            found("crates/fgvr-cuda/src/lib.rs", text),
             ["1: the library uses clap"]
         );
-        assert!(found("crates/fgvr-train/src/bin/fgvr/main.rs", text).is_empty());
+        assert!(found("crates/fgvr-cuda/src/bin/kernels/main.rs", text).is_empty());
         assert!(found("crates/fgvr-nn/src/lib.rs", text).is_empty());
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::judge::{LabelFree, Table};
 use super::{AdaptSettings, Gate, Training};
-use crate::report::Sheet;
+use fgvr_report::Sheet;
 
 /// An adaptation, and what speaks for it.
 #[derive(Clone, Debug)]

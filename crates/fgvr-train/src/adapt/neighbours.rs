@@ -8,7 +8,7 @@ use fgvr_data::{Dataset, Normalisation, load_whole};
 use fgvr_perturb::Adaptation;
 
 use crate::Result;
-use crate::report::{Sheet, SheetRow};
+use fgvr_report::{Sheet, SheetRow};
 
 /// Photos that ask: spread evenly over those that are held out, whatever they find.
 const ASKING: usize = 8;

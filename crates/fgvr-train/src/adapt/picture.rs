@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use fgvr_eval::Interval;
 
 use super::{Adapted, Measure};
-use crate::report::escape;
+use fgvr_report::escape;
 
 const WIDTH: f64 = 720.;
 /// Where bars begin and end; names stand before, values behind.

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use fgvr_eval::{Bootstrapped, Interval};
 
 use super::{Adapted, Answer, Judged, LabelFree, What};
-use crate::report;
-use crate::report::Align::{Left, Right};
+use fgvr_report as report;
+use fgvr_report::Align::{Left, Right};
 
 /// Of labels, no row shows a probe but those of features as they are, centred and adapted.
 const NONE: &str = "-";

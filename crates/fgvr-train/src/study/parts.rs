@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::compare::Spread;
 use super::figures::RunFigures;
-use crate::report::{Align, Table};
+use fgvr_report::{Align, Table};
 
 /// One hit in one run, beside what chance gives.
 #[derive(Clone, Debug, PartialEq, Serialize)]

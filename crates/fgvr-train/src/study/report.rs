@@ -9,7 +9,7 @@ use super::compare::{Paired, Spread, Verdict};
 use super::figures::{METRICS, RunFigures};
 use super::parts::{self, HitReport};
 use crate::JudgedOn;
-use crate::report::{Align, Plot, Report, Section, Series, Table};
+use fgvr_report::{Align, Plot, Report, Section, Series, Table};
 
 /// Everything a study found; `study.json`.
 #[derive(Clone, Debug, Serialize)]

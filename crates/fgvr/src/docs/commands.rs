@@ -26,8 +26,8 @@ const OURS: [&str; 10] = [
 fn commands_of_pages_and_help_texts_can_be_given() {
     let mut texts = pages();
     texts.push(Page::read("CHANGELOG.md"));
-    texts.push(Page::read("crates/fgvr-train/src/bin/fgvr/args.rs"));
-    texts.push(Page::read("crates/fgvr-train/src/bin/fgvr/adapt_args.rs"));
+    texts.push(Page::read("crates/fgvr/src/args.rs"));
+    texts.push(Page::read("crates/fgvr/src/adapt_args.rs"));
     texts.push(Page::read("xtask/src/help.rs"));
     let mut wrong = Vec::new();
     let mut shown = 0;

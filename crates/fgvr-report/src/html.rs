@@ -265,7 +265,8 @@ fn write_table(page: &mut String, table: &Table, section: &str) {
 
 /// `text` as it may stand in HTML and SVG, between tags and in quoted attributes. Control
 /// characters, which XML forbids, become spaces.
-pub(crate) fn escape(text: &str) -> String {
+#[must_use]
+pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -285,7 +286,7 @@ pub(crate) fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Series;
+    use crate::Series;
 
     const PNG_HEAD: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x40\0\0\0\x20rest";
 

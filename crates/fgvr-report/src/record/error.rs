@@ -65,7 +65,8 @@ pub enum RecordError {
 
 impl RecordError {
     /// Whether the files are at fault, rather than a row or picture that was to be recorded.
-    pub(crate) fn is_bad_input(&self) -> bool {
+    #[must_use]
+    pub fn is_bad_input(&self) -> bool {
         match self {
             Self::Io { .. }
             | Self::AlreadyThere { .. }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use fgvr_eval::Interval;
-use fgvr_train::report::{Align, Table};
+use fgvr_report::{Align, Table};
 use fgvr_train::study::StudyEnd;
 use fgvr_train::{Calibration, Evaluation, Judgement, Plan, Summary, evaluation_tables, path_text};
 

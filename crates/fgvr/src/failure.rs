@@ -97,17 +97,17 @@ mod tests {
             .into()),
             io(encoder.into()),
             io(fgvr_encoder::Error::from(hub).into()),
-            io(fgvr_train::record::RecordError::Io {
+            io(fgvr_report::record::RecordError::Io {
                 path: file(),
                 source: source(),
             }
             .into()),
-            io(fgvr_train::report::ReportError::Io {
+            io(fgvr_report::ReportError::Io {
                 path: file(),
                 source: source(),
             }
             .into()),
-            io(fgvr_train::report::ReportError::from(candle_core::Error::Io(source())).into()),
+            io(fgvr_report::ReportError::from(candle_core::Error::Io(source())).into()),
             io(tensor.into()),
         ];
         for error in errors {

@@ -4,14 +4,19 @@
 mod axis;
 mod font;
 mod html;
+pub mod record;
 mod sheet;
 mod svg;
 mod table;
 mod ticks;
 
 pub use axis::Scale;
-pub(crate) use html::escape;
-pub use html::{Picture, Report, ReportError, Section};
+pub use html::{Picture, Report, ReportError, Section, escape};
 pub use sheet::{RgbSheet, Sheet, SheetRow};
 pub use svg::{Plot, Series};
 pub use table::{Align, Table};
+
+/// The README's example, run as a test.
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+pub struct ReadmeDoctests;
