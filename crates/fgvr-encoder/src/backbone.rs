@@ -84,19 +84,11 @@ impl Backbone {
         })
     }
 
-    /// [`Encoder::forward_train`] whose tape also returns the gradient at the images, (N, 3, H, W).
-    ///
-    /// # Errors
-    /// As [`Encoder::forward_train`].
-    pub fn forward_train_to_images(
-        &self,
-        images: &Tensor,
-        norm: NormMode,
-    ) -> Result<(Features, Tape)> {
+    fn network(&self) -> &dyn Encoder {
         match self {
-            Self::ResNet(network) => network.forward_train_to_images(images, norm),
-            Self::EfficientNet(network) => network.forward_train_to_images(images, norm),
-            Self::Vit(network) => network.forward_train_to_images(images),
+            Self::ResNet(network) => network,
+            Self::EfficientNet(network) => network,
+            Self::Vit(network) => network,
         }
     }
 
@@ -131,56 +123,20 @@ impl Backbone {
 }
 
 impl Encoder for Backbone {
-    fn forward_train(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
-        match self {
-            Self::ResNet(network) => network.forward_train(images, norm),
-            Self::EfficientNet(network) => network.forward_train(images, norm),
-            Self::Vit(network) => network.forward_train(images, norm),
-        }
-    }
-
-    fn forward_train_to_images(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
-        Self::forward_train_to_images(self, images, norm)
-    }
-
-    fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features> {
-        match self {
-            Self::ResNet(network) => network.features(images, norm),
-            Self::EfficientNet(network) => network.features(images, norm),
-            Self::Vit(network) => network.features(images, norm),
-        }
-    }
-
-    fn class_attention(&self, images: &Tensor, norm: NormMode) -> Result<Option<Vec<Tensor>>> {
-        match self {
-            Self::ResNet(network) => network.class_attention(images, norm),
-            Self::EfficientNet(network) => network.class_attention(images, norm),
-            Self::Vit(network) => network.class_attention(images, norm),
-        }
-    }
-
     fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps> {
-        match self {
-            Self::ResNet(network) => network.apply(tape, images, norm),
-            Self::EfficientNet(network) => network.apply(tape, images, norm),
-            Self::Vit(network) => network.apply(tape, images, norm),
-        }
+        self.network().apply(tape, images, norm)
     }
 
     fn device(&self) -> Option<&Device> {
-        match self {
-            Self::ResNet(network) => Encoder::device(network),
-            Self::EfficientNet(network) => Encoder::device(network),
-            Self::Vit(network) => Encoder::device(network),
-        }
+        self.network().device()
     }
 
     fn width(&self) -> usize {
-        match self {
-            Self::ResNet(network) => network.width(),
-            Self::EfficientNet(network) => network.width(),
-            Self::Vit(network) => network.width(),
-        }
+        self.network().width()
+    }
+
+    fn class_attention(&self, images: &Tensor, norm: NormMode) -> Result<Option<Vec<Tensor>>> {
+        self.network().class_attention(images, norm)
     }
 }
 

@@ -16,7 +16,6 @@ mod error;
 pub mod export;
 mod frozen;
 pub mod hub;
-mod images;
 mod intermediates;
 mod resnet;
 mod save;

@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use candle_core::{Error as CandleError, Result, Tensor};
 use candle_nn::VarBuilder;
 use fgvr_nn::layers::{self, Activation, BatchNormConfig, ConvNorm, PoolConfig};
-use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Tape};
+use fgvr_nn::{Device, Encoder, FeatureMaps, Map, NormMode, Tape, images};
 
 use crate::block::{Block, conv_norm};
 use crate::frozen::{OnDevice, OnHost, Place};
-use crate::images;
-use crate::intermediates::Intermediates;
+use crate::intermediates::{self, Intermediates};
 use crate::{FrozenResNet, ResNetConfig, Stem};
 
 /// A residual network (arXiv:1512.03385) without its classifier, under torchvision's parameter
@@ -137,39 +136,12 @@ impl ResNet {
         norm: NormMode,
         wanted: &[&str],
     ) -> Result<BTreeMap<String, Tensor>> {
-        let mut intermediates = Intermediates::new(wanted, &self.intermediate_names())?;
-        let mut tape = Tape::inference().on(self.device.as_ref());
-        let images = images::input(&mut tape, images, false)?;
-        self.forward(&mut tape, &images, norm, &mut intermediates)?;
-        Ok(intermediates.into_found())
-    }
-
-    /// [`Encoder::forward_train`] whose tape also returns the gradient at the images, (N, 3, H, W).
-    ///
-    /// # Errors
-    /// As [`Encoder::forward_train`].
-    pub fn forward_train_to_images(
-        &self,
-        images: &Tensor,
-        norm: NormMode,
-    ) -> Result<(Features, Tape)> {
-        self.forward_recording(images, norm, true)
-    }
-
-    fn forward_recording(
-        &self,
-        images: &Tensor,
-        norm: NormMode,
-        image_gradient: bool,
-    ) -> Result<(Features, Tape)> {
-        let mut tape = Tape::recording().on(self.device.as_ref());
-        let images = images::input(&mut tape, images, image_gradient)?;
-        let (map, pooled) = self.forward(&mut tape, &images, norm, &mut Intermediates::none())?;
-        let features = Features {
-            map: tape.output(&map)?.into_inner(),
-            pooled: tape.output_vector(&pooled)?.into_inner(),
-        };
-        Ok((features, tape))
+        let (names, device) = (self.intermediate_names(), self.device.as_ref());
+        let (_, found) =
+            intermediates::collect(wanted, &names, device, images, |tape, images, seen| {
+                self.forward(tape, images, norm, seen)
+            })?;
+        Ok(found)
     }
 
     /// The one forward pass, of training and inference: the last map and its mean over places.
@@ -179,7 +151,7 @@ impl ResNet {
         images: &Map,
         norm: NormMode,
         intermediates: &mut Intermediates<'_>,
-    ) -> Result<(Map, Map)> {
+    ) -> Result<FeatureMaps> {
         let x = self.stem.apply(tape, images, norm)?;
         let mut x = x.activate(tape, Activation::Relu)?;
         intermediates.see("stem", || x.to_tensor())?;
@@ -194,35 +166,14 @@ impl ResNet {
         }
         // (N, h, w, C) -> (N, 1, 1, C)
         let pooled = layers::global_mean(tape, &x)?;
-        Ok((x, pooled))
+        Ok(FeatureMaps { map: x, pooled })
     }
 }
 
 impl Encoder for ResNet {
-    fn forward_train(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
-        self.forward_recording(images, norm, false)
-    }
-
-    fn forward_train_to_images(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
-        Self::forward_train_to_images(self, images, norm)
-    }
-
-    fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features> {
-        let mut tape = Tape::inference().on(self.device.as_ref());
-        let images = images::input(&mut tape, images, false)?;
-        let (map, pooled) = self.forward(&mut tape, &images, norm, &mut Intermediates::none())?;
-        // (N, 1, 1, C) -> (N, C)
-        let pooled = pooled.to_tensor()?.flatten_from(1)?;
-        Ok(Features {
-            map: map.to_tensor()?,
-            pooled,
-        })
-    }
-
     fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps> {
         images::check(images.shape())?;
-        let (map, pooled) = self.forward(tape, images, norm, &mut Intermediates::none())?;
-        Ok(FeatureMaps { map, pooled })
+        self.forward(tape, images, norm, &mut Intermediates::none())
     }
 
     fn device(&self) -> Option<&Device> {

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use fgvr_nn::layers::{DeviceConv, Finish, PoolConfig, max_pool, mean_of_places};
 use fgvr_nn::{Device, Features, Map, Tape};
 
-use crate::images;
+use fgvr_nn::images;
 
 /// A frozen network on a device.
 pub(crate) struct OnDevice {

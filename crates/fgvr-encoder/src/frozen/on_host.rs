@@ -6,7 +6,7 @@ use fgvr_nn::layers::{Finish, FrozenConv, FrozenPass, PoolConfig};
 use fgvr_nn::{Buffer, Features, Tape};
 
 use super::values::{Values, in_cache, of_image, parts, room};
-use crate::images;
+use fgvr_nn::images;
 
 /// A frozen network on the CPU.
 pub(crate) struct OnHost {

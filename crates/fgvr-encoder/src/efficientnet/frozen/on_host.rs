@@ -5,7 +5,7 @@ use fgvr_nn::layers::{Finish, FrozenConv, FrozenPass};
 use fgvr_nn::{Buffer, Features, Tape};
 
 use crate::frozen::values::{Values, in_cache, of_image, parts, room};
-use crate::images;
+use fgvr_nn::images;
 
 /// A frozen network on the CPU.
 pub(in crate::efficientnet) struct OnHost {

@@ -8,9 +8,9 @@ use fgvr_nn::layers::{
 use fgvr_nn::{Device, Features, Map, Tape};
 
 use super::{gamma, prefix};
-use crate::images;
 use crate::vit::block::Block;
 use crate::vit::{Pooling, Vit};
+use fgvr_nn::images;
 
 /// A frozen network on a device.
 pub(super) struct OnDevice {

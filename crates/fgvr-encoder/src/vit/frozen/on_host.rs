@@ -11,9 +11,9 @@ use fgvr_nn::{Buffer, Features, Tape};
 use rayon::prelude::*;
 
 use super::{gamma, prefix};
-use crate::images;
 use crate::vit::block::Block;
 use crate::vit::{Pooling, Vit, VitConfig};
+use fgvr_nn::images;
 
 /// Tokens that go through a part of a block together, at least and at most: whole register tiles, and
 /// with 1536 channels inside a perceptron less than a second-level cache of 1 MiB.
