@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 
 use candle_core::{Error as CandleError, Result, Tensor};
 use candle_nn::VarBuilder;
-use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Tape};
+use fgvr_nn::{Device, Encoder, FeatureMaps, Map, NormMode, Tape};
 
-use crate::{
-    EfficientNet, EncoderConfig, FrozenEfficientNet, FrozenResNet, FrozenVit, Network, ResNet, Vit,
-};
+use crate::{EfficientNet, EncoderConfig, FrozenBackbone, Network, ResNet, Vit};
 
 /// A network of any [`Architecture`](crate::Architecture).
 ///
@@ -71,17 +69,17 @@ impl Backbone {
         }
     }
 
-    /// A snapshot of the network as it is now, made ready to embed many images where it runs. Its variables are
-    /// read as the CPU has them.
+    /// The network as it is now, made ready to embed many images where it runs: see [`FrozenBackbone`]. Its
+    /// variables are read as the CPU has them.
     ///
     /// # Errors
     /// Variables that are not f32 on the CPU; what a GPU says, if the network is on one.
     pub fn freeze(&self) -> Result<FrozenBackbone> {
-        Ok(match self {
-            Self::ResNet(network) => FrozenBackbone::ResNet(network.freeze()?),
-            Self::EfficientNet(network) => FrozenBackbone::EfficientNet(network.freeze()?),
-            Self::Vit(network) => FrozenBackbone::Vit(network.freeze()?),
-        })
+        match self {
+            Self::ResNet(network) => network.freeze(),
+            Self::EfficientNet(network) => network.freeze(),
+            Self::Vit(network) => network.freeze(),
+        }
     }
 
     fn network(&self) -> &dyn Encoder {
@@ -137,62 +135,5 @@ impl Encoder for Backbone {
 
     fn class_attention(&self, images: &Tensor, norm: NormMode) -> Result<Option<Vec<Tensor>>> {
         self.network().class_attention(images, norm)
-    }
-}
-
-/// A [`Backbone`] as it was when it was frozen, made to embed many images where it ran.
-#[non_exhaustive]
-pub enum FrozenBackbone {
-    /// A residual network.
-    ResNet(FrozenResNet),
-    /// An EfficientNet-Lite.
-    EfficientNet(FrozenEfficientNet),
-    /// A vision transformer.
-    Vit(FrozenVit),
-}
-
-impl FrozenBackbone {
-    /// The last feature map (N, C, h, w) of `images` (N, 3, H, W), and the pooled features (N, C).
-    ///
-    /// # Errors
-    /// Images of a shape that does not fit the network, or not f32 on the CPU; what a GPU says, if it is on one.
-    pub fn features(&self, images: &Tensor) -> Result<Features> {
-        match self {
-            Self::ResNet(network) => network.features(images),
-            Self::EfficientNet(network) => network.features(images),
-            Self::Vit(network) => network.features(images),
-        }
-    }
-
-    /// The pooled features (N, C) of `images` (N, 3, H, W): all that comes back from a device.
-    ///
-    /// # Errors
-    /// As [`FrozenBackbone::features`].
-    pub fn embed(&self, images: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::ResNet(network) => network.embed(images),
-            Self::EfficientNet(network) => network.embed(images),
-            Self::Vit(network) => network.embed(images),
-        }
-    }
-
-    /// Where it is, if not on the CPU.
-    #[must_use]
-    pub fn device(&self) -> Option<&Device> {
-        match self {
-            Self::ResNet(network) => network.device(),
-            Self::EfficientNet(network) => network.device(),
-            Self::Vit(network) => network.device(),
-        }
-    }
-
-    /// The length of a pooled vector.
-    #[must_use]
-    pub fn width(&self) -> usize {
-        match self {
-            Self::ResNet(network) => network.width(),
-            Self::EfficientNet(network) => network.width(),
-            Self::Vit(network) => network.width(),
-        }
     }
 }

@@ -8,9 +8,9 @@ use fgvr_nn::layers::{self, Activation, BatchNormConfig, ConvNorm, PoolConfig};
 use fgvr_nn::{Device, Encoder, FeatureMaps, Map, NormMode, Tape, images};
 
 use crate::block::{Block, conv_norm};
-use crate::frozen::{OnDevice, OnHost, Place};
+use crate::frozen::FrozenConvNet;
 use crate::intermediates::{self, Intermediates};
-use crate::{FrozenResNet, ResNetConfig, Stem};
+use crate::{FrozenBackbone, ResNetConfig, Stem};
 
 /// A residual network (arXiv:1512.03385) without its classifier, under torchvision's parameter
 /// names: `conv1.weight`, `bn1.weight`, `layer1.0.conv1.weight`, `layer2.0.downsample.0.weight`, ...
@@ -91,31 +91,30 @@ impl ResNet {
         self
     }
 
-    /// The network as it is now, made ready to embed many images where it runs: see [`FrozenResNet`]. Its
+    /// The network as it is now, made ready to embed many images where it runs: see [`FrozenBackbone`]. Its
     /// variables are read as the CPU has them.
     ///
     /// # Errors
     /// Variables that are not f32 on the CPU; what a GPU says, if the network is on one.
-    pub fn freeze(&self) -> Result<FrozenResNet> {
-        let (blocks, pool) = (self.stages.iter().flatten(), self.pool.clone());
-        let place = match &self.device {
-            None => Place::Host(Box::new(OnHost {
-                stem: self.stem.freeze()?,
-                pool,
-                blocks: blocks.map(Block::freeze).collect::<Result<_>>()?,
-            })),
-            Some(device) => Place::Device(Box::new(OnDevice {
-                stem: self.stem.freeze_on(device)?,
-                pool,
-                blocks: blocks
-                    .map(|block| block.freeze_on(device))
-                    .collect::<Result<_>>()?,
-                device: device.clone(),
-            })),
-        };
-        Ok(FrozenResNet {
-            place,
-            width: self.config.out_channels(),
+    pub fn freeze(&self) -> Result<FrozenBackbone> {
+        FrozenBackbone::new(
+            self.config.out_channels(),
+            self.device.as_ref(),
+            || self.convolutions(ConvNorm::freeze),
+            |device| self.convolutions(|layer| layer.freeze_on(device)),
+        )
+    }
+
+    fn convolutions<C>(&self, freeze: impl Fn(&ConvNorm) -> Result<C>) -> Result<FrozenConvNet<C>> {
+        let blocks = self.stages.iter().flatten();
+        Ok(FrozenConvNet {
+            stem: freeze(&self.stem)?,
+            pool: self.pool.clone(),
+            blocks: blocks
+                .map(|block| block.freeze(&freeze))
+                .collect::<Result<_>>()?,
+            head: None,
+            activation: Activation::Relu,
         })
     }
 

@@ -7,17 +7,16 @@ use candle_nn::VarBuilder;
 use fgvr_nn::layers::{self, Activation, ConvNorm};
 use fgvr_nn::{Device, Encoder, FeatureMaps, Map, NormMode, Tape, images};
 
+use crate::FrozenBackbone;
+use crate::frozen::FrozenConvNet;
 use crate::intermediates::{self, Intermediates};
 
 mod block;
 mod config;
-mod frozen;
 
 use block::{Block, Layer};
 pub(crate) use config::{EPS, HEAD, STEM, image_size};
 pub use config::{EfficientNetConfig, Padding};
-pub use frozen::FrozenEfficientNet;
-use frozen::{OnDevice, OnHost, Place};
 
 /// An EfficientNet-Lite (arXiv:1905.11946) without its classifier, under timm's parameter names: `conv_stem.weight`,
 /// `bn1.weight`, `blocks.0.0.conv_dw.weight`, `blocks.1.0.conv_pw.weight`, `blocks.1.0.bn3.weight`,
@@ -105,31 +104,30 @@ impl EfficientNet {
         self
     }
 
-    /// The network as it is now, made ready to embed many images where it runs: see [`FrozenEfficientNet`]. Its
+    /// The network as it is now, made ready to embed many images where it runs: see [`FrozenBackbone`]. Its
     /// variables are read as the CPU has them.
     ///
     /// # Errors
     /// Variables that are not f32 on the CPU; what a GPU says, if the network is on one.
-    pub fn freeze(&self) -> Result<FrozenEfficientNet> {
+    pub fn freeze(&self) -> Result<FrozenBackbone> {
+        FrozenBackbone::new(
+            self.config.out_channels(),
+            self.device.as_ref(),
+            || self.convolutions(ConvNorm::freeze),
+            |device| self.convolutions(|layer| layer.freeze_on(device)),
+        )
+    }
+
+    fn convolutions<C>(&self, freeze: impl Fn(&ConvNorm) -> Result<C>) -> Result<FrozenConvNet<C>> {
         let blocks = self.stages.iter().flatten();
-        let place = match &self.device {
-            None => Place::Host(Box::new(OnHost {
-                stem: self.stem.freeze()?,
-                blocks: blocks.map(Block::freeze).collect::<Result<_>>()?,
-                head: self.head.freeze()?,
-            })),
-            Some(device) => Place::Device(Box::new(OnDevice {
-                stem: self.stem.freeze_on(device)?,
-                blocks: blocks
-                    .map(|block| block.freeze_on(device))
-                    .collect::<Result<_>>()?,
-                head: self.head.freeze_on(device)?,
-                device: device.clone(),
-            })),
-        };
-        Ok(FrozenEfficientNet {
-            place,
-            width: self.config.out_channels(),
+        Ok(FrozenConvNet {
+            stem: freeze(&self.stem)?,
+            pool: None,
+            blocks: blocks
+                .map(|block| block.freeze(&freeze))
+                .collect::<Result<_>>()?,
+            head: Some(freeze(&self.head)?),
+            activation: Activation::Relu6,
         })
     }
 

@@ -20,7 +20,6 @@ pub(crate) mod sincos;
 use block::{Block, STDEV, xavier};
 pub use config::{Initialisation, Pooling, Positions, VitConfig};
 pub use fgvr_nn::layers::resize_position_embedding as resample_position_embedding;
-pub use frozen::FrozenVit;
 
 /// Standard deviation of the initial class and register tokens.
 const TOKEN_STDEV: f64 = 1e-6;

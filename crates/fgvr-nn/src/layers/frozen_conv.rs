@@ -57,6 +57,16 @@ pub enum Finish<R> {
     AddRelu(R),
 }
 
+impl<R> From<Activation> for Finish<R> {
+    fn from(activation: Activation) -> Self {
+        match activation {
+            Activation::Identity => Self::Nothing,
+            Activation::Relu => Self::Relu,
+            Activation::Relu6 => Self::Relu6,
+        }
+    }
+}
+
 impl<R> Finish<R> {
     /// What is added, and what ends it.
     pub(super) fn parts(self) -> (Option<R>, Activation) {
