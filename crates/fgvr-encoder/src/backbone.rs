@@ -6,7 +6,7 @@ use candle_core::{Error as CandleError, Result, Tensor};
 use candle_nn::VarBuilder;
 use fgvr_nn::{Device, Encoder, FeatureMaps, Map, NormMode, Tape};
 
-use crate::{EfficientNet, EncoderConfig, FrozenBackbone, Network, ResNet, Vit};
+use crate::{EfficientNet, EncoderConfig, FrozenBackbone, NetworkConfig, ResNet, Vit};
 
 /// A network of any [`Architecture`](crate::Architecture).
 ///
@@ -42,9 +42,11 @@ impl Backbone {
     /// `vb`.
     pub fn new(config: &EncoderConfig, vb: VarBuilder) -> Result<Self> {
         Ok(match config.network().map_err(CandleError::wrap)? {
-            Network::ResNet(config) => Self::ResNet(ResNet::new(&config, vb)?),
-            Network::EfficientNet(config) => Self::EfficientNet(EfficientNet::new(&config, vb)?),
-            Network::Vit(config) => Self::Vit(Vit::new(&config, vb)?),
+            NetworkConfig::ResNet(config) => Self::ResNet(ResNet::new(&config, vb)?),
+            NetworkConfig::EfficientNet(config) => {
+                Self::EfficientNet(EfficientNet::new(&config, vb)?)
+            }
+            NetworkConfig::Vit(config) => Self::Vit(Vit::new(&config, vb)?),
         })
     }
 
@@ -61,11 +63,11 @@ impl Backbone {
 
     /// What the network was built from.
     #[must_use]
-    pub fn config(&self) -> Network {
+    pub fn config(&self) -> NetworkConfig {
         match self {
-            Self::ResNet(network) => Network::ResNet(network.config().clone()),
-            Self::EfficientNet(network) => Network::EfficientNet(network.config().clone()),
-            Self::Vit(network) => Network::Vit(network.config().clone()),
+            Self::ResNet(network) => NetworkConfig::ResNet(network.config().clone()),
+            Self::EfficientNet(network) => NetworkConfig::EfficientNet(network.config().clone()),
+            Self::Vit(network) => NetworkConfig::Vit(network.config().clone()),
         }
     }
 

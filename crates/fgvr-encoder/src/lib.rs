@@ -27,7 +27,7 @@ pub use architecture::Architecture;
 pub use backbone::Backbone;
 pub use config::{ResNetConfig, Stem};
 pub use efficientnet::{EfficientNet, EfficientNetConfig, Padding};
-pub use encoder_config::{EncoderConfig, Network};
+pub use encoder_config::{EncoderConfig, NetworkConfig};
 pub use error::Error;
 pub use frozen::FrozenBackbone;
 pub use hub::{HubReference, ReferenceError};
