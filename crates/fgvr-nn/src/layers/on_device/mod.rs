@@ -13,6 +13,7 @@ mod linear;
 mod normed;
 mod places;
 mod tokens;
+mod unary;
 
 pub(super) use attention::{attention, first_shares, shares};
 pub(super) use batch_norm::batch_norm;
