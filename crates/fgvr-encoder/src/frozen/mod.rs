@@ -4,9 +4,9 @@ use candle_core::{Result, Tensor};
 use fgvr_nn::{Device, Features, Tape};
 
 mod convolutional;
+mod host_map;
 mod on_device;
 mod on_host;
-mod values;
 
 pub(crate) use convolutional::{FrozenBlock, FrozenConvNet, FrozenShortcut};
 

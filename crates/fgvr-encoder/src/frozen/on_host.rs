@@ -7,7 +7,7 @@ use fgvr_nn::{Buffer, Features, Tape, images};
 
 use super::Frozen;
 use super::convolutional::{FrozenBlock, FrozenConvNet};
-use super::values::{Values, in_cache, of_image, parts, room};
+use super::host_map::{HostMap, in_cache, of_image, parts, room};
 
 impl Frozen for FrozenConvNet<FrozenConv> {
     fn features(&self, tape: &mut Tape, images: &Tensor) -> Result<Features> {
@@ -24,7 +24,7 @@ impl Frozen for FrozenConvNet<FrozenConv> {
 }
 
 impl FrozenConvNet<FrozenConv> {
-    fn forward(&self, tape: &mut Tape, images: &Tensor) -> Result<Values> {
+    fn forward(&self, tape: &mut Tape, images: &Tensor) -> Result<HostMap> {
         let mut x = self.enter(tape, images)?;
         for block in &self.blocks {
             x = block.apply(&x, self.activation)?;
@@ -33,13 +33,13 @@ impl FrozenConvNet<FrozenConv> {
             return Ok(x);
         };
         let head = head.pass(x.shape)?;
-        let mut y = Values::scratch(head.output());
+        let mut y = HostMap::scratch(head.output());
         head.run(&x.values, self.activation.into(), &mut y.values)?;
         Ok(y)
     }
 
     /// The stem, and the pooling after it while the stem's map is in the cache.
-    fn enter(&self, tape: &mut Tape, images: &Tensor) -> Result<Values> {
+    fn enter(&self, tape: &mut Tape, images: &Tensor) -> Result<HostMap> {
         let shape = images::shape(images)?;
         let stem = self.stem.pass(shape)?;
         let pool = self.pool.as_ref().map(|cfg| PoolShape {
@@ -50,7 +50,7 @@ impl FrozenConvNet<FrozenConv> {
         });
         let mut maps = vec![shape, stem.output()];
         maps.extend(pool.map(|pool| pool.output()));
-        let mut y = Values::scratch(maps[maps.len() - 1]);
+        let mut y = HostMap::scratch(maps[maps.len() - 1]);
         for part in parts(shape[0], in_cache(&maps)) {
             // (n, 3, H, W) -> (n, H, W, 3)
             let images = images.narrow(0, part.start, part.len())?;
@@ -74,7 +74,7 @@ impl FrozenConvNet<FrozenConv> {
 }
 
 impl FrozenBlock<FrozenConv> {
-    fn apply(&self, x: &Values, activation: Activation) -> Result<Values> {
+    fn apply(&self, x: &HostMap, activation: Activation) -> Result<HostMap> {
         let mut shape = x.shape;
         let mut inner = Vec::with_capacity(self.inner.len());
         for conv in &self.inner {
@@ -87,7 +87,7 @@ impl FrozenBlock<FrozenConv> {
             Some(conv) => Some(conv.pass(x.shape)?),
             None => None,
         };
-        let mut y = Values::scratch(last.output());
+        let mut y = HostMap::scratch(last.output());
         let mut maps = vec![x.shape, y.shape];
         maps.extend(inner.iter().map(FrozenPass::output));
         for part in parts(x.shape[0], self.at_once(&maps)) {

@@ -11,12 +11,12 @@ use fgvr_nn::{Buffer, Tape};
 const AT_ONCE: usize = 3 << 19;
 
 /// A map (N, H, W, C).
-pub(super) struct Values {
+pub(super) struct HostMap {
     pub(super) shape: [usize; 4],
     pub(super) values: Buffer,
 }
 
-impl Values {
+impl HostMap {
     pub(super) fn scratch(shape: [usize; 4]) -> Self {
         Self {
             shape,
@@ -58,7 +58,7 @@ pub(super) fn room(pass: &FrozenPass<'_>, images: &Range<usize>) -> Buffer {
     Buffer::scratch(images.len() * of_image(&[pass.output()]))
 }
 
-/// Values of one image in all of `maps`.
+/// HostMap of one image in all of `maps`.
 pub(super) fn of_image(maps: &[[usize; 4]]) -> usize {
     maps.iter().map(|[_, h, w, c]| h * w * c).sum()
 }
