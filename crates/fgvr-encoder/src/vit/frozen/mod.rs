@@ -1,11 +1,11 @@
 //! A vision transformer for inference: weights in order once, layer scale folded into them.
 
 use candle_core::Result;
-use fgvr_nn::layers::LayerScale;
 
 use super::Vit;
 use crate::FrozenBackbone;
 
+mod block;
 mod on_device;
 mod on_host;
 
@@ -38,9 +38,4 @@ fn prefix(vit: &Vit) -> Result<Vec<f32>> {
         prefix.extend(tokens.flatten_all()?.to_vec1::<f32>()?);
     }
     Ok(prefix)
-}
-
-/// The values of a layer scale, where there is one.
-fn gamma(scale: Option<&LayerScale>) -> Result<Option<Vec<f32>>> {
-    scale.map(|scale| scale.gamma().to_vec1()).transpose()
 }

@@ -2,15 +2,17 @@
 
 use candle_core::{Result, Tensor};
 use fgvr_nn::layers::{
-    DeviceLinear, DeviceNorm, DeviceTokens, LayerScale, Linear, LinearFinish, mean_of_places,
-    self_attention, take_tokens,
+    DeviceLinear, DeviceNorm, DeviceTokens, LinearFinish, mean_of_places, self_attention,
+    take_tokens,
 };
 use fgvr_nn::{Device, Features, Map, Tape, images};
 
-use super::{gamma, prefix};
+use super::block::FrozenBlock;
+use super::prefix;
 use crate::frozen::Frozen;
-use crate::vit::block::Block;
 use crate::vit::{Pooling, Vit};
+
+type DeviceBlock = FrozenBlock<DeviceNorm, DeviceLinear>;
 
 /// A frozen network on a device.
 pub(super) struct OnDevice {
@@ -30,7 +32,13 @@ impl OnDevice {
             blocks: vit
                 .blocks
                 .iter()
-                .map(|block| DeviceBlock::new(device, block))
+                .map(|block| {
+                    DeviceBlock::new(
+                        block,
+                        |norm| DeviceNorm::new(device, norm),
+                        |layer, scale| DeviceLinear::new(device, layer, scale),
+                    )
+                })
                 .collect::<Result<_>>()?,
             norm: DeviceNorm::new(device, &vit.norm)?,
             before: vit.config.prefix_tokens(),
@@ -90,34 +98,7 @@ fn first(tape: &mut Tape, x: &Map) -> Result<Map> {
     take_tokens(tape, x, 0..1, (1, 1))
 }
 
-/// As [`Block`].
-struct DeviceBlock {
-    norm1: DeviceNorm,
-    qkv: DeviceLinear,
-    heads: usize,
-    /// With the layer scale in its weights; so is `fc2`.
-    proj: DeviceLinear,
-    norm2: DeviceNorm,
-    fc1: DeviceLinear,
-    fc2: DeviceLinear,
-}
-
 impl DeviceBlock {
-    fn new(device: &Device, block: &Block) -> Result<Self> {
-        let scaled = |layer: &Linear, scale: Option<&LayerScale>| {
-            DeviceLinear::new(device, layer, gamma(scale)?.as_deref())
-        };
-        Ok(Self {
-            norm1: DeviceNorm::new(device, &block.norm1)?,
-            qkv: scaled(block.attention.in_proj(), None)?,
-            heads: block.attention.heads(),
-            proj: scaled(block.attention.out_proj(), block.scale1.as_ref())?,
-            norm2: DeviceNorm::new(device, &block.norm2)?,
-            fc1: scaled(&block.fc1, None)?,
-            fc2: scaled(&block.fc2, block.scale2.as_ref())?,
-        })
-    }
-
     fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
         let found = self.attend(tape, x)?;
         self.finish(tape, &found, x)

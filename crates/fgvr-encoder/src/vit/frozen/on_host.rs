@@ -4,15 +4,13 @@
 use candle_core::{Device, Error as CandleError, Result, Tensor};
 use fgvr_nn::kernels::attention::{self, AttentionShape};
 use fgvr_nn::kernels::{layer_norm, patches, pool};
-use fgvr_nn::layers::{
-    FrozenLinear, LayerNorm, LayerScale, Linear, LinearFinish, PatchEmbed, PositionEmbedding,
-};
+use fgvr_nn::layers::{FrozenLinear, LayerNorm, LinearFinish, PatchEmbed, PositionEmbedding};
 use fgvr_nn::{Buffer, Features, Tape, images};
 use rayon::prelude::*;
 
-use super::{gamma, prefix};
+use super::block::FrozenBlock;
+use super::prefix;
 use crate::frozen::Frozen;
-use crate::vit::block::Block;
 use crate::vit::{Pooling, Vit, VitConfig};
 
 /// Tokens that go through a part of a block together, at least and at most: whole register tiles, and
@@ -31,6 +29,8 @@ fn together(tokens: usize) -> usize {
         .clamp(least, most)
 }
 
+type HostBlock = FrozenBlock<Norm, FrozenLinear>;
+
 /// A frozen network on the CPU.
 pub(super) struct OnHost {
     config: VitConfig,
@@ -39,7 +39,7 @@ pub(super) struct OnHost {
     /// Class and register tokens (prefix, C).
     prefix: Vec<f32>,
     positions: PositionEmbedding,
-    blocks: Vec<FrozenBlock>,
+    blocks: Vec<HostBlock>,
     norm: Norm,
 }
 
@@ -54,7 +54,7 @@ impl OnHost {
             blocks: vit
                 .blocks
                 .iter()
-                .map(FrozenBlock::new)
+                .map(|block| HostBlock::new(block, Norm::new, FrozenLinear::new))
                 .collect::<Result<_>>()?,
             norm: Norm::new(&vit.norm)?,
         })
@@ -194,31 +194,7 @@ impl Tokens {
     }
 }
 
-/// As [`Block`].
-struct FrozenBlock {
-    norm1: Norm,
-    qkv: FrozenLinear,
-    heads: usize,
-    /// With the layer scale in its weights; so is `fc2`.
-    proj: FrozenLinear,
-    norm2: Norm,
-    fc1: FrozenLinear,
-    fc2: FrozenLinear,
-}
-
-impl FrozenBlock {
-    fn new(block: &Block) -> Result<Self> {
-        Ok(Self {
-            norm1: Norm::new(&block.norm1)?,
-            qkv: FrozenLinear::new(block.attention.in_proj(), None)?,
-            heads: block.attention.heads(),
-            proj: scaled(block.attention.out_proj(), block.scale1.as_ref())?,
-            norm2: Norm::new(&block.norm2)?,
-            fc1: FrozenLinear::new(&block.fc1, None)?,
-            fc2: scaled(&block.fc2, block.scale2.as_ref())?,
-        })
-    }
-
+impl HostBlock {
     fn apply(&self, x: &mut Tokens) -> Result<()> {
         let found = self.attend(x, x.tokens)?;
         self.finish(&found, &mut x.values)
@@ -278,11 +254,6 @@ impl FrozenBlock {
                 self.fc2.run_add(&inside, &mut branch, x)
             })
     }
-}
-
-/// `layer`, and the layer scale after it.
-fn scaled(layer: &Linear, scale: Option<&LayerScale>) -> Result<FrozenLinear> {
-    FrozenLinear::new(layer, gamma(scale)?.as_deref())
 }
 
 /// As [`LayerNorm`], on the caller's thread.
