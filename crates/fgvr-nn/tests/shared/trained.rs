@@ -1,5 +1,7 @@
 //! A convolution and its norm as training leaves them.
 
+#![allow(clippy::unwrap_used)] // in helpers of tests
+
 use candle_core::{DType, Device};
 use fgvr_nn::layers::{BatchNormConfig, ConvConfig, ConvNorm};
 use fgvr_nn::{NormMode, Parameters, Tape};
