@@ -1,7 +1,7 @@
 //! What can be timed, by name.
 
 use anyhow::{Result, bail};
-use fgvr_encoder::{Architecture, EncoderConfig, Network};
+use fgvr_encoder::{Architecture, EncoderConfig, NetworkConfig};
 
 use crate::embed::Embed;
 use crate::micro::Micro;
@@ -38,7 +38,7 @@ impl Size {
     /// The published network, for images of this size.
     pub(crate) fn encoder(&self) -> Result<EncoderConfig> {
         let mut config = EncoderConfig::from(self.network);
-        if let Network::Vit(_) = config.network()? {
+        if let NetworkConfig::Vit(_) = config.network()? {
             config.image_size = Some(self.side);
         }
         Ok(config)

@@ -26,10 +26,9 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from safetensors.numpy import save_file
+from resnet import margin
+from shared.networks import compact, f32_deviations, save, uniform, write_names
 from timm.models.efficientnet import _gen_efficientnet_lite
-
-from resnet import margin, uniform
 
 # Rounding errors between the nearest decision and an end of ReLU6.
 MARGIN = 1.5
@@ -114,21 +113,6 @@ def run(same, images_name, image_shape, dtype):
     return {name: tensor.detach().double().numpy() for name, tensor in out.items()}, seen
 
 
-def brief(out):
-    """Large tensors as first values, norm, and four signed sums."""
-    small = {}
-    for name, array in out.items():
-        if array.size <= 300:
-            small[name] = array
-            continue
-        flat = array.ravel()
-        signs = np.sign(uniform(f"{name}#signed", 4 * flat.size).reshape(4, -1) + 2**-25)
-        small[f"{name}#first"] = flat[:64]
-        small[f"{name}#norm"] = np.array([np.linalg.norm(flat)])
-        small[f"{name}#signed"] = signs @ flat
-    return small
-
-
 def main(path):
     torch.set_num_threads(1)
     stored = {}
@@ -143,23 +127,11 @@ def main(path):
         cut = np.mean([float((x < 0).double().mean()) for x in exact_seen])
         print(case, "images", draw, f"cut off {cut:.2f}")
         stored[f"{case}.draw"] = np.array([draw])
-        deviations = {
-            name: np.abs(exact[name] - single[name]).max() / np.abs(exact[name]).max() for name in exact
-        }
-        for group in ("eval", "evalgrad", "train", "running", "grad"):
-            worst = max((name for name in deviations if name.startswith(f"{group}.")), key=deviations.get)
-            print(case, "PyTorch's f32 is off by", deviations[worst], "at", worst)
-            stored[f"{case}.f32_deviation.{group}"] = np.array([deviations[worst]])
-        stored |= {f"{case}.{name}": array for name, array in brief(exact).items()}
-    save_file({name: np.ascontiguousarray(array, dtype=np.float32) for name, array in stored.items()}, path)
-    print(Path(path).stat().st_size, "bytes")
-
-    lines = []
-    for model in NAMES:
-        for name, tensor in timm.create_model(model, num_classes=0).state_dict().items():
-            if not name.endswith("num_batches_tracked"):
-                lines.append(f"{model} {name} {','.join(map(str, tensor.shape))}\n")
-    Path(path).with_name("efficientnet_names.txt").write_text("".join(lines))
+        stored |= f32_deviations(case, exact, single, ("eval", "evalgrad", "train", "running", "grad"))
+        stored |= {f"{case}.{name}": array for name, array in compact(exact, 300).items()}
+    save(stored, path)
+    models = ((name, timm.create_model(name, num_classes=0)) for name in NAMES)
+    write_names(Path(path).with_name("efficientnet_names.txt"), models)
 
 
 if __name__ == "__main__":

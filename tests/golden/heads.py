@@ -16,24 +16,11 @@ import math
 import sys
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+from shared.networks import save, uniform
 
-MASK = (1 << 64) - 1
 WIDTH, DEPTH, PATCH, SIDE, INSIDE = 24, 2, 8, 32, 96
 erf = np.vectorize(math.erf)
-
-
-def uniform(name, count):
-    """As in resnet.py."""
-    seed = 0xCBF29CE484222325
-    for byte in name.encode():
-        seed = ((seed ^ byte) * 0x100000001B3) & MASK
-    with np.errstate(over="ignore"):
-        z = np.uint64(seed) + (np.arange(count, dtype=np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(40)).astype(np.float64) / 2**23 - 1
 
 
 def values(name, *shape):
@@ -105,7 +92,7 @@ def main(path):
     for heads in (2, 3, 6, 12):
         stored[f"heads.{heads}.map"], stored[f"heads.{heads}.pooled"] = features(heads, 1e-6)
     stored["eps.map"], stored["eps.pooled"] = features(3, 1e-2)
-    save_file({name: np.ascontiguousarray(array, dtype=np.float32) for name, array in stored.items()}, path)
+    save(stored, path)
 
 
 if __name__ == "__main__":

@@ -13,26 +13,10 @@ import sys
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from shared.layers import Cases
 
-OUT = {}
-SEED = torch.Generator().manual_seed(21)
-
-
-def normal(*shape):
-    return torch.randn(*shape, generator=SEED)
-
-
-def record(case, f, **inputs):
-    """y = f(inputs) and all gradients for a random dy, computed in f64."""
-    wide = {k: v.double().requires_grad_() for k, v in inputs.items()}
-    y = f(**wide)
-    dy = normal(*y.shape)
-    y.backward(dy.double())
-    for name, value in inputs.items():
-        OUT[f"{case}.{name}"] = value
-        OUT[f"{case}.d_{name}"] = wide[name].grad.float()
-    OUT[f"{case}.y"], OUT[f"{case}.dy"] = y.detach().float(), dy
+CASES = Cases(seed=21)
+normal, record = CASES.normal, CASES.record
 
 
 def same(x, weight, stride, groups):
@@ -92,4 +76,4 @@ for mode in ["train", "eval"]:
         inputs[f"{name}_bias"] = 2.0 + normal(width)
     record(f"block.{mode}", lambda **all: block(mode == "train", **all), **inputs)
 
-save_file(OUT, sys.argv[1])
+CASES.save(sys.argv[1])

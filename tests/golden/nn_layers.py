@@ -11,32 +11,10 @@ import sys
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from shared.layers import Cases
 
-OUT = {}
-SEED = torch.Generator().manual_seed(20)
-
-
-def normal(*shape):
-    return torch.randn(*shape, generator=SEED)
-
-
-def integers(*shape):
-    """Small integers: many ties, many exact zeros."""
-    return torch.randint(-2, 3, shape, generator=SEED).float()
-
-
-def record(case, f, **inputs):
-    """y = f(inputs) and all gradients for a random dy, computed in f64."""
-    wide = {k: v.double().requires_grad_() for k, v in inputs.items()}
-    y = f(**wide)
-    dy = normal(*y.shape)
-    y.backward(dy.double())
-    for name, value in inputs.items():
-        OUT[f"{case}.{name}"] = value
-        OUT[f"{case}.d_{name}"] = wide[name].grad.float()
-    OUT[f"{case}.y"], OUT[f"{case}.dy"] = y.detach().float(), dy
-
+CASES = Cases(seed=20)
+normal, integers, record = CASES.normal, CASES.integers, CASES.record
 
 # kernel, stride, padding, dilation, groups, c_in, c_out, h, w
 for k, s, p, d, g, i, o, h, w in [
@@ -71,8 +49,8 @@ def batch_norm(x, weight, bias, groups=1):
 def norm_case(case, x, weight, bias, residual=None, relu=False, groups=1):
     def f(x, weight, bias, residual=None):
         y, mean, var = batch_norm(x, weight, bias, groups)
-        OUT[f"{case}.running_mean"] = mean.detach().float()
-        OUT[f"{case}.running_var"] = var.detach().float()
+        CASES.out[f"{case}.running_mean"] = mean.detach().float()
+        CASES.out[f"{case}.running_var"] = var.detach().float()
         y = y if residual is None else y + residual
         return F.relu(y) if relu else y
 
@@ -142,4 +120,4 @@ for h, w, to_h, to_w in [(5, 7, 8, 3), (4, 4, 9, 9), (1, 1, 3, 2), (6, 5, 6, 5),
 record("relu", lambda x: F.relu(x), x=integers(2, 3, 4, 5))
 record("unflatten", lambda x: x.view(2, 3, 2, 4) * 1.0, x=normal(2, 24))
 
-save_file({k: v.contiguous().clone() for k, v in OUT.items()}, sys.argv[1])
+CASES.save(sys.argv[1])

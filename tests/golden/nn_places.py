@@ -13,21 +13,10 @@ import sys
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from shared.layers import hashed
 
 OUT = {}
-MASK = (1 << 32) - 1
 SEED = torch.Generator().manual_seed(40)
-
-
-def hashed(seed, *shape):
-    """Multiples of 2^-12 in -1..1, from the number of the element and the seed."""
-    count = int(torch.tensor(shape).prod())
-    # The finaliser of MurmurHash3 (Austin Appleby, public domain), on numbers spread by the golden ratio.
-    h = (torch.arange(count, dtype=torch.int64) * 0x9E3779B1 + seed * 0x85EBCA77) & MASK
-    h = ((h ^ (h >> 16)) * 0x85EBCA6B) & MASK
-    h = ((h ^ (h >> 13)) * 0xC2B2AE35) & MASK
-    h = h ^ (h >> 16)
-    return ((h >> 19).double() / 4096 - 1).view(*shape)
 
 
 def place(name, f, x):

@@ -12,34 +12,10 @@ import sys
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from shared.layers import Cases
 
-OUT = {}
-SEED = torch.Generator().manual_seed(30)
-
-
-def normal(*shape):
-    return torch.randn(*shape, generator=SEED)
-
-
-def integers(*shape):
-    """Small integers: many ties, many exact zeros."""
-    return torch.randint(-2, 3, shape, generator=SEED).float()
-
-
-def record(case, f, **inputs):
-    """y = f(inputs) and all gradients for a random dy, computed in f64."""
-    wide = {k: v.double().requires_grad_() for k, v in inputs.items()}
-    y = f(**wide)
-    dy = normal(*y.shape)
-    y.backward(dy.double())
-    for name, value in inputs.items():
-        OUT[f"{case}.{name}"] = value
-        gradient = wide[name].grad
-        # Where the exact gradient is zero, f64 leaves rounding.
-        gradient[gradient.abs() < 1e-12] = 0
-        OUT[f"{case}.d_{name}"] = gradient.float()
-    OUT[f"{case}.y"], OUT[f"{case}.dy"] = y.detach().float(), dy
+CASES = Cases(seed=30, zero=1e-12)
+normal, integers, record = CASES.normal, CASES.integers, CASES.record
 
 
 def over_channels(f):
@@ -148,4 +124,4 @@ attention("equal", 1, 2, 3, 8, 2, x=normal(1, 8, 1, 1).expand(1, 8, 2, 3).contig
 # f32 holds these to 1/128, and their mean no better.
 layer_norm("very_far_mean", normal(2, 37, 1, 2) + 1e5)
 
-save_file({k: v.contiguous().clone() for k, v in OUT.items()}, sys.argv[1])
+CASES.save(sys.argv[1])

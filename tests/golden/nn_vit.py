@@ -12,26 +12,10 @@ import sys
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from shared.layers import Cases
 
-OUT = {}
-SEED = torch.Generator().manual_seed(31)
-
-
-def normal(*shape):
-    return torch.randn(*shape, generator=SEED)
-
-
-def record(case, f, **inputs):
-    """y = f(inputs) and all gradients for a random dy, computed in f64."""
-    wide = {k: v.double().requires_grad_() for k, v in inputs.items()}
-    y = f(**wide)
-    dy = normal(*y.shape)
-    y.backward(dy.double())
-    for name, value in inputs.items():
-        OUT[f"{case}.{name}"] = value
-        OUT[f"{case}.d_{name}"] = wide[name].grad.float()
-    OUT[f"{case}.y"], OUT[f"{case}.dy"] = y.detach().float(), dy
+CASES = Cases(seed=31)
+normal, record = CASES.normal, CASES.record
 
 
 def positions(x, pos_embed, prefix, side, to):
@@ -67,4 +51,4 @@ for name, prefix, side, to in [("smaller", 1, 7, (3, 5)), ("larger", 0, 3, (8, 4
         pos_embed=normal(1, prefix + side * side, 6),
     )
 
-save_file({k: v.contiguous().clone() for k, v in OUT.items()}, sys.argv[1])
+CASES.save(sys.argv[1])

@@ -8,12 +8,10 @@ class token and then that mean. Stored per case: `eval.pooled`, and gradients of
 """
 
 import sys
-from pathlib import Path
 
-import numpy as np
 import torch
 import vit
-from safetensors.numpy import save_file
+from shared.networks import compact, f32_deviations, save
 
 CONFIG = dict(
     img_size=42, patch_size=14, embed_dim=20, depth=2, num_heads=2, init_values=1e-5, reg_tokens=2, no_embed_class=True
@@ -42,14 +40,9 @@ def main(path):
         for run in runs:
             del run["eval.map"]
         exact, single = runs
-        deviations = {name: np.abs(exact[name] - single[name]).max() / np.abs(exact[name]).max() for name in exact}
-        for group in ("eval", "grad"):
-            worst = max(value for name, value in deviations.items() if name.startswith(f"{group}."))
-            print(case, "PyTorch's f32 is off by", worst)
-            stored[f"{case}.f32_deviation.{group}"] = np.array([worst])
-        stored |= {f"{case}.{name}": array for name, array in vit.compact(exact).items()}
-    save_file({name: np.ascontiguousarray(array, dtype=np.float32) for name, array in stored.items()}, path)
-    print(Path(path).stat().st_size, "bytes")
+        stored |= f32_deviations(case, exact, single, ("eval", "grad"))
+        stored |= {f"{case}.{name}": array for name, array in compact(exact, 600, "grad.").items()}
+    save(stored, path)
 
 
 plain = vit.tokens_of

@@ -27,25 +27,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
-from safetensors.numpy import save_file
+from shared.networks import compact, f32_deviations, save, uniform, write_names
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-MASK = (1 << 64) - 1
 # Rounding errors between the nearest decision and zero.
 MARGIN = 7
-
-
-def uniform(name, count):
-    """Values in [-1, 1), exact in f32: splitmix64 of (FNV-1a of the name) + index."""
-    seed = 0xCBF29CE484222325
-    for byte in name.encode():
-        seed = ((seed ^ byte) * 0x100000001B3) & MASK
-    with np.errstate(over="ignore"):
-        z = np.uint64(seed) + (np.arange(count, dtype=np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(40)).astype(np.float64) / 2**23 - 1
 
 
 def values(name, shape):
@@ -156,21 +142,6 @@ def run(block, layers, width, small_stem, images_name, image_shape, dtype):
     return {name: tensor.detach().double().numpy() for name, tensor in out.items()}, seen
 
 
-def compact(out):
-    """Large gradients as first values, norm, and four signed sums."""
-    small = {}
-    for name, array in out.items():
-        if not name.startswith("grad.") or array.size <= 600:
-            small[name] = array
-            continue
-        flat = array.ravel()
-        signs = np.sign(uniform(f"{name}#signed", 4 * flat.size).reshape(4, -1) + 2**-25)
-        small[f"{name}#first"] = flat[:64]
-        small[f"{name}#norm"] = np.array([np.linalg.norm(flat)])
-        small[f"{name}#signed"] = signs @ flat
-    return small
-
-
 def main(path):
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -189,23 +160,12 @@ def main(path):
             sys.exit(f"{case}: no images with a margin of {MARGIN} rounding errors")
         print(case, "images", draw)
         stored[f"{case}.draw"] = np.array([draw])
-        deviations = {
-            name: np.abs(exact[name] - single[name]).max() / np.abs(exact[name]).max() for name in exact
-        }
-        for group in ("eval", "train", "running", "grad"):
-            worst = max((name for name in deviations if name.startswith(f"{group}.")), key=deviations.get)
-            print(case, "PyTorch's f32 is off by", deviations[worst], "at", worst)
-            stored[f"{case}.f32_deviation.{group}"] = np.array([deviations[worst]])
-        stored |= {f"{case}.{name}": array for name, array in compact(exact).items()}
-    save_file({name: np.ascontiguousarray(array, dtype=np.float32) for name, array in stored.items()}, path)
-    print(Path(path).stat().st_size, "bytes")
-
-    lines = []
-    for model in ("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2"):
-        for name, tensor in getattr(torchvision.models, model)().state_dict().items():
-            if not name.startswith("fc.") and not name.endswith("num_batches_tracked"):
-                lines.append(f"{model} {name} {','.join(map(str, tensor.shape))}\n")
-    Path(path).with_name("resnet_names.txt").write_text("".join(lines))
+        stored |= f32_deviations(case, exact, single, ("eval", "train", "running", "grad"))
+        stored |= {f"{case}.{name}": array for name, array in compact(exact, 600, "grad.").items()}
+    save(stored, path)
+    names = ("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2")
+    models = ((name, getattr(torchvision.models, name)()) for name in names)
+    write_names(Path(path).with_name("resnet_names.txt"), models)
 
 
 if __name__ == "__main__":

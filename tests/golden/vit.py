@@ -26,8 +26,7 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from resnet import compact, uniform
-from safetensors.numpy import save_file
+from shared.networks import compact, f32_deviations, save, uniform, write_names
 from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 
@@ -110,25 +109,16 @@ def main(path):
     for case, (config, shape) in cases.items():
         # timm resizes the position embedding in f32 whatever it is given.
         exact, single = run(config, shape, torch.float64), run(config, shape, torch.float32)
-        deviations = {name: np.abs(exact[name] - single[name]).max() / np.abs(exact[name]).max() for name in exact}
-        for group in ("eval", "grad"):
-            worst = max((name for name in deviations if name.startswith(f"{group}.")), key=deviations.get)
-            print(case, "PyTorch's f32 is off by", deviations[worst], "at", worst)
-            stored[f"{case}.f32_deviation.{group}"] = np.array([deviations[worst]])
-        stored |= {f"{case}.{name}": array for name, array in compact(exact).items()}
+        stored |= f32_deviations(case, exact, single, ("eval", "grad"))
+        stored |= {f"{case}.{name}": array for name, array in compact(exact, 600, "grad.").items()}
 
     for prefix, side, to in [(1, 4, (7, 5)), (0, 9, (4, 6)), (5, 6, (6, 6)), (1, 1, (3, 2)), (2, 37, (16, 16))]:
         table = values("resample", (1, prefix + side * side, 3))
         resampled = resample_abs_pos_embed(table, list(to), num_prefix_tokens=prefix)
         stored[f"resample.{prefix}.{side}.{to[0]}.{to[1]}"] = resampled.double().numpy()
-    save_file({name: np.ascontiguousarray(array, dtype=np.float32) for name, array in stored.items()}, path)
-    print(Path(path).stat().st_size, "bytes")
-
-    lines = []
-    for name in NAMES:
-        for parameter, tensor in timm.create_model(name, num_classes=0).state_dict().items():
-            lines.append(f"{name} {parameter} {','.join(map(str, tensor.shape))}\n")
-    Path(path).with_name("vit_names.txt").write_text("".join(lines))
+    save(stored, path)
+    models = ((name, timm.create_model(name, num_classes=0)) for name in NAMES)
+    write_names(Path(path).with_name("vit_names.txt"), models)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 
 use candle_core::{Error as CandleError, Result, Tensor};
 use candle_nn::VarBuilder;
-use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Tape};
+use fgvr_nn::{Device, Encoder, FeatureMaps, Map, NormMode, Tape};
 
-use crate::{
-    EfficientNet, EncoderConfig, FrozenEfficientNet, FrozenResNet, FrozenVit, Network, ResNet, Vit,
-};
+use crate::{EfficientNet, EncoderConfig, FrozenBackbone, NetworkConfig, ResNet, Vit};
 
 /// A network of any [`Architecture`](crate::Architecture).
 ///
@@ -44,9 +42,11 @@ impl Backbone {
     /// `vb`.
     pub fn new(config: &EncoderConfig, vb: VarBuilder) -> Result<Self> {
         Ok(match config.network().map_err(CandleError::wrap)? {
-            Network::ResNet(config) => Self::ResNet(ResNet::new(&config, vb)?),
-            Network::EfficientNet(config) => Self::EfficientNet(EfficientNet::new(&config, vb)?),
-            Network::Vit(config) => Self::Vit(Vit::new(&config, vb)?),
+            NetworkConfig::ResNet(config) => Self::ResNet(ResNet::new(&config, vb)?),
+            NetworkConfig::EfficientNet(config) => {
+                Self::EfficientNet(EfficientNet::new(&config, vb)?)
+            }
+            NetworkConfig::Vit(config) => Self::Vit(Vit::new(&config, vb)?),
         })
     }
 
@@ -63,40 +63,32 @@ impl Backbone {
 
     /// What the network was built from.
     #[must_use]
-    pub fn config(&self) -> Network {
+    pub fn config(&self) -> NetworkConfig {
         match self {
-            Self::ResNet(network) => Network::ResNet(network.config().clone()),
-            Self::EfficientNet(network) => Network::EfficientNet(network.config().clone()),
-            Self::Vit(network) => Network::Vit(network.config().clone()),
+            Self::ResNet(network) => NetworkConfig::ResNet(network.config().clone()),
+            Self::EfficientNet(network) => NetworkConfig::EfficientNet(network.config().clone()),
+            Self::Vit(network) => NetworkConfig::Vit(network.config().clone()),
         }
     }
 
-    /// A snapshot of the network as it is now, made ready to embed many images where it runs. Its variables are
-    /// read as the CPU has them.
+    /// The network as it is now, made ready to embed many images where it runs: see [`FrozenBackbone`]. Its
+    /// variables are read as the CPU has them.
     ///
     /// # Errors
     /// Variables that are not f32 on the CPU; what a GPU says, if the network is on one.
     pub fn freeze(&self) -> Result<FrozenBackbone> {
-        Ok(match self {
-            Self::ResNet(network) => FrozenBackbone::ResNet(network.freeze()?),
-            Self::EfficientNet(network) => FrozenBackbone::EfficientNet(network.freeze()?),
-            Self::Vit(network) => FrozenBackbone::Vit(network.freeze()?),
-        })
+        match self {
+            Self::ResNet(network) => network.freeze(),
+            Self::EfficientNet(network) => network.freeze(),
+            Self::Vit(network) => network.freeze(),
+        }
     }
 
-    /// [`Encoder::forward_train`] whose tape also returns the gradient at the images, (N, 3, H, W).
-    ///
-    /// # Errors
-    /// As [`Encoder::forward_train`].
-    pub fn forward_train_to_images(
-        &self,
-        images: &Tensor,
-        norm: NormMode,
-    ) -> Result<(Features, Tape)> {
+    fn network(&self) -> &dyn Encoder {
         match self {
-            Self::ResNet(network) => network.forward_train_to_images(images, norm),
-            Self::EfficientNet(network) => network.forward_train_to_images(images, norm),
-            Self::Vit(network) => network.forward_train_to_images(images),
+            Self::ResNet(network) => network,
+            Self::EfficientNet(network) => network,
+            Self::Vit(network) => network,
         }
     }
 
@@ -131,112 +123,19 @@ impl Backbone {
 }
 
 impl Encoder for Backbone {
-    fn forward_train(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
-        match self {
-            Self::ResNet(network) => network.forward_train(images, norm),
-            Self::EfficientNet(network) => network.forward_train(images, norm),
-            Self::Vit(network) => network.forward_train(images, norm),
-        }
-    }
-
-    fn forward_train_to_images(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
-        Self::forward_train_to_images(self, images, norm)
-    }
-
-    fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features> {
-        match self {
-            Self::ResNet(network) => network.features(images, norm),
-            Self::EfficientNet(network) => network.features(images, norm),
-            Self::Vit(network) => network.features(images, norm),
-        }
-    }
-
-    fn class_attention(&self, images: &Tensor, norm: NormMode) -> Result<Option<Vec<Tensor>>> {
-        match self {
-            Self::ResNet(network) => network.class_attention(images, norm),
-            Self::EfficientNet(network) => network.class_attention(images, norm),
-            Self::Vit(network) => network.class_attention(images, norm),
-        }
-    }
-
     fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps> {
-        match self {
-            Self::ResNet(network) => network.apply(tape, images, norm),
-            Self::EfficientNet(network) => network.apply(tape, images, norm),
-            Self::Vit(network) => network.apply(tape, images, norm),
-        }
+        self.network().apply(tape, images, norm)
     }
 
     fn device(&self) -> Option<&Device> {
-        match self {
-            Self::ResNet(network) => Encoder::device(network),
-            Self::EfficientNet(network) => Encoder::device(network),
-            Self::Vit(network) => Encoder::device(network),
-        }
+        self.network().device()
     }
 
     fn width(&self) -> usize {
-        match self {
-            Self::ResNet(network) => network.width(),
-            Self::EfficientNet(network) => network.width(),
-            Self::Vit(network) => network.width(),
-        }
-    }
-}
-
-/// A [`Backbone`] as it was when it was frozen, made to embed many images where it ran.
-#[non_exhaustive]
-pub enum FrozenBackbone {
-    /// A residual network.
-    ResNet(FrozenResNet),
-    /// An EfficientNet-Lite.
-    EfficientNet(FrozenEfficientNet),
-    /// A vision transformer.
-    Vit(FrozenVit),
-}
-
-impl FrozenBackbone {
-    /// The last feature map (N, C, h, w) of `images` (N, 3, H, W), and the pooled features (N, C).
-    ///
-    /// # Errors
-    /// Images of a shape that does not fit the network, or not f32 on the CPU; what a GPU says, if it is on one.
-    pub fn features(&self, images: &Tensor) -> Result<Features> {
-        match self {
-            Self::ResNet(network) => network.features(images),
-            Self::EfficientNet(network) => network.features(images),
-            Self::Vit(network) => network.features(images),
-        }
+        self.network().width()
     }
 
-    /// The pooled features (N, C) of `images` (N, 3, H, W): all that comes back from a device.
-    ///
-    /// # Errors
-    /// As [`FrozenBackbone::features`].
-    pub fn embed(&self, images: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::ResNet(network) => network.embed(images),
-            Self::EfficientNet(network) => network.embed(images),
-            Self::Vit(network) => network.embed(images),
-        }
-    }
-
-    /// Where it is, if not on the CPU.
-    #[must_use]
-    pub fn device(&self) -> Option<&Device> {
-        match self {
-            Self::ResNet(network) => network.device(),
-            Self::EfficientNet(network) => network.device(),
-            Self::Vit(network) => network.device(),
-        }
-    }
-
-    /// The length of a pooled vector.
-    #[must_use]
-    pub fn width(&self) -> usize {
-        match self {
-            Self::ResNet(network) => network.width(),
-            Self::EfficientNet(network) => network.width(),
-            Self::Vit(network) => network.width(),
-        }
+    fn class_attention(&self, images: &Tensor, norm: NormMode) -> Result<Option<Vec<Tensor>>> {
+        self.network().class_attention(images, norm)
     }
 }

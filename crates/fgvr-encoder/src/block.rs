@@ -3,11 +3,11 @@
 use candle_core::{Result, bail};
 use candle_nn::VarBuilder;
 use fgvr_nn::layers::{BatchNormConfig, ConvConfig, ConvInput, ConvNorm, Shortcut};
-use fgvr_nn::{Device, Map, NormMode, Tape};
+use fgvr_nn::{Map, NormMode, Tape};
 
 use crate::ResNetConfig;
 use crate::config::BlockKind;
-use crate::frozen::{BlockThere, FrozenBlock};
+use crate::frozen::{FrozenBlock, FrozenShortcut};
 
 /// A convolution of odd `kernel` that keeps the side (or divides it by `stride`), and its norm.
 pub(crate) fn conv_norm(
@@ -99,24 +99,15 @@ impl Block {
         })
     }
 
-    pub(crate) fn freeze(&self) -> Result<FrozenBlock> {
+    /// With `freeze` of each of its layers.
+    pub(crate) fn freeze<C>(
+        &self,
+        freeze: impl Fn(&ConvNorm) -> Result<C>,
+    ) -> Result<FrozenBlock<C>> {
         Ok(FrozenBlock {
-            inner: self
-                .inner
-                .iter()
-                .map(ConvNorm::freeze)
-                .collect::<Result<_>>()?,
-            last: self.last.freeze()?,
-            downsample: self.downsample.as_ref().map(ConvNorm::freeze).transpose()?,
-        })
-    }
-
-    pub(crate) fn freeze_on(&self, device: &Device) -> Result<BlockThere> {
-        let freeze = |layer: &ConvNorm| layer.freeze_on(device);
-        Ok(BlockThere {
-            inner: self.inner.iter().map(freeze).collect::<Result<_>>()?,
+            inner: self.inner.iter().map(&freeze).collect::<Result<_>>()?,
             last: freeze(&self.last)?,
-            downsample: self.downsample.as_ref().map(freeze).transpose()?,
+            shortcut: FrozenShortcut::Relu(self.downsample.as_ref().map(freeze).transpose()?),
         })
     }
 

@@ -47,7 +47,7 @@ pub struct EncoderConfig {
 /// What to build, family by family.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum Network {
+pub enum NetworkConfig {
     /// A residual network.
     ResNet(ResNetConfig),
     /// An EfficientNet-Lite.
@@ -92,7 +92,7 @@ impl EncoderConfig {
     /// # Errors
     /// [`Error::Option`] for an option that the family does not have, and what the network's own
     /// configuration refuses.
-    pub fn network(&self) -> Result<Network, Error> {
+    pub fn network(&self) -> Result<NetworkConfig, Error> {
         match self.architecture {
             Architecture::ResNet10 => self.resnet(10, 64),
             Architecture::ResNet14 => self.resnet(14, 64),
@@ -123,7 +123,7 @@ impl EncoderConfig {
         }
     }
 
-    fn resnet(&self, depth: usize, base_width: usize) -> Result<Network, Error> {
+    fn resnet(&self, depth: usize, base_width: usize) -> Result<NetworkConfig, Error> {
         self.refuse_of_vit("residual networks")?;
         let config = ResNetConfig {
             depth,
@@ -133,18 +133,18 @@ impl EncoderConfig {
             zero_init_residual: self.zero_init_residual,
         };
         config.validate()?;
-        Ok(Network::ResNet(config))
+        Ok(NetworkConfig::ResNet(config))
     }
 
-    fn efficientnet(&self, published: &EfficientNetConfig) -> Result<Network, Error> {
+    fn efficientnet(&self, published: &EfficientNetConfig) -> Result<NetworkConfig, Error> {
         let family = "EfficientNets";
         self.refuse_of_vit(family)?;
         self.refuse_of_resnet(family)?;
-        Ok(Network::EfficientNet(published.clone()))
+        Ok(NetworkConfig::EfficientNet(published.clone()))
     }
 
     /// `published`, with the options of this configuration.
-    fn vit(&self, published: VitConfig) -> Result<Network, Error> {
+    fn vit(&self, published: VitConfig) -> Result<NetworkConfig, Error> {
         self.refuse_of_resnet("vision transformers")?;
         let config = VitConfig {
             patch_size: self.patch_size.unwrap_or(published.patch_size),
@@ -157,7 +157,7 @@ impl EncoderConfig {
             ..published
         };
         config.validate()?;
-        Ok(Network::Vit(config))
+        Ok(NetworkConfig::Vit(config))
     }
 
     /// An error for an option of vision transformers that is set, where the network is of another `family`.
@@ -220,9 +220,9 @@ impl EncoderConfig {
     /// As [`EncoderConfig::network`].
     pub fn out_channels(&self) -> Result<usize, Error> {
         Ok(match self.network()? {
-            Network::ResNet(config) => config.out_channels(),
-            Network::EfficientNet(config) => config.out_channels(),
-            Network::Vit(config) => config.out_channels(),
+            NetworkConfig::ResNet(config) => config.out_channels(),
+            NetworkConfig::EfficientNet(config) => config.out_channels(),
+            NetworkConfig::Vit(config) => config.out_channels(),
         })
     }
 
@@ -232,9 +232,9 @@ impl EncoderConfig {
     /// As [`EncoderConfig::network`].
     pub fn stride(&self) -> Result<usize, Error> {
         Ok(match self.network()? {
-            Network::ResNet(config) => config.stride(),
-            Network::EfficientNet(config) => config.stride(),
-            Network::Vit(config) => config.patch_size,
+            NetworkConfig::ResNet(config) => config.stride(),
+            NetworkConfig::EfficientNet(config) => config.stride(),
+            NetworkConfig::Vit(config) => config.patch_size,
         })
     }
 }
@@ -268,7 +268,7 @@ mod tests {
             stem: Stem::Small,
             zero_init_residual: true,
         };
-        assert_eq!(config.network().unwrap(), Network::ResNet(expected));
+        assert_eq!(config.network().unwrap(), NetworkConfig::ResNet(expected));
         assert_eq!(config.stride().unwrap(), 16);
     }
 
@@ -279,7 +279,7 @@ mod tests {
             image_size: Some(64),
             ..EncoderConfig::from(Architecture::VitSmallPatch14Reg4Dinov2)
         };
-        let Network::Vit(vit) = config.network().unwrap() else {
+        let NetworkConfig::Vit(vit) = config.network().unwrap() else {
             panic!("a vision transformer");
         };
         assert_eq!((vit.grid(), vit.registers, vit.width), (8, 4, 384));
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn heads_follow_the_width_unless_they_are_given() {
         let heads = |config: &EncoderConfig| match config.network().unwrap() {
-            Network::Vit(vit) => (vit.heads, vit.norm_eps),
+            NetworkConfig::Vit(vit) => (vit.heads, vit.norm_eps),
             _ => panic!("a vision transformer"),
         };
         for architecture in Architecture::ALL.into_iter().filter(|a| a.is_vit()) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Result, Tensor, bail};
+use fgvr_nn::{Device, FeatureMaps, Map, Tape, images};
 
 /// Collects the tensors that were asked for, and makes no other.
 pub(crate) struct Intermediates<'a> {
@@ -20,7 +21,7 @@ impl<'a> Intermediates<'a> {
     }
 
     /// `wanted` among the network's `names`.
-    pub(crate) fn new(wanted: &'a [&'a str], names: &[String]) -> Result<Self> {
+    fn new(wanted: &'a [&'a str], names: &[String]) -> Result<Self> {
         for name in wanted {
             if !names.iter().any(|known| known == name) {
                 bail!("intermediates: `{name}` is not among {}", names.join(", "));
@@ -48,8 +49,20 @@ impl<'a> Intermediates<'a> {
         }
         Ok(())
     }
+}
 
-    pub(crate) fn into_found(self) -> BTreeMap<String, Tensor> {
-        self.found
-    }
+/// A pass for inference over `images` (N, 3, H, W), by `forward` on `device`: what it says, and the tensors that `wanted`
+/// names among the network's `names`.
+pub(crate) fn collect<'a>(
+    wanted: &'a [&'a str],
+    names: &[String],
+    device: Option<&Device>,
+    images: &Tensor,
+    forward: impl FnOnce(&mut Tape, &Map, &mut Intermediates<'a>) -> Result<FeatureMaps>,
+) -> Result<(FeatureMaps, BTreeMap<String, Tensor>)> {
+    let mut intermediates = Intermediates::new(wanted, names)?;
+    let mut tape = Tape::inference().on(device);
+    let images = images::input(&mut tape, images, false)?;
+    let maps = forward(&mut tape, &images, &mut intermediates)?;
+    Ok((maps, intermediates.found))
 }

@@ -16,7 +16,6 @@ mod error;
 pub mod export;
 mod frozen;
 pub mod hub;
-mod images;
 mod intermediates;
 mod resnet;
 mod save;
@@ -25,16 +24,16 @@ pub mod vit;
 pub mod weights;
 
 pub use architecture::Architecture;
-pub use backbone::{Backbone, FrozenBackbone};
+pub use backbone::Backbone;
 pub use config::{ResNetConfig, Stem};
-pub use efficientnet::{EfficientNet, EfficientNetConfig, FrozenEfficientNet, Padding};
-pub use encoder_config::{EncoderConfig, Network};
+pub use efficientnet::{EfficientNet, EfficientNetConfig, Padding};
+pub use encoder_config::{EncoderConfig, NetworkConfig};
 pub use error::Error;
-pub use frozen::FrozenResNet;
+pub use frozen::FrozenBackbone;
 pub use hub::{HubReference, ReferenceError};
 pub use resnet::ResNet;
 pub use save::{Overwrite, save};
-pub use vit::{FrozenVit, Initialisation, Pooling, Positions, Vit, VitConfig};
+pub use vit::{Initialisation, Pooling, Positions, Vit, VitConfig};
 pub use weights::{AdaptationLayer, LoadOptions, LoadReport, Source, Weights, load};
 
 #[doc = include_str!("../README.md")]

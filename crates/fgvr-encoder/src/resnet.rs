@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use candle_core::{Error as CandleError, Result, Tensor};
 use candle_nn::VarBuilder;
 use fgvr_nn::layers::{self, Activation, BatchNormConfig, ConvNorm, PoolConfig};
-use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Tape};
+use fgvr_nn::{Device, Encoder, FeatureMaps, Map, NormMode, Tape, images};
 
 use crate::block::{Block, conv_norm};
-use crate::frozen::{OnDevice, OnHost, Place};
-use crate::images;
-use crate::intermediates::Intermediates;
-use crate::{FrozenResNet, ResNetConfig, Stem};
+use crate::frozen::FrozenConvNet;
+use crate::intermediates::{self, Intermediates};
+use crate::{FrozenBackbone, ResNetConfig, Stem};
 
 /// A residual network (arXiv:1512.03385) without its classifier, under torchvision's parameter
 /// names: `conv1.weight`, `bn1.weight`, `layer1.0.conv1.weight`, `layer2.0.downsample.0.weight`, ...
@@ -92,31 +91,30 @@ impl ResNet {
         self
     }
 
-    /// The network as it is now, made ready to embed many images where it runs: see [`FrozenResNet`]. Its
+    /// The network as it is now, made ready to embed many images where it runs: see [`FrozenBackbone`]. Its
     /// variables are read as the CPU has them.
     ///
     /// # Errors
     /// Variables that are not f32 on the CPU; what a GPU says, if the network is on one.
-    pub fn freeze(&self) -> Result<FrozenResNet> {
-        let (blocks, pool) = (self.stages.iter().flatten(), self.pool.clone());
-        let place = match &self.device {
-            None => Place::Host(Box::new(OnHost {
-                stem: self.stem.freeze()?,
-                pool,
-                blocks: blocks.map(Block::freeze).collect::<Result<_>>()?,
-            })),
-            Some(device) => Place::Device(Box::new(OnDevice {
-                stem: self.stem.freeze_on(device)?,
-                pool,
-                blocks: blocks
-                    .map(|block| block.freeze_on(device))
-                    .collect::<Result<_>>()?,
-                device: device.clone(),
-            })),
-        };
-        Ok(FrozenResNet {
-            place,
-            width: self.config.out_channels(),
+    pub fn freeze(&self) -> Result<FrozenBackbone> {
+        FrozenBackbone::new(
+            self.config.out_channels(),
+            self.device.as_ref(),
+            || self.convolutions(ConvNorm::freeze),
+            |device| self.convolutions(|layer| layer.freeze_on(device)),
+        )
+    }
+
+    fn convolutions<C>(&self, freeze: impl Fn(&ConvNorm) -> Result<C>) -> Result<FrozenConvNet<C>> {
+        let blocks = self.stages.iter().flatten();
+        Ok(FrozenConvNet {
+            stem: freeze(&self.stem)?,
+            pool: self.pool.clone(),
+            blocks: blocks
+                .map(|block| block.freeze(&freeze))
+                .collect::<Result<_>>()?,
+            head: None,
+            activation: Activation::Relu,
         })
     }
 
@@ -137,39 +135,12 @@ impl ResNet {
         norm: NormMode,
         wanted: &[&str],
     ) -> Result<BTreeMap<String, Tensor>> {
-        let mut intermediates = Intermediates::new(wanted, &self.intermediate_names())?;
-        let mut tape = Tape::inference().on(self.device.as_ref());
-        let images = images::input(&mut tape, images, false)?;
-        self.forward(&mut tape, &images, norm, &mut intermediates)?;
-        Ok(intermediates.into_found())
-    }
-
-    /// [`Encoder::forward_train`] whose tape also returns the gradient at the images, (N, 3, H, W).
-    ///
-    /// # Errors
-    /// As [`Encoder::forward_train`].
-    pub fn forward_train_to_images(
-        &self,
-        images: &Tensor,
-        norm: NormMode,
-    ) -> Result<(Features, Tape)> {
-        self.forward_recording(images, norm, true)
-    }
-
-    fn forward_recording(
-        &self,
-        images: &Tensor,
-        norm: NormMode,
-        image_gradient: bool,
-    ) -> Result<(Features, Tape)> {
-        let mut tape = Tape::recording().on(self.device.as_ref());
-        let images = images::input(&mut tape, images, image_gradient)?;
-        let (map, pooled) = self.forward(&mut tape, &images, norm, &mut Intermediates::none())?;
-        let features = Features {
-            map: tape.output(&map)?.into_inner(),
-            pooled: tape.output_vector(&pooled)?.into_inner(),
-        };
-        Ok((features, tape))
+        let (names, device) = (self.intermediate_names(), self.device.as_ref());
+        let (_, found) =
+            intermediates::collect(wanted, &names, device, images, |tape, images, seen| {
+                self.forward(tape, images, norm, seen)
+            })?;
+        Ok(found)
     }
 
     /// The one forward pass, of training and inference: the last map and its mean over places.
@@ -179,7 +150,7 @@ impl ResNet {
         images: &Map,
         norm: NormMode,
         intermediates: &mut Intermediates<'_>,
-    ) -> Result<(Map, Map)> {
+    ) -> Result<FeatureMaps> {
         let x = self.stem.apply(tape, images, norm)?;
         let mut x = x.activate(tape, Activation::Relu)?;
         intermediates.see("stem", || x.to_tensor())?;
@@ -194,35 +165,14 @@ impl ResNet {
         }
         // (N, h, w, C) -> (N, 1, 1, C)
         let pooled = layers::global_mean(tape, &x)?;
-        Ok((x, pooled))
+        Ok(FeatureMaps { map: x, pooled })
     }
 }
 
 impl Encoder for ResNet {
-    fn forward_train(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
-        self.forward_recording(images, norm, false)
-    }
-
-    fn forward_train_to_images(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
-        Self::forward_train_to_images(self, images, norm)
-    }
-
-    fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features> {
-        let mut tape = Tape::inference().on(self.device.as_ref());
-        let images = images::input(&mut tape, images, false)?;
-        let (map, pooled) = self.forward(&mut tape, &images, norm, &mut Intermediates::none())?;
-        // (N, 1, 1, C) -> (N, C)
-        let pooled = pooled.to_tensor()?.flatten_from(1)?;
-        Ok(Features {
-            map: map.to_tensor()?,
-            pooled,
-        })
-    }
-
     fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps> {
         images::check(images.shape())?;
-        let (map, pooled) = self.forward(tape, images, norm, &mut Intermediates::none())?;
-        Ok(FeatureMaps { map, pooled })
+        self.forward(tape, images, norm, &mut Intermediates::none())
     }
 
     fn device(&self) -> Option<&Device> {

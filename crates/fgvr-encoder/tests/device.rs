@@ -434,7 +434,7 @@ fn gradients_of_a_vision_transformer_do_not_depend_on_whether_that_of_the_images
             let vb = parameters.builder(DType::F32, &Candle::Cpu);
             let vit = Vit::new(&small_vit(), vb)?.on(Some(device.clone()));
             let (features, tape) = match to_images {
-                true => vit.forward_train_to_images(&images)?,
+                true => vit.forward_train_to_images(&images, NormMode::Train)?,
                 false => vit.forward_train(&images, NormMode::Train)?,
             };
             let leaves = features.pooled.sqr()?.sum_all()?.backward()?;

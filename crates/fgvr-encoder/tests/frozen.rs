@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor};
-use fgvr_encoder::{FrozenResNet, ResNet, ResNetConfig, Stem};
+use fgvr_encoder::{FrozenBackbone, ResNet, ResNetConfig, Stem};
 use fgvr_nn::{Encoder, Features, NormMode, Parameters};
 use fgvr_testkit::{assert_close, normal, uniform_values};
 
@@ -51,7 +51,7 @@ impl Case {
         self.model.features(images, NormMode::Eval).unwrap()
     }
 
-    fn expect(&self, frozen: &FrozenResNet, images: &Tensor) {
+    fn expect(&self, frozen: &FrozenBackbone, images: &Tensor) {
         let (expected, found) = (self.eval(images), frozen.features(images).unwrap());
         let what = format!("{:?} of {:?}", self.model.config(), images.dims());
         assert_eq!(found.map.dims(), expected.map.dims());

@@ -7,9 +7,8 @@ mod support;
 
 use candle_core::{DType, Device, Tensor};
 use fgvr_encoder::{ResNet, ResNetConfig, Stem};
-use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Encoder, NormMode, Parameters};
-use support::{Stored, affine};
+use support::{Stored, TrainingPass, affine};
 
 /// What a tensor of this name holds.
 fn values(name: &str, dims: &[usize]) -> Tensor {
@@ -83,30 +82,15 @@ impl Case {
         }
     }
 
-    /// One train-mode pass, and back from sum(map * a) + sum(pooled * b).
     fn training_pass_is_torchvisions(&self) {
-        let (features, tape) = self
-            .model
-            .forward_train_to_images(&self.images, NormMode::Train)
-            .unwrap();
-        self.stored.expect("train.map", &features.map);
-        self.stored.expect("train.pooled", &features.pooled);
+        let pass = TrainingPass::new(&self.model, &self.images, NormMode::Train);
+        self.stored.expect("train.map", &pass.features.map);
+        self.stored.expect("train.pooled", &pass.features.pooled);
         for (name, var) in self.parameters.buffers() {
             self.stored.expect(&format!("running.{name}"), &var);
         }
-        let a = values("loss.map", features.map.dims());
-        let b = values("loss.pooled", features.pooled.dims());
-        let loss = (&features.map * a).unwrap().sum_all().unwrap();
-        let loss = (loss + (&features.pooled * b).unwrap().sum_all().unwrap()).unwrap();
-        let leaves = loss.backward().unwrap();
-        let mut gradients = ParameterGradients::default();
-        let images = tape.backward(&leaves, &mut gradients).unwrap().unwrap();
-        self.stored.expect_gradient("grad.images", &images);
-        for (name, var) in self.parameters.trainable() {
-            let gradient = gradients.get(&var).unwrap();
-            self.stored
-                .expect_gradient(&format!("grad.{name}"), gradient);
-        }
+        let variables = self.parameters.trainable();
+        self.stored.expect_gradients("grad", &pass, variables);
     }
 }
 

@@ -7,10 +7,9 @@ mod support;
 
 use candle_core::{DType, Device, Tensor};
 use fgvr_encoder::{Initialisation, Pooling, Positions, Vit, VitConfig, vit};
-use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Encoder, NormMode, Parameters};
 use fgvr_testkit::{assert_close, golden, normal};
-use support::{Stored, affine};
+use support::{Stored, TrainingPass, affine};
 
 /// What a tensor of this name holds.
 fn values(name: &str, dims: &[usize]) -> Tensor {
@@ -237,22 +236,10 @@ fn a_training_pass_is_timms() {
     for (case, config, dims) in cases() {
         let (model, parameters) = network(&config);
         let stored = Stored::new("vit.safetensors", case);
-        let images = values("images", &dims);
-        let (features, tape) = model.forward_train_to_images(&images).unwrap();
-        stored.expect("eval.map", &features.map);
-        stored.expect("eval.pooled", &features.pooled);
-        let a = values("loss.map", features.map.dims());
-        let b = values("loss.pooled", features.pooled.dims());
-        let loss = (&features.map * a).unwrap().sum_all().unwrap();
-        let loss = (loss + (&features.pooled * b).unwrap().sum_all().unwrap()).unwrap();
-        let leaves = loss.backward().unwrap();
-        let mut gradients = ParameterGradients::default();
-        let images = tape.backward(&leaves, &mut gradients).unwrap().unwrap();
-        stored.expect_gradient("grad.images", &images);
-        for (name, var) in parameters.trainable() {
-            let gradient = gradients.get(&var).unwrap();
-            stored.expect_gradient(&format!("grad.{name}"), gradient);
-        }
+        let pass = TrainingPass::new(&model, &values("images", &dims), NormMode::Train);
+        stored.expect("eval.map", &pass.features.map);
+        stored.expect("eval.pooled", &pass.features.pooled);
+        stored.expect_gradients("grad", &pass, parameters.trainable());
     }
 }
 
@@ -267,7 +254,8 @@ fn other_poolings_and_their_gradients_are_timms() {
         let (model, parameters) = network(&config);
         let stored = Stored::new("pooling.safetensors", pooling.name());
         let images = values("images", &[2, 3, 42, 28]);
-        let (features, tape) = model.forward_train_to_images(&images).unwrap();
+        let pass = TrainingPass::new(&model, &images, NormMode::Train);
+        let features = &pass.features;
         assert_eq!(features.pooled.dims()[1], model.width());
         stored.expect("eval.pooled", &features.pooled);
         let frozen = model.freeze().unwrap();
@@ -276,18 +264,7 @@ fn other_poolings_and_their_gradients_are_timms() {
         assert_close("map", &seen.map, &features.map, 1e-5);
         stored.expect("eval.pooled", &seen.pooled);
         stored.expect("eval.pooled", &frozen.embed(&images).unwrap());
-        let a = values("loss.map", features.map.dims());
-        let b = values("loss.pooled", features.pooled.dims());
-        let loss = (&features.map * a).unwrap().sum_all().unwrap();
-        let loss = (loss + (&features.pooled * b).unwrap().sum_all().unwrap()).unwrap();
-        let leaves = loss.backward().unwrap();
-        let mut gradients = ParameterGradients::default();
-        let images = tape.backward(&leaves, &mut gradients).unwrap().unwrap();
-        stored.expect_gradient("grad.images", &images);
-        for (name, var) in parameters.trainable() {
-            let gradient = gradients.get(&var).unwrap();
-            stored.expect_gradient(&format!("grad.{name}"), gradient);
-        }
+        stored.expect_gradients("grad", &pass, parameters.trainable());
     }
 }
 

@@ -16,6 +16,7 @@ mod parameter_gradients;
 mod parameters;
 mod tape;
 
+pub mod images;
 pub mod kernels;
 pub mod layers;
 pub mod optim;

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, Var, bail};
 
-use crate::{Device, Map, Tape};
+use crate::{Device, Map, Tape, images};
 
 /// How batch norm takes its statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +43,51 @@ pub struct FeatureMaps {
     pub pooled: Map,
 }
 
+impl FeatureMaps {
+    /// As tensors without a way back.
+    ///
+    /// # Errors
+    /// What a GPU says, if the maps are on one.
+    pub fn to_features(&self) -> Result<Features> {
+        Ok(Features {
+            map: self.map.to_tensor()?,
+            // (N, C, 1, 1) -> (N, C)
+            pooled: self.pooled.to_tensor()?.flatten_from(1)?,
+        })
+    }
+
+    /// As two leaf variables of candle's graph, whose gradients `tape` carries on.
+    ///
+    /// # Errors
+    /// What a GPU says, if the maps are on one.
+    pub fn to_leaves(&self, tape: &mut Tape) -> Result<Features> {
+        Ok(Features {
+            map: tape.output(&self.map)?.into_inner(),
+            pooled: tape.output_vector(&self.pooled)?.into_inner(),
+        })
+    }
+}
+
 /// A trunk that turns images into features.
+///
+/// All that a trunk of layers on the tape says is [`Encoder::apply`], [`Encoder::device`] and [`Encoder::width`]; the
+/// passes over tensors follow from these.
 pub trait Encoder {
+    /// Features of `images`, a map (N, H, W, 3) of `tape`, on that tape: the one forward pass, of training and of
+    /// inference.
+    ///
+    /// # Errors
+    /// Shapes that do not fit the network, and an encoder that has no layers on a tape.
+    fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps>;
+
+    /// Where it runs, if not on the CPU.
+    fn device(&self) -> Option<&Device> {
+        None
+    }
+
+    /// The length of a pooled vector.
+    fn width(&self) -> usize;
+
     /// Features of `images` (N, 3, H, W) and the tape that leads back to the parameters.
     ///
     /// `map` and `pooled` are separate leaf variables: a loss may use either or both, and the
@@ -52,37 +95,26 @@ pub trait Encoder {
     ///
     /// # Errors
     /// Shapes that do not fit the network.
-    fn forward_train(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)>;
+    fn forward_train(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
+        record(self, images, norm, false)
+    }
 
-    /// [`Encoder::forward_train`] whose tape also returns the gradient at `images`.
+    /// [`Encoder::forward_train`] whose tape also returns the gradient at `images`, (N, 3, H, W).
     ///
     /// # Errors
-    /// As [`Encoder::forward_train`], and an encoder that cannot.
-    fn forward_train_to_images(
-        &self,
-        _images: &Tensor,
-        _norm: NormMode,
-    ) -> Result<(Features, Tape)> {
-        bail!("encoder: this one returns no gradient of its images")
+    /// As [`Encoder::forward_train`].
+    fn forward_train_to_images(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
+        record(self, images, norm, true)
     }
 
     /// Features without a way back; `norm` is [`NormMode::Eval`] for inference.
     ///
     /// # Errors
     /// Shapes that do not fit the network.
-    fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features>;
-
-    /// Features of `images`, a map of `tape`, on that tape: for losses that go on from there on a device.
-    ///
-    /// # Errors
-    /// Shapes that do not fit the network, and an encoder that cannot.
-    fn apply(&self, _tape: &mut Tape, _images: &Map, _norm: NormMode) -> Result<FeatureMaps> {
-        bail!("encoder: this one has no layers on a tape")
-    }
-
-    /// Where it runs, if not on the CPU.
-    fn device(&self) -> Option<&Device> {
-        None
+    fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features> {
+        let mut tape = Tape::inference().on(self.device());
+        let images = images::input(&mut tape, images, false)?;
+        self.apply(&mut tape, &images, norm)?.to_features()
     }
 
     /// What the class token attends to, without a way back: for each layer, first to last, the share
@@ -94,9 +126,19 @@ pub trait Encoder {
     fn class_attention(&self, _images: &Tensor, _norm: NormMode) -> Result<Option<Vec<Tensor>>> {
         Ok(None)
     }
+}
 
-    /// C, the number of channels of the last map.
-    fn width(&self) -> usize;
+fn record<E: Encoder + ?Sized>(
+    encoder: &E,
+    images: &Tensor,
+    norm: NormMode,
+    image_gradient: bool,
+) -> Result<(Features, Tape)> {
+    let mut tape = Tape::recording().on(encoder.device());
+    let images = images::input(&mut tape, images, image_gradient)?;
+    let maps = encoder.apply(&mut tape, &images, norm)?;
+    let features = maps.to_leaves(&mut tape)?;
+    Ok((features, tape))
 }
 
 /// A generator that turns features into images: pooled ones (N, C), or maps (N, C, h, w), as it was made.

@@ -3,10 +3,10 @@
 use candle_core::{Result, bail};
 use candle_nn::{Init, VarBuilder};
 use fgvr_nn::layers::{Activation, BatchNormConfig, ConvConfig, ConvInput, ConvNorm};
-use fgvr_nn::{Device, Map, NormMode, Tape};
+use fgvr_nn::{Map, NormMode, Tape};
 
 use super::config::{EfficientNetConfig, Padding, Stage};
-use super::frozen::{BlockThere, FrozenBlock};
+use crate::frozen::{FrozenBlock, FrozenShortcut};
 
 /// Channels in and out, kernel, stride and groups of a convolution.
 #[derive(Clone, Copy, Debug)]
@@ -135,21 +135,18 @@ impl Block {
         }
     }
 
-    pub(super) fn freeze(&self) -> Result<FrozenBlock> {
-        let inner = self.inner.iter().map(ConvNorm::freeze);
+    /// With `freeze` of each of its layers.
+    pub(super) fn freeze<C>(
+        &self,
+        freeze: impl Fn(&ConvNorm) -> Result<C>,
+    ) -> Result<FrozenBlock<C>> {
         Ok(FrozenBlock {
-            inner: inner.collect::<Result<_>>()?,
-            project: self.project.freeze()?,
-            skip: self.skip,
-        })
-    }
-
-    pub(super) fn freeze_on(&self, device: &Device) -> Result<BlockThere> {
-        let inner = self.inner.iter().map(|layer| layer.freeze_on(device));
-        Ok(BlockThere {
-            inner: inner.collect::<Result<_>>()?,
-            project: self.project.freeze_on(device)?,
-            skip: self.skip,
+            inner: self.inner.iter().map(&freeze).collect::<Result<_>>()?,
+            last: freeze(&self.project)?,
+            shortcut: match self.skip {
+                true => FrozenShortcut::Linear,
+                false => FrozenShortcut::Nothing,
+            },
         })
     }
 }

@@ -5,20 +5,18 @@ use std::collections::BTreeMap;
 use candle_core::{Error as CandleError, Result, Tensor};
 use candle_nn::VarBuilder;
 use fgvr_nn::layers::{self, Activation, ConvNorm};
-use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Tape};
+use fgvr_nn::{Device, Encoder, FeatureMaps, Map, NormMode, Tape, images};
 
-use crate::images;
-use crate::intermediates::Intermediates;
+use crate::FrozenBackbone;
+use crate::frozen::FrozenConvNet;
+use crate::intermediates::{self, Intermediates};
 
 mod block;
 mod config;
-mod frozen;
 
 use block::{Block, Layer};
 pub(crate) use config::{EPS, HEAD, STEM, image_size};
 pub use config::{EfficientNetConfig, Padding};
-pub use frozen::FrozenEfficientNet;
-use frozen::{OnDevice, OnHost, Place};
 
 /// An EfficientNet-Lite (arXiv:1905.11946) without its classifier, under timm's parameter names: `conv_stem.weight`,
 /// `bn1.weight`, `blocks.0.0.conv_dw.weight`, `blocks.1.0.conv_pw.weight`, `blocks.1.0.bn3.weight`,
@@ -106,31 +104,30 @@ impl EfficientNet {
         self
     }
 
-    /// The network as it is now, made ready to embed many images where it runs: see [`FrozenEfficientNet`]. Its
+    /// The network as it is now, made ready to embed many images where it runs: see [`FrozenBackbone`]. Its
     /// variables are read as the CPU has them.
     ///
     /// # Errors
     /// Variables that are not f32 on the CPU; what a GPU says, if the network is on one.
-    pub fn freeze(&self) -> Result<FrozenEfficientNet> {
+    pub fn freeze(&self) -> Result<FrozenBackbone> {
+        FrozenBackbone::new(
+            self.config.out_channels(),
+            self.device.as_ref(),
+            || self.convolutions(ConvNorm::freeze),
+            |device| self.convolutions(|layer| layer.freeze_on(device)),
+        )
+    }
+
+    fn convolutions<C>(&self, freeze: impl Fn(&ConvNorm) -> Result<C>) -> Result<FrozenConvNet<C>> {
         let blocks = self.stages.iter().flatten();
-        let place = match &self.device {
-            None => Place::Host(Box::new(OnHost {
-                stem: self.stem.freeze()?,
-                blocks: blocks.map(Block::freeze).collect::<Result<_>>()?,
-                head: self.head.freeze()?,
-            })),
-            Some(device) => Place::Device(Box::new(OnDevice {
-                stem: self.stem.freeze_on(device)?,
-                blocks: blocks
-                    .map(|block| block.freeze_on(device))
-                    .collect::<Result<_>>()?,
-                head: self.head.freeze_on(device)?,
-                device: device.clone(),
-            })),
-        };
-        Ok(FrozenEfficientNet {
-            place,
-            width: self.config.out_channels(),
+        Ok(FrozenConvNet {
+            stem: freeze(&self.stem)?,
+            pool: None,
+            blocks: blocks
+                .map(|block| block.freeze(&freeze))
+                .collect::<Result<_>>()?,
+            head: Some(freeze(&self.head)?),
+            activation: Activation::Relu6,
         })
     }
 
@@ -151,39 +148,12 @@ impl EfficientNet {
         norm: NormMode,
         wanted: &[&str],
     ) -> Result<BTreeMap<String, Tensor>> {
-        let mut intermediates = Intermediates::new(wanted, &self.intermediate_names())?;
-        let mut tape = Tape::inference().on(self.device.as_ref());
-        let images = images::input(&mut tape, images, false)?;
-        self.forward(&mut tape, &images, norm, &mut intermediates)?;
-        Ok(intermediates.into_found())
-    }
-
-    /// [`Encoder::forward_train`] whose tape also returns the gradient at the images, (N, 3, H, W).
-    ///
-    /// # Errors
-    /// As [`Encoder::forward_train`].
-    pub fn forward_train_to_images(
-        &self,
-        images: &Tensor,
-        norm: NormMode,
-    ) -> Result<(Features, Tape)> {
-        self.forward_recording(images, norm, true)
-    }
-
-    fn forward_recording(
-        &self,
-        images: &Tensor,
-        norm: NormMode,
-        image_gradient: bool,
-    ) -> Result<(Features, Tape)> {
-        let mut tape = Tape::recording().on(self.device.as_ref());
-        let images = images::input(&mut tape, images, image_gradient)?;
-        let (map, pooled) = self.forward(&mut tape, &images, norm, &mut Intermediates::none())?;
-        let features = Features {
-            map: tape.output(&map)?.into_inner(),
-            pooled: tape.output_vector(&pooled)?.into_inner(),
-        };
-        Ok((features, tape))
+        let (names, device) = (self.intermediate_names(), self.device.as_ref());
+        let (_, found) =
+            intermediates::collect(wanted, &names, device, images, |tape, images, seen| {
+                self.forward(tape, images, norm, seen)
+            })?;
+        Ok(found)
     }
 
     /// The one forward pass, of training and inference: the head's map and its mean over places.
@@ -193,7 +163,7 @@ impl EfficientNet {
         images: &Map,
         norm: NormMode,
         intermediates: &mut Intermediates<'_>,
-    ) -> Result<(Map, Map)> {
+    ) -> Result<FeatureMaps> {
         let stem = self.stem.apply(tape, images, norm)?;
         let mut x = stem.activate(tape, Activation::Relu6)?;
         intermediates.see("stem", || x.to_tensor())?;
@@ -207,35 +177,14 @@ impl EfficientNet {
         let map = head.activate(tape, Activation::Relu6)?;
         // (N, h, w, C) -> (N, 1, 1, C)
         let pooled = layers::global_mean(tape, &map)?;
-        Ok((map, pooled))
+        Ok(FeatureMaps { map, pooled })
     }
 }
 
 impl Encoder for EfficientNet {
-    fn forward_train(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
-        self.forward_recording(images, norm, false)
-    }
-
-    fn forward_train_to_images(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
-        Self::forward_train_to_images(self, images, norm)
-    }
-
-    fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features> {
-        let mut tape = Tape::inference().on(self.device.as_ref());
-        let images = images::input(&mut tape, images, false)?;
-        let (map, pooled) = self.forward(&mut tape, &images, norm, &mut Intermediates::none())?;
-        // (N, 1, 1, C) -> (N, C)
-        let pooled = pooled.to_tensor()?.flatten_from(1)?;
-        Ok(Features {
-            map: map.to_tensor()?,
-            pooled,
-        })
-    }
-
     fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps> {
         images::check(images.shape())?;
-        let (map, pooled) = self.forward(tape, images, norm, &mut Intermediates::none())?;
-        Ok(FeatureMaps { map, pooled })
+        self.forward(tape, images, norm, &mut Intermediates::none())
     }
 
     fn device(&self) -> Option<&Device> {

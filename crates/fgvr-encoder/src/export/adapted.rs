@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Export, Format, transformers};
 use crate::weights::AdaptationLayer;
-use crate::{Error, Network};
+use crate::{Error, NetworkConfig};
 
 impl Export {
     /// The same export with `adaptation` as its classifier layer: weight W and bias -W μ under the format's name, C
@@ -33,15 +33,15 @@ impl Export {
         let layer = match self.format {
             Format::Timm => timm_layer(&self.network),
             Format::Transformers => {
-                let place = transformers::classify(&mut self.config, &self.network, c)?;
+                let classifier = transformers::classify(&mut self.config, &self.network, c)?;
                 let tensors = std::mem::take(&mut self.tensors).into_iter();
                 self.tensors = tensors
-                    .map(|(name, tensor)| (format!("{}{name}", place.prefix), tensor))
+                    .map(|(name, tensor)| (format!("{}{name}", classifier.prefix), tensor))
                     .collect();
-                if let transformers::Input::Both { second } = place.input {
+                if let transformers::Input::Both { second } = classifier.input {
                     weight = adaptation.beside_zeros(second)?;
                 }
-                place.layer
+                classifier.layer
             }
         };
         let bias = adaptation.bias()?;
@@ -85,10 +85,10 @@ const NOTE: &str = "the classifier layer is no head over classes: its outputs ar
                     compared by cosine";
 
 /// Where timm has the classifier.
-fn timm_layer(network: &Network) -> &'static str {
+fn timm_layer(network: &NetworkConfig) -> &'static str {
     match network {
-        Network::ResNet(_) => "fc",
-        Network::EfficientNet(_) => "classifier",
-        Network::Vit(_) => "head",
+        NetworkConfig::ResNet(_) => "fc",
+        NetworkConfig::EfficientNet(_) => "classifier",
+        NetworkConfig::Vit(_) => "head",
     }
 }

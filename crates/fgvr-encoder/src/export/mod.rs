@@ -15,7 +15,7 @@ use fgvr_nn::Parameters;
 use serde_json::{Value, json};
 
 use crate::weights::{AdaptationLayer, Interpolation, Preprocessing, Resize};
-use crate::{EncoderConfig, Error, Network, Overwrite};
+use crate::{EncoderConfig, Error, NetworkConfig, Overwrite};
 
 /// Whose names the tensors get.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub struct Export {
     config: Value,
     preprocessor: Value,
     obstacle: Option<String>,
-    network: Network,
+    network: NetworkConfig,
     /// C of the features.
     width: usize,
     adaptation: Option<AdaptationLayer>,
@@ -231,7 +231,7 @@ impl Export {
 fn describe(encoder: &EncoderConfig) -> Value {
     let mut table = json!({ "architecture": encoder.architecture.name() });
     match encoder.network() {
-        Ok(Network::Vit(vit)) => {
+        Ok(NetworkConfig::Vit(vit)) => {
             table["patch_size"] = json!(vit.patch_size);
             table["image_size"] = json!(vit.image_size);
             table["heads"] = json!(vit.heads);
@@ -240,7 +240,7 @@ fn describe(encoder: &EncoderConfig) -> Value {
             table["pooling"] = json!(vit.pooling.name());
         }
         // Its name says all.
-        Ok(Network::EfficientNet(_)) => {}
+        Ok(NetworkConfig::EfficientNet(_)) => {}
         _ => {
             table["width"] = json!(encoder.width);
             table["stem"] = json!(encoder.stem.name());

@@ -4,16 +4,16 @@ use serde_json::{Value, json};
 
 use super::decimals;
 use crate::weights::{Preprocessing, Resize};
-use crate::{EncoderConfig, Network, Pooling, Stem, VitConfig};
+use crate::{EncoderConfig, NetworkConfig, Pooling, Stem, VitConfig};
 
 /// `config.json`, and why timm cannot build the network from it, if so.
 pub(super) fn config(
     encoder: &EncoderConfig,
-    network: &Network,
+    network: &NetworkConfig,
     view: &Preprocessing,
 ) -> (Value, Option<String>) {
     let (built, obstacle) = match network {
-        Network::ResNet(config) => match (config.stem, config.width) {
+        NetworkConfig::ResNet(config) => match (config.stem, config.width) {
             (Stem::ImageNet, 64) => (resnet(encoder), None),
             (Stem::Small, 64) => (
                 None,
@@ -31,7 +31,7 @@ pub(super) fn config(
             ),
         },
         // Padding and epsilon follow from the name.
-        Network::EfficientNet(_) => (
+        NetworkConfig::EfficientNet(_) => (
             Some(Built {
                 architecture: encoder.architecture.name(),
                 arguments: json!({}),
@@ -43,21 +43,21 @@ pub(super) fn config(
             None,
         ),
         // timm takes no epsilon from a file; a smaller one differs in the last digits of features.
-        Network::Vit(config) if config.norm_eps > 1e-6 => (
+        NetworkConfig::Vit(config) if config.norm_eps > 1e-6 => (
             None,
             Some(format!(
                 "timm's transformers have norms of epsilon 1e-6, and this one of {:e}",
                 config.norm_eps
             )),
         ),
-        Network::Vit(config) if config.pooling == Pooling::Both => (
+        NetworkConfig::Vit(config) if config.pooling == Pooling::Both => (
             None,
             Some(
                 "timm has no pooling that puts the mean of the patches beside the class token"
                     .to_owned(),
             ),
         ),
-        Network::Vit(config) => (Some(vit(encoder, config)), None),
+        NetworkConfig::Vit(config) => (Some(vit(encoder, config)), None),
     };
     let features = encoder.out_channels().unwrap_or_default();
     let mut pretrained = json!({

@@ -6,17 +6,17 @@ use candle_core::{Result as CandleResult, Tensor};
 use serde_json::{Value, json};
 
 use crate::config::BlockKind;
-use crate::{Error, Network, Pooling, ResNetConfig, Stem, VitConfig};
+use crate::{Error, NetworkConfig, Pooling, ResNetConfig, Stem, VitConfig};
 
 /// `config.json` of the class that has the network.
 ///
 /// # Errors
 /// [`Error::Export`] where there is none.
-pub(super) fn config(network: &Network) -> Result<Value, Error> {
+pub(super) fn config(network: &NetworkConfig) -> Result<Value, Error> {
     match network {
-        Network::ResNet(config) => resnet_config(config),
-        Network::EfficientNet(_) => Err(no_efficientnet()),
-        Network::Vit(config) => Ok(vit_config(config)),
+        NetworkConfig::ResNet(config) => resnet_config(config),
+        NetworkConfig::EfficientNet(_) => Err(no_efficientnet()),
+        NetworkConfig::Vit(config) => Ok(vit_config(config)),
     }
 }
 
@@ -99,7 +99,7 @@ fn vit_config(config: &VitConfig) -> Value {
 }
 
 /// Where a classifier goes in transformers' network.
-pub(super) struct Place {
+pub(super) struct Classifier {
     /// What stands before the names of the trunk then.
     pub(super) prefix: &'static str,
     /// The linear layer.
@@ -135,28 +135,28 @@ impl Input {
 /// [`Error::Export`] where there is no such class.
 pub(super) fn classify(
     config: &mut Value,
-    network: &Network,
+    network: &NetworkConfig,
     outputs: usize,
-) -> Result<Place, Error> {
-    let place = |prefix, layer, input| Place {
+) -> Result<Classifier, Error> {
+    let classifier = |prefix, layer, input| Classifier {
         prefix,
         layer,
         input,
     };
-    let (class, place) = match network {
-        Network::ResNet(_) => (
+    let (class, found) = match network {
+        NetworkConfig::ResNet(_) => (
             "ResNetForImageClassification",
-            place("resnet.", "classifier.1", Input::Features),
+            classifier("resnet.", "classifier.1", Input::Features),
         ),
-        Network::EfficientNet(_) => return Err(no_efficientnet()),
-        Network::Vit(vit) => match (vit.layer_scale.is_some(), vit.registers) {
+        NetworkConfig::EfficientNet(_) => return Err(no_efficientnet()),
+        NetworkConfig::Vit(vit) => match (vit.layer_scale.is_some(), vit.registers) {
             (true, 0) => (
                 "Dinov2ForImageClassification",
-                place("dinov2.", "classifier", Input::both(vit.pooling)),
+                classifier("dinov2.", "classifier", Input::both(vit.pooling)),
             ),
             (_, registers) if registers > 0 => (
                 "Dinov2WithRegistersForImageClassification",
-                place(
+                classifier(
                     "dinov2_with_registers.",
                     "classifier",
                     Input::both(vit.pooling),
@@ -173,13 +173,13 @@ pub(super) fn classify(
             }
             _ => (
                 "ViTForImageClassification",
-                place("vit.", "classifier", Input::Features),
+                classifier("vit.", "classifier", Input::Features),
             ),
         },
     };
     config["architectures"] = json!([class]);
     config["num_labels"] = json!(outputs);
-    Ok(place)
+    Ok(found)
 }
 
 /// The tensors under transformers' names.
@@ -187,7 +187,7 @@ pub(super) fn classify(
 /// # Errors
 /// A tensor that is not f32.
 pub(super) fn tensors(
-    network: &Network,
+    network: &NetworkConfig,
     values: BTreeMap<String, Tensor>,
 ) -> Result<BTreeMap<String, Tensor>, Error> {
     let mut renamed = BTreeMap::new();
@@ -197,11 +197,11 @@ pub(super) fn tensors(
             source,
         };
         match network {
-            Network::ResNet(_) => {
+            NetworkConfig::ResNet(_) => {
                 renamed.insert(resnet_name(&name), tensor);
             }
-            Network::EfficientNet(_) => return Err(no_efficientnet()),
-            Network::Vit(config) => {
+            NetworkConfig::EfficientNet(_) => return Err(no_efficientnet()),
+            NetworkConfig::Vit(config) => {
                 renamed.extend(vit_tensors(config, &name, tensor).map_err(wrap)?);
             }
         }

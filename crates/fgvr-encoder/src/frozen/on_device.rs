@@ -1,70 +1,55 @@
-//! A frozen residual network on a device: a batch through one convolution after the other, nothing recorded.
+//! A frozen convolutional network on a device: a batch through one convolution after the other, nothing recorded.
 
 use candle_core::{Result, Tensor};
-use fgvr_nn::layers::{DeviceConv, Finish, PoolConfig, max_pool, mean_of_places};
-use fgvr_nn::{Device, Features, Map, Tape};
+use fgvr_nn::layers::{Activation, DeviceConv, Finish, max_pool, mean_of_places};
+use fgvr_nn::{Features, Map, Tape, images};
 
-use crate::images;
+use super::Frozen;
+use super::convolutional::{FrozenBlock, FrozenConvNet};
 
-/// A frozen network on a device.
-pub(crate) struct OnDevice {
-    pub(crate) device: Device,
-    pub(crate) stem: DeviceConv,
-    pub(crate) pool: Option<PoolConfig>,
-    pub(crate) blocks: Vec<BlockThere>,
-}
-
-impl OnDevice {
-    pub(super) fn device(&self) -> &Device {
-        &self.device
-    }
-
-    pub(super) fn features(&self, images: &Tensor) -> Result<Features> {
-        let map = self.forward(images)?;
+impl Frozen for FrozenConvNet<DeviceConv> {
+    fn features(&self, tape: &mut Tape, images: &Tensor) -> Result<Features> {
+        let map = self.forward(tape, images)?;
         Ok(Features {
             pooled: mean_of_places(&map)?,
             map: map.to_tensor()?,
         })
     }
 
-    pub(super) fn embed(&self, images: &Tensor) -> Result<Tensor> {
-        mean_of_places(&self.forward(images)?)
+    fn embed(&self, tape: &mut Tape, images: &Tensor) -> Result<Tensor> {
+        mean_of_places(&self.forward(tape, images)?)
     }
+}
 
-    fn forward(&self, images: &Tensor) -> Result<Map> {
-        let mut tape = Tape::inference().on(Some(&self.device));
-        let images = images::input(&mut tape, images, false)?;
-        let mut x = self.stem.apply(&mut tape, &images, Finish::Relu)?;
+impl FrozenConvNet<DeviceConv> {
+    fn forward(&self, tape: &mut Tape, images: &Tensor) -> Result<Map> {
+        let images = images::input(tape, images, false)?;
+        let mut x = self.stem.apply(tape, &images, self.activation.into())?;
         if let Some(pool) = &self.pool {
-            x = max_pool(&mut tape, &x, pool)?;
+            x = max_pool(tape, &x, pool)?;
         }
         for block in &self.blocks {
-            x = block.apply(&mut tape, &x)?;
+            x = block.apply(tape, &x, self.activation)?;
         }
-        Ok(x)
+        match &self.head {
+            Some(head) => head.apply(tape, &x, self.activation.into()),
+            None => Ok(x),
+        }
     }
 }
 
-/// As [`Block`](crate::block::Block).
-pub(crate) struct BlockThere {
-    pub(crate) inner: Vec<DeviceConv>,
-    pub(crate) last: DeviceConv,
-    pub(crate) downsample: Option<DeviceConv>,
-}
-
-impl BlockThere {
-    fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
+impl FrozenBlock<DeviceConv> {
+    fn apply(&self, tape: &mut Tape, x: &Map, activation: Activation) -> Result<Map> {
         let mut branch = None;
         for conv in &self.inner {
-            let y = conv.apply(tape, branch.as_ref().unwrap_or(x), Finish::Relu)?;
+            let y = conv.apply(tape, branch.as_ref().unwrap_or(x), activation.into())?;
             branch = Some(y);
         }
-        let projected = match &self.downsample {
+        let projected = match self.shortcut.projection() {
             Some(conv) => Some(conv.apply(tape, x, Finish::Nothing)?),
             None => None,
         };
-        let shortcut = projected.as_ref().unwrap_or(x);
-        let branch = branch.as_ref().unwrap_or(x);
-        self.last.apply(tape, branch, Finish::AddRelu(shortcut))
+        let finish = self.shortcut.finish(projected.as_ref().unwrap_or(x));
+        self.last.apply(tape, branch.as_ref().unwrap_or(x), finish)
     }
 }

@@ -8,10 +8,9 @@ use fgvr_nn::layers::{
     LayerNorm, LayerNormConfig, PatchEmbed, PositionEmbedding, global_mean, join_vectors,
     prepend_tokens, take_tokens,
 };
-use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Tape};
+use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Tape, images};
 
-use crate::images;
-use crate::intermediates::Intermediates;
+use crate::intermediates::{self, Intermediates};
 
 mod block;
 mod config;
@@ -21,7 +20,6 @@ pub(crate) mod sincos;
 use block::{Block, STDEV, xavier};
 pub use config::{Initialisation, Pooling, Positions, VitConfig};
 pub use fgvr_nn::layers::resize_position_embedding as resample_position_embedding;
-pub use frozen::FrozenVit;
 
 /// Standard deviation of the initial class and register tokens.
 const TOKEN_STDEV: f64 = 1e-6;
@@ -146,9 +144,8 @@ impl Vit {
         images: &Tensor,
         wanted: &[&str],
     ) -> Result<BTreeMap<String, Tensor>> {
-        let mut intermediates = Intermediates::new(wanted, &self.intermediate_names())?;
-        self.infer(images, &mut intermediates)?;
-        Ok(intermediates.into_found())
+        let (_, found) = self.collect(images, wanted)?;
+        Ok(found)
     }
 
     /// [`Encoder::features`] and the tensors that `wanted` names, of one pass. What is wanted changes
@@ -161,38 +158,18 @@ impl Vit {
         images: &Tensor,
         wanted: &[&str],
     ) -> Result<(Features, BTreeMap<String, Tensor>)> {
-        let mut intermediates = Intermediates::new(wanted, &self.intermediate_names())?;
-        let features = self.infer(images, &mut intermediates)?;
-        Ok((features, intermediates.into_found()))
+        let (maps, found) = self.collect(images, wanted)?;
+        Ok((maps.to_features()?, found))
     }
 
-    /// [`Encoder::forward_train`] whose tape also returns the gradient at the images, (N, 3, H, W).
-    ///
-    /// # Errors
-    /// As [`Encoder::forward_train`].
-    pub fn forward_train_to_images(&self, images: &Tensor) -> Result<(Features, Tape)> {
-        self.forward_recording(images, true)
-    }
-
-    fn forward_recording(&self, images: &Tensor, image_gradient: bool) -> Result<(Features, Tape)> {
-        let mut tape = Tape::recording().on(self.device.as_ref());
-        let images = images::input(&mut tape, images, image_gradient)?;
-        let (map, pooled) = self.forward(&mut tape, &images, &mut Intermediates::none())?;
-        let features = Features {
-            map: tape.output(&map)?.into_inner(),
-            pooled: tape.output_vector(&pooled)?.into_inner(),
-        };
-        Ok((features, tape))
-    }
-
-    fn infer(&self, images: &Tensor, intermediates: &mut Intermediates<'_>) -> Result<Features> {
-        let mut tape = Tape::inference().on(self.device.as_ref());
-        let images = images::input(&mut tape, images, false)?;
-        let (map, pooled) = self.forward(&mut tape, &images, intermediates)?;
-        Ok(Features {
-            map: map.to_tensor()?,
-            // (N, 1, 1, C) -> (N, C)
-            pooled: pooled.to_tensor()?.flatten_from(1)?,
+    fn collect(
+        &self,
+        images: &Tensor,
+        wanted: &[&str],
+    ) -> Result<(FeatureMaps, BTreeMap<String, Tensor>)> {
+        let (names, device) = (self.intermediate_names(), self.device.as_ref());
+        intermediates::collect(wanted, &names, device, images, |tape, images, seen| {
+            self.forward(tape, images, seen)
         })
     }
 
@@ -202,7 +179,7 @@ impl Vit {
         tape: &mut Tape,
         images: &Map,
         intermediates: &mut Intermediates<'_>,
-    ) -> Result<(Map, Map)> {
+    ) -> Result<FeatureMaps> {
         let patches = self.patches.apply(tape, images)?;
         let [_, h, w, _] = patches.shape();
         let mut prefix = vec![&self.class];
@@ -232,7 +209,7 @@ impl Vit {
                 join_vectors(tape, &class, &mean)?
             }
         };
-        Ok((map, pooled))
+        Ok(FeatureMaps { map, pooled })
     }
 }
 
@@ -284,16 +261,17 @@ fn tokens_of(x: &Map) -> Result<Tensor> {
 }
 
 impl Encoder for Vit {
-    fn forward_train(&self, images: &Tensor, _: NormMode) -> Result<(Features, Tape)> {
-        self.forward_recording(images, false)
+    fn apply(&self, tape: &mut Tape, images: &Map, _: NormMode) -> Result<FeatureMaps> {
+        images::check(images.shape())?;
+        self.forward(tape, images, &mut Intermediates::none())
     }
 
-    fn forward_train_to_images(&self, images: &Tensor, _: NormMode) -> Result<(Features, Tape)> {
-        Self::forward_train_to_images(self, images)
+    fn device(&self) -> Option<&Device> {
+        self.device.as_ref()
     }
 
-    fn features(&self, images: &Tensor, _: NormMode) -> Result<Features> {
-        self.infer(images, &mut Intermediates::none())
+    fn width(&self) -> usize {
+        self.config.out_channels()
     }
 
     fn class_attention(&self, images: &Tensor, _: NormMode) -> Result<Option<Vec<Tensor>>> {
@@ -309,19 +287,5 @@ impl Encoder for Vit {
             None => bail!("class attention: {name} was not computed"),
         });
         layers.collect::<Result<_>>().map(Some)
-    }
-
-    fn apply(&self, tape: &mut Tape, images: &Map, _: NormMode) -> Result<FeatureMaps> {
-        images::check(images.shape())?;
-        let (map, pooled) = self.forward(tape, images, &mut Intermediates::none())?;
-        Ok(FeatureMaps { map, pooled })
-    }
-
-    fn device(&self) -> Option<&Device> {
-        self.device.as_ref()
-    }
-
-    fn width(&self) -> usize {
-        self.config.out_channels()
     }
 }

@@ -54,7 +54,7 @@ pub use summary::{Group, Summary};
 pub use tensor::{StoredType, TensorInfo};
 
 use crate::hub::{HubReference, Progress, Silent};
-use crate::{Architecture, EncoderConfig, Error, Network};
+use crate::{Architecture, EncoderConfig, Error, NetworkConfig};
 use file::StoredFile;
 use find::Trunk;
 use opened::Opened;
@@ -266,7 +266,7 @@ impl Weights {
         let stem = shapes.get("conv1.weight").and_then(|dims| dims.get(2));
         let found = self.architecture.as_ref()?;
         let published = found.encoder(stem.copied().unwrap_or(7))?;
-        let Network::Vit(plain) = published.network().ok()? else {
+        let NetworkConfig::Vit(plain) = published.network().ok()? else {
             return Some(published);
         };
         // What cannot be read here is an error when the weights are loaded.

@@ -1,12 +1,13 @@
-//! What the golden tests share: values from names, stored tensors, and what a network asks for.
+//! What the golden tests share: values from names, stored tensors, a training pass, and what a network asks for.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
-use candle_core::{DType, Device, Result, Shape, Tensor};
+use candle_core::{DType, Device, Result, Shape, Tensor, Var};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use fgvr_encoder::{Architecture, Backbone, EncoderConfig};
+use fgvr_nn::{Encoder, Features, NormMode, ParameterGradients};
 pub(crate) use fgvr_testkit::formula::uniform_of as uniform;
 use fgvr_testkit::{Golden, assert_close, assert_close_values, golden, golden_path};
 
@@ -17,6 +18,33 @@ pub(crate) fn affine(name: &str, dims: &[usize], scale: f64, offset: f64) -> Ten
         .map(|u| (offset + scale * u) as f32)
         .collect();
     Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
+}
+
+/// A training pass, and back from sum(map * a) + sum(pooled * b).
+pub(crate) struct TrainingPass {
+    pub(crate) features: Features,
+    pub(crate) gradients: ParameterGradients,
+    /// The gradient at the images.
+    pub(crate) at_images: Tensor,
+}
+
+impl TrainingPass {
+    pub(crate) fn new(encoder: &dyn Encoder, images: &Tensor, norm: NormMode) -> Self {
+        let (features, tape) = encoder.forward_train_to_images(images, norm).unwrap();
+        let weighted = |name: &str, output: &Tensor| {
+            let weights = affine(name, output.dims(), 1., 0.);
+            (output * weights).unwrap().sum_all().unwrap()
+        };
+        let (map, pooled) = (&features.map, &features.pooled);
+        let loss = (weighted("loss.map", map) + weighted("loss.pooled", pooled)).unwrap();
+        let mut gradients = ParameterGradients::default();
+        let at_images = tape.backward(&loss.backward().unwrap(), &mut gradients);
+        Self {
+            at_images: at_images.unwrap().unwrap(),
+            features,
+            gradients,
+        }
+    }
 }
 
 /// The stored tensors of one case.
@@ -47,6 +75,20 @@ impl Stored {
     pub(crate) fn expect(&self, name: &str, found: &Tensor) {
         let what = format!("{} {name}", self.case);
         assert_close(&what, found, &self.get(name), self.tolerance(name));
+    }
+
+    /// The gradients of `pass` at the images and at each of `variables`, under `group`.
+    pub(crate) fn expect_gradients(
+        &self,
+        group: &str,
+        pass: &TrainingPass,
+        variables: BTreeMap<String, Var>,
+    ) {
+        self.expect_gradient(&format!("{group}.images"), &pass.at_images);
+        for (name, variable) in variables {
+            let gradient = pass.gradients.get(&variable).unwrap();
+            self.expect_gradient(&format!("{group}.{name}"), gradient);
+        }
     }
 
     /// As [`Stored::expect`], for what is stored in parts where it is large.

@@ -8,7 +8,7 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use super::normalisation::Normalisation;
-use super::normed::{ConvInput, Normed, NormedHere, Place};
+use super::normed::{ConvInput, HostNormed, Normed, NormedStorage};
 use super::on_device;
 use super::{BatchNorm, BatchNormConfig, Conv2d, ConvConfig, DeviceConv, FrozenConv};
 use crate::kernels::activation::Activation;
@@ -109,7 +109,7 @@ impl ConvNorm {
         let mut y = Buffer::scratch(out.iter().product());
         let packed = with_values(self.conv.weight(), |weight| Packed::forward(&shape, weight))?;
         let mut moments = Vec::with_capacity(groups);
-        let parts = Parts::new(&shape);
+        let parts = BatchParts::new(&shape);
         let mut scratch = input.scratch(&parts);
         for group in 0..groups {
             let mut sums = MomentSums::new(shape.c_out);
@@ -131,7 +131,7 @@ impl ConvNorm {
             }
         };
 
-        let normed = NormedHere {
+        let normed = HostNormed {
             id: tape.id(),
             shape: out,
             values: Arc::new(y),
@@ -148,7 +148,7 @@ impl ConvNorm {
         tape.push_normed(normed.id, move |gradient, gradients| {
             backward.run(gradient, gradients)
         });
-        Ok(Normed(Place::Host(normed)))
+        Ok(Normed(NormedStorage::Host(normed)))
     }
 }
 
@@ -173,8 +173,8 @@ impl Input {
                     wants_gradient: tape.needs_gradient(map),
                 });
             }
-            ConvInput::Relu(normed) => (normed.here()?, Activation::Relu),
-            ConvInput::Relu6(normed) => (normed.here()?, Activation::Relu6),
+            ConvInput::Relu(normed) => (normed.on_host()?, Activation::Relu),
+            ConvInput::Relu6(normed) => (normed.on_host()?, Activation::Relu6),
         };
         Ok(Self {
             id: normed.id,
@@ -186,7 +186,7 @@ impl Input {
     }
 
     /// Room for the values of a part, where they have to be made.
-    fn scratch(&self, parts: &Parts) -> Buffer {
+    fn scratch(&self, parts: &BatchParts) -> Buffer {
         let images = if self.norm.is_some() { parts.images } else { 0 };
         Buffer::scratch(images * parts.of_input)
     }
@@ -208,7 +208,7 @@ impl Input {
 }
 
 /// A batch in parts that fit the third-level cache.
-pub(super) struct Parts {
+pub(super) struct BatchParts {
     n: usize,
     /// Images of a part, at most.
     images: usize,
@@ -217,7 +217,7 @@ pub(super) struct Parts {
     of_output: usize,
 }
 
-impl Parts {
+impl BatchParts {
     pub(super) fn new(shape: &ConvShape) -> Self {
         let [of_input, of_output] =
             [shape.input_len(), shape.output_len()].map(|len| len / shape.n);
@@ -275,7 +275,7 @@ impl Backward {
             gradients.add_parameter(bias, of_norm.bias)?;
         }
         let groups = self.norm.groups();
-        let parts = Parts::new(&self.shape);
+        let parts = BatchParts::new(&self.shape);
         let of_part = ConvShape {
             n: parts.images,
             ..self.shape
@@ -325,7 +325,7 @@ struct Sink {
 }
 
 impl Sink {
-    fn new(input: &Input, parts: &Parts, gradients: &mut Gradients<'_>) -> Self {
+    fn new(input: &Input, parts: &BatchParts, gradients: &mut Gradients<'_>) -> Self {
         let so_far = gradients.take(input.id);
         let channels = input.shape[3];
         let groups = input.norm.as_ref().map_or(0, |(norm, _)| norm.groups());

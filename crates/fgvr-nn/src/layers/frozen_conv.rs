@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Result, bail};
 
-use super::conv_norm::Parts;
+use super::conv_norm::BatchParts;
 use super::{BatchNorm, Conv2d};
 use crate::Buffer;
 use crate::kernels::activation::Activation;
@@ -55,6 +55,16 @@ pub enum Finish<R> {
     Add(R),
     /// Values of the output's shape are added, then a ReLU: the end of a residual block.
     AddRelu(R),
+}
+
+impl<R> From<Activation> for Finish<R> {
+    fn from(activation: Activation) -> Self {
+        match activation {
+            Activation::Identity => Self::Nothing,
+            Activation::Relu => Self::Relu,
+            Activation::Relu6 => Self::Relu6,
+        }
+    }
 }
 
 impl<R> Finish<R> {
@@ -195,7 +205,7 @@ impl FrozenPass<'_> {
         if n == 0 || lengths != [shape.input_len(), output, output] {
             bail!("frozen_conv: input, output and residual have {lengths:?} values, for {shape:?}");
         }
-        let parts = Parts::new(&shape);
+        let parts = BatchParts::new(&shape);
         for images in parts.all() {
             let range = parts.output(&images);
             let y = &mut y[range.clone()];

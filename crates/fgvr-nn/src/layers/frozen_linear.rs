@@ -26,30 +26,40 @@ pub enum LinearFinish {
     Gelu,
 }
 
+/// The weight (O, I) and the bias (O) of `layer`, with output channel o multiplied by `scale[o]` where there is one.
+pub(super) fn fold(layer: &Linear, scale: Option<&[f32]>) -> Result<(Vec<f32>, Vec<f32>)> {
+    let (c_in, c_out) = (layer.c_in(), layer.c_out());
+    if let Some(scale) = scale
+        && scale.len() != c_out
+    {
+        bail!("frozen_linear: {} scales for {c_out} channels", scale.len());
+    }
+    let scaled = |values: &[f32], of_channel: usize| -> Vec<f32> {
+        let values = values.iter().enumerate();
+        let scale = |i: usize| scale.map_or(1., |scale| scale[i / of_channel]);
+        values.map(|(i, v)| v * scale(i)).collect()
+    };
+    let weight = with_values(layer.weight(), |weight| scaled(weight, c_in))?;
+    let bias = match layer.bias() {
+        Some(bias) => with_values(bias, |bias| scaled(bias, 1))?,
+        None => vec![0.; c_out],
+    };
+    Ok((weight, bias))
+}
+
 impl FrozenLinear {
     /// `layer`, with output channel o multiplied by `scale[o]` where there is one.
     ///
     /// # Errors
     /// Variables that are not f32 on the CPU; a scale of another length.
     pub fn new(layer: &Linear, scale: Option<&[f32]>) -> Result<Self> {
+        let (weight, bias) = fold(layer, scale)?;
         let (c_in, c_out) = (layer.c_in(), layer.c_out());
-        if let Some(scale) = scale
-            && scale.len() != c_out
-        {
-            bail!("frozen_linear: {} scales for {c_out} channels", scale.len());
-        }
-        let scale = |o: usize| scale.map_or(1., |scale| scale[o]);
-        let weight = with_values(layer.weight(), |weight| {
-            PackedMatrix::new(simd::level(), [c_in, c_out], |i, o| {
-                weight[o * c_in + i] * scale(o)
-            })
-        })?;
-        let bias = match layer.bias() {
-            Some(bias) => with_values(bias, <[f32]>::to_vec)?,
-            None => vec![0.; c_out],
-        };
-        let bias = bias.iter().enumerate().map(|(o, b)| b * scale(o)).collect();
-        Ok(Self { weight, bias })
+        let of_pair = |i: usize, o: usize| weight[o * c_in + i];
+        Ok(Self {
+            weight: PackedMatrix::new(simd::level(), [c_in, c_out], of_pair),
+            bias,
+        })
     }
 
     /// I, the channels of the input.

@@ -30,6 +30,7 @@ mod position_embedding;
 mod resize;
 mod softmax;
 mod tokens;
+mod unary;
 
 pub use activation::{relu, relu6, unflatten};
 pub use add::add;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{Result, bail};
 
 use super::normalisation::Normalisation;
-use super::on_device::NormedThere;
+use super::on_device::DeviceNormed;
 use crate::kernels::activation::Activation;
 use crate::kernels::norm::{self, GradSums};
 use crate::tape::NormedGradient;
@@ -16,18 +16,18 @@ use crate::{Buffer, Map, Tape};
 /// that is still to be applied. Whoever takes it does that; there is one such reader.
 #[derive(Debug)]
 #[must_use = "nothing is normalised until something reads it"]
-pub struct Normed(pub(super) Place);
+pub struct Normed(pub(super) NormedStorage);
 
-/// Where it is.
+/// Its values, on the CPU or on a device.
 #[derive(Debug)]
-pub(super) enum Place {
-    Host(NormedHere),
-    Device(NormedThere),
+pub(super) enum NormedStorage {
+    Host(HostNormed),
+    Device(DeviceNormed),
 }
 
 /// On the CPU.
 #[derive(Debug)]
-pub(super) struct NormedHere {
+pub(super) struct HostNormed {
     pub(super) id: usize,
     pub(super) shape: [usize; 4],
     pub(super) values: Arc<Buffer>,
@@ -75,8 +75,8 @@ impl Normed {
     #[must_use]
     pub fn shape(&self) -> [usize; 4] {
         match &self.0 {
-            Place::Host(normed) => normed.shape,
-            Place::Device(normed) => normed.shape,
+            NormedStorage::Host(normed) => normed.shape,
+            NormedStorage::Device(normed) => normed.shape,
         }
     }
 
@@ -86,8 +86,8 @@ impl Normed {
     /// None in practice.
     pub fn activate(self, tape: &mut Tape, activation: Activation) -> Result<Map> {
         match self.0 {
-            Place::Host(normed) => normed.activate(tape, activation),
-            Place::Device(normed) => normed.activate(tape, activation),
+            NormedStorage::Host(normed) => normed.activate(tape, activation),
+            NormedStorage::Device(normed) => normed.activate(tape, activation),
         }
     }
 
@@ -104,8 +104,8 @@ impl Normed {
             );
         }
         match self.0 {
-            Place::Host(normed) => normed.add(tape, shortcut),
-            Place::Device(normed) => normed.add(tape, shortcut),
+            NormedStorage::Host(normed) => normed.add(tape, shortcut),
+            NormedStorage::Device(normed) => normed.add(tape, shortcut),
         }
     }
 
@@ -125,27 +125,27 @@ impl Normed {
             );
         }
         match self.0 {
-            Place::Host(normed) => normed.add_relu(tape, shortcut),
-            Place::Device(normed) => normed.add_relu(tape, shortcut),
+            NormedStorage::Host(normed) => normed.add_relu(tape, shortcut),
+            NormedStorage::Device(normed) => normed.add_relu(tape, shortcut),
         }
     }
 
-    pub(super) fn here(self) -> Result<NormedHere> {
+    pub(super) fn on_host(self) -> Result<HostNormed> {
         match self.0 {
-            Place::Host(normed) => Ok(normed),
-            Place::Device(_) => bail!("a layer on the CPU was given a norm on a GPU"),
+            NormedStorage::Host(normed) => Ok(normed),
+            NormedStorage::Device(_) => bail!("a layer on the CPU was given a norm on a GPU"),
         }
     }
 
-    pub(super) fn there(self) -> Result<NormedThere> {
+    pub(super) fn on_device(self) -> Result<DeviceNormed> {
         match self.0 {
-            Place::Device(normed) => Ok(normed),
-            Place::Host(_) => bail!("a layer on a GPU was given a norm on the CPU"),
+            NormedStorage::Device(normed) => Ok(normed),
+            NormedStorage::Host(_) => bail!("a layer on a GPU was given a norm on the CPU"),
         }
     }
 }
 
-impl NormedHere {
+impl HostNormed {
     fn activate(self, tape: &mut Tape, activation: Activation) -> Result<Map> {
         let mut y = Buffer::scratch(self.values.len());
         self.norm.forward(&self.values, None, activation, &mut y);
@@ -179,7 +179,7 @@ impl NormedHere {
     fn add_relu(self, tape: &mut Tape, shortcut: Shortcut<'_>) -> Result<Map> {
         let shortcut = match shortcut {
             Shortcut::Identity(map) => Err(map),
-            Shortcut::Projection(normed) => Ok(normed.here()?),
+            Shortcut::Projection(normed) => Ok(normed.on_host()?),
         };
         let mut y = Buffer::scratch(self.values.len());
         match &shortcut {

@@ -3,6 +3,7 @@
 use candle_core::{Result, bail};
 
 use super::on_device;
+use super::unary::unary;
 use crate::kernels::pool::{self, PoolShape};
 use crate::{Buffer, Map, Tape};
 
@@ -69,15 +70,9 @@ pub fn max_pool(tape: &mut Tape, x: &Map, cfg: &PoolConfig) -> Result<Map> {
     let len = shape.output().iter().product();
     let (mut y, mut taps) = (Buffer::scratch(len), vec![0u8; len]);
     pool::max(&shape, x.host()?, &mut y, &mut taps);
-    let y = tape.map(shape.output(), y);
-    let (id, len) = (x.id, x.host()?.len());
-    tape.push(&y, move |dy, gradients| {
-        let mut dx = Buffer::scratch(len);
-        pool::max_grad(&shape, &dy, &taps, &mut dx);
-        gradients.add(id, dx);
-        Ok(())
-    });
-    Ok(y)
+    unary(tape, x, shape.output(), y, move |dy, dx| {
+        pool::max_grad(&shape, dy, &taps, dx)
+    })
 }
 
 /// The mean of each window; padding counts as zeros (PyTorch's `count_include_pad=True`).
@@ -91,15 +86,9 @@ pub fn avg_pool(tape: &mut Tape, x: &Map, cfg: &PoolConfig) -> Result<Map> {
     }
     let mut y = Buffer::scratch(shape.output().iter().product());
     pool::average(&shape, x.host()?, &mut y);
-    let y = tape.map(shape.output(), y);
-    let (id, len) = (x.id, x.host()?.len());
-    tape.push(&y, move |dy, gradients| {
-        let mut dx = Buffer::scratch(len);
-        pool::average_grad(&shape, &dy, &mut dx);
-        gradients.add(id, dx);
-        Ok(())
-    });
-    Ok(y)
+    unary(tape, x, shape.output(), y, move |dy, dx| {
+        pool::average_grad(&shape, dy, dx)
+    })
 }
 
 /// The mean over all places, (N, H, W, C) to (N, 1, 1, C).
@@ -117,13 +106,7 @@ pub fn global_mean(tape: &mut Tape, x: &Map) -> Result<Map> {
     }
     let mut y = Buffer::scratch(n * c);
     pool::global_mean(x.host()?, places, c, &mut y);
-    let y = tape.map([n, 1, 1, c], y);
-    let (id, len) = (x.id, x.host()?.len());
-    tape.push(&y, move |dy, gradients| {
-        let mut dx = Buffer::scratch(len);
-        pool::global_mean_grad(&dy, places, c, &mut dx);
-        gradients.add(id, dx);
-        Ok(())
-    });
-    Ok(y)
+    unary(tape, x, [n, 1, 1, c], y, move |dy, dx| {
+        pool::global_mean_grad(dy, places, c, dx)
+    })
 }

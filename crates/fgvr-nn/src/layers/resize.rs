@@ -2,6 +2,7 @@
 
 use candle_core::{Result, bail};
 
+use super::unary::unary;
 use super::{elements, on_device};
 use crate::kernels::resize;
 use crate::{Buffer, Map, Tape};
@@ -23,15 +24,9 @@ pub fn upsample_nearest(tape: &mut Tape, x: &Map, factor: usize) -> Result<Map> 
     }
     let mut y = Buffer::scratch(len);
     resize::nearest(x.host()?, shape, factor, &mut y);
-    let y = tape.map(out, y);
-    let (id, len) = (x.id, x.host()?.len());
-    tape.push(&y, move |dy, gradients| {
-        let mut dx = Buffer::scratch(len);
-        resize::nearest_grad(&dy, shape, factor, &mut dx);
-        gradients.add(id, dx);
-        Ok(())
-    });
-    Ok(y)
+    unary(tape, x, out, y, move |dy, dx| {
+        resize::nearest_grad(dy, shape, factor, dx)
+    })
 }
 
 /// Bilinear resizing to `size` = (h, w), PyTorch's `interpolate(mode="bilinear",
@@ -56,13 +51,7 @@ pub fn resize_bilinear(tape: &mut Tape, x: &Map, size: (usize, usize)) -> Result
     }
     let mut y = Buffer::scratch(len);
     resize::bilinear(x.host()?, shape, size, &mut y);
-    let y = tape.map(out, y);
-    let (id, len) = (x.id, x.host()?.len());
-    tape.push(&y, move |dy, gradients| {
-        let mut dx = Buffer::scratch(len);
-        resize::bilinear_grad(&dy, shape, size, &mut dx);
-        gradients.add(id, dx);
-        Ok(())
-    });
-    Ok(y)
+    unary(tape, x, out, y, move |dy, dx| {
+        resize::bilinear_grad(dy, shape, size, dx)
+    })
 }

@@ -4,39 +4,14 @@
 
 use candle_core::{DType, Device as Candle, Tensor};
 use fgvr_nn::layers::{
-    BatchNormConfig, ConvConfig, ConvNorm, DeviceLinear, Finish, FrozenLinear, Linear,
-    LinearFinish, mean_of_places, self_attention,
+    BatchNormConfig, ConvConfig, DeviceLinear, Finish, FrozenLinear, Linear, LinearFinish,
+    mean_of_places, self_attention,
 };
-use fgvr_nn::{Device, Map, NormMode, Parameters, Tape};
+use fgvr_nn::{Device, Map, Parameters, Tape};
 use fgvr_testkit::{assert_close_values, normal, normal_values};
 
 use crate::support::devices;
-
-fn conv(
-    channels: [usize; 2],
-    kernel: usize,
-    config: &ConvConfig,
-    norm: &BatchNormConfig,
-) -> ConvNorm {
-    let parameters = Parameters::new(1);
-    let vb = parameters.builder(DType::F32, &Candle::Cpu);
-    let layer = ConvNorm::new(channels, kernel, config, vb.pp("conv"), norm, vb.pp("bn")).unwrap();
-    if norm.affine {
-        for (name, around) in [("bn.weight", 1.), ("bn.bias", 0.)] {
-            let values = (normal(5, channels[1]) * 0.3).unwrap() + around;
-            parameters.all()[name].set(&values.unwrap()).unwrap();
-        }
-    }
-    for seed in 0..3 {
-        let images = normal(seed, (2, channels[0], 9, 11))
-            .affine(2., 0.5)
-            .unwrap();
-        let mut tape = Tape::inference();
-        let x = tape.input(&images, false).unwrap();
-        let _ = layer.apply(&mut tape, &x, NormMode::Train).unwrap();
-    }
-    layer
-}
+use crate::trained::conv_norm;
 
 /// Values (N, H, W, C) as a map on `tape`.
 fn put(tape: &mut Tape, values: &[f32], [n, h, w, c]: [usize; 4]) -> Map {
@@ -96,7 +71,7 @@ fn a_frozen_convolution_says_there_what_it_says_on_the_cpu() {
         ([8, 12], 3, config(1, 2, 2, 4), &other),
         ([6, 16], 1, config(2, 0, 1, 1), &plain),
     ] {
-        let layer = conv(channels, kernel, &config, norm);
+        let layer = conv_norm(channels, kernel, &config, norm);
         let frozen = layer.freeze().unwrap();
         let shape = [2, 9, 7, channels[0]];
         let x = normal_values(9, shape.iter().product());
@@ -183,7 +158,7 @@ fn message<T>(result: candle_core::Result<T>) -> String {
 #[test]
 fn other_shapes_and_maps_on_the_cpu_are_refused() {
     let config = ConvConfig::default();
-    let layer = conv([4, 6], 3, &config, &BatchNormConfig::default());
+    let layer = conv_norm([4, 6], 3, &config, &BatchNormConfig::default());
     let vb = Parameters::new(2).builder(DType::F32, &Candle::Cpu);
     let linear = Linear::new(4, 6, true, vb).unwrap();
     let refuse = |device: &Device| {

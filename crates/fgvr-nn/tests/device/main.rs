@@ -5,6 +5,8 @@ mod frozen;
 mod living;
 mod staged;
 mod support;
+#[path = "../shared/trained.rs"]
+mod trained;
 mod transformer;
 
 use fgvr_nn::Tape;

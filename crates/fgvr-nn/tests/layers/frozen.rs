@@ -1,39 +1,14 @@
 //! A convolution and its norm, frozen, against the layer itself by its running statistics.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use fgvr_nn::layers::{
     Activation, BatchNormConfig, ConvConfig, ConvNorm, Finish, FrozenConv, Shortcut,
 };
-use fgvr_nn::{Map, NormMode, Parameters, Tape};
+use fgvr_nn::{Map, NormMode, Tape};
 use fgvr_testkit::{assert_close_values, normal, normal_values};
 
 use crate::support::REL;
-
-fn layer(
-    channels: [usize; 2],
-    kernel: usize,
-    conv: &ConvConfig,
-    norm: &BatchNormConfig,
-) -> ConvNorm {
-    let parameters = Parameters::new(1);
-    let vb = parameters.builder(DType::F32, &Device::Cpu);
-    let layer = ConvNorm::new(channels, kernel, conv, vb.pp("conv"), norm, vb.pp("bn")).unwrap();
-    if norm.affine {
-        for (name, around) in [("bn.weight", 1.), ("bn.bias", 0.)] {
-            let values = (normal(5, channels[1]) * 0.3).unwrap() + around;
-            parameters.all()[name].set(&values.unwrap()).unwrap();
-        }
-    }
-    // Running statistics that are those of no batch.
-    for seed in 0..3 {
-        let images = normal(seed, (2, channels[0], 9, 11));
-        let images = images.affine(2., 0.5).unwrap();
-        let mut tape = Tape::inference();
-        let x = tape.input(&images, false).unwrap();
-        let _ = layer.apply(&mut tape, &x, NormMode::Train).unwrap();
-    }
-    layer
-}
+use crate::trained::conv_norm;
 
 fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|v| f64::from(*v)).collect()
@@ -78,7 +53,7 @@ fn a_frozen_convolution_says_what_the_layer_says_in_evaluation() {
         ([8, 12], 3, config(1, 2, 2, 4), &plain),
         ([6, 70], 1, config(2, 0, 1, 1), &other),
     ] {
-        let layer = layer(channels, kernel, &conv, norm);
+        let layer = conv_norm(channels, kernel, &conv, norm);
         let frozen = layer.freeze().unwrap();
         for shape @ (n, h, w) in [(2, 9, 13), (11, 4, 4), (1, 5, 3), (3, 4, 4)] {
             let mut tape = Tape::inference();
@@ -106,7 +81,7 @@ fn a_pass_takes_the_images_of_a_batch_in_parts() {
         padding: 1,
         ..ConvConfig::default()
     };
-    let frozen = layer([4, 6], 3, &conv, &BatchNormConfig::default());
+    let frozen = conv_norm([4, 6], 3, &conv, &BatchNormConfig::default());
     let frozen = frozen.freeze().unwrap();
     let shape = [5, 8, 6, 4];
     let x = normal_values(3, 5 * 8 * 6 * 4);
@@ -132,7 +107,7 @@ fn message<T>(result: candle_core::Result<T>) -> String {
 
 #[test]
 fn other_channels_and_lengths_are_refused() {
-    let frozen: FrozenConv = layer(
+    let frozen: FrozenConv = conv_norm(
         [4, 6],
         3,
         &ConvConfig::default(),

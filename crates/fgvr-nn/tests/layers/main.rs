@@ -15,4 +15,6 @@ mod places;
 mod shapes;
 mod support;
 mod tokens;
+#[path = "../shared/trained.rs"]
+mod trained;
 mod vit;

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use candle_core::{D, DType, Device, Result, Tensor, Var};
+use candle_core::{D, DType, Device, Result, Tensor, Var, bail};
 use candle_nn::{Init, VarBuilder};
-use fgvr_nn::{Buffer, Decoder, Encoder, Features, NormMode, Parameters, Tape};
+use fgvr_nn::{Buffer, Decoder, Encoder, FeatureMaps, Features, Map, NormMode, Parameters, Tape};
 use fgvr_ssl::{
     Base, BaseKind, BaseSettings, ByolConfig, DinoConfig, MoCoConfig, MoCoV2, MoCoV3Config,
     Network, Parts, RunLength, SimSiamConfig, StepInput, Views,
@@ -176,6 +176,10 @@ impl ToyEncoder {
 }
 
 impl Encoder for ToyEncoder {
+    fn apply(&self, _: &mut Tape, _: &Map, _: NormMode) -> Result<FeatureMaps> {
+        bail!("toy: candle computes it, no layer on a tape does")
+    }
+
     fn forward_train(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
         self.record(images, norm, false)
     }
@@ -315,7 +319,7 @@ impl Decoder for ToyDecoder {
 }
 
 /// (N, C, H, W) as a map.
-fn put(tape: &mut Tape, x: &Tensor) -> Result<fgvr_nn::Map> {
+fn put(tape: &mut Tape, x: &Tensor) -> Result<Map> {
     let (n, c, h, w) = x.dims4()?;
     let values = x.permute((0, 2, 3, 1))?.flatten_all()?.to_vec1::<f32>()?;
     Ok(tape.map([n, h, w, c], Buffer::from_slice(&values)))

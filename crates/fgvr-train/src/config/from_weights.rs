@@ -1,7 +1,7 @@
 //! What pretrained weights say of the network and of the images it takes.
 
 use fgvr_encoder::weights::{Preprocessing, Resize};
-use fgvr_encoder::{Network, Pooling};
+use fgvr_encoder::{NetworkConfig, Pooling};
 use toml::Value;
 
 use super::Layers;
@@ -32,7 +32,7 @@ impl Layers {
         };
         self.set_value("encoder.architecture", encoder.architecture.name())?;
         let network = encoder.network()?;
-        if let Network::Vit(vit) = &network {
+        if let NetworkConfig::Vit(vit) = &network {
             self.set_value("encoder.patch_size", count(vit.patch_size))?;
             // Only where the source asks for others than the architecture has.
             if let Some(heads) = encoder.heads {
@@ -44,7 +44,7 @@ impl Layers {
             if encoder.pooling != Pooling::default() {
                 self.set_value("encoder.pooling", encoder.pooling.name())?;
             }
-        } else if let Network::ResNet(_) = network {
+        } else if let NetworkConfig::ResNet(_) = network {
             self.set_value("encoder.width", count(encoder.width))?;
             self.set_value("encoder.stem", encoder.stem.name())?;
         }

@@ -76,7 +76,7 @@ pub const PRESETS: &[(&str, &str, &str)] = &[
 
 #[cfg(test)]
 mod tests {
-    use fgvr_encoder::{Initialisation, Network, Positions};
+    use fgvr_encoder::{Initialisation, NetworkConfig, Positions};
     use fgvr_ssl::{BaseKind, MomentumSchedule, Optimizer, ViewRecipe};
 
     use crate::config::{Layers, PretrainConfig};
@@ -174,13 +174,13 @@ mod tests {
     #[test]
     fn moco_v3s_small_transformer_is_the_released_one() {
         let encoder = resolved("moco-v3-vit").encoder;
-        let Network::Vit(vit) = encoder.network().unwrap() else {
+        let NetworkConfig::Vit(vit) = encoder.network().unwrap() else {
             panic!("a vision transformer");
         };
         assert_eq!((vit.width, vit.heads, vit.patch_size), (384, 12, 16));
         assert_eq!(vit.positions, Positions::Sincos);
         assert_eq!(vit.initialisation, Initialisation::Xavier);
-        let Network::Vit(dino) = resolved("dino-vit").encoder.network().unwrap() else {
+        let NetworkConfig::Vit(dino) = resolved("dino-vit").encoder.network().unwrap() else {
             panic!("a vision transformer");
         };
         assert_eq!((dino.width, dino.heads), (384, 6));

@@ -5,7 +5,9 @@ use std::fs;
 
 use fgvr_encoder::export::{Export, Format};
 use fgvr_encoder::weights::Preprocessing;
-use fgvr_encoder::{AdaptationLayer, EncoderConfig, Network, Pooling, Positions, Stem, VitConfig};
+use fgvr_encoder::{
+    AdaptationLayer, EncoderConfig, NetworkConfig, Pooling, Positions, Stem, VitConfig,
+};
 use serde_json::Value;
 
 use super::{ExportOptions, Of};
@@ -91,7 +93,7 @@ pub(super) fn adapted(
 
 /// What the tensors of a transformer do not show.
 fn hidden(text: &mut String, encoder: &EncoderConfig) -> Result<()> {
-    if let Network::Vit(vit) = encoder.network()? {
+    if let NetworkConfig::Vit(vit) = encoder.network()? {
         let positions = match vit.positions {
             Positions::Learned => "learned",
             Positions::Sincos => "fixed, of sines and cosines",
@@ -257,7 +259,7 @@ fn both(encoder: &EncoderConfig, vit: &VitConfig, adapted: Option<usize>) -> Str
 
 /// How PyTorch gets the small stem, or the pooling that timm has not.
 fn glue(encoder: &EncoderConfig, adapted: Option<usize>) -> String {
-    if let Ok(Network::Vit(vit)) = encoder.network()
+    if let Ok(NetworkConfig::Vit(vit)) = encoder.network()
         && vit.pooling == Pooling::Both
         && vit.norm_eps <= 1e-6
     {

@@ -2,21 +2,22 @@
 
 use candle_core::{Result, Tensor};
 use fgvr_nn::layers::{
-    DeviceLinear, DeviceNorm, DeviceTokens, LayerScale, Linear, LinearFinish, mean_of_places,
-    self_attention, take_tokens,
+    DeviceLinear, DeviceNorm, DeviceTokens, LinearFinish, mean_of_places, self_attention,
+    take_tokens,
 };
-use fgvr_nn::{Device, Features, Map, Tape};
+use fgvr_nn::{Device, Features, Map, Tape, images};
 
-use super::{gamma, prefix};
-use crate::images;
-use crate::vit::block::Block;
+use super::block::FrozenBlock;
+use super::prefix;
+use crate::frozen::Frozen;
 use crate::vit::{Pooling, Vit};
+
+type DeviceBlock = FrozenBlock<DeviceNorm, DeviceLinear>;
 
 /// A frozen network on a device.
 pub(super) struct OnDevice {
-    device: Device,
     tokens: DeviceTokens,
-    blocks: Vec<BlockThere>,
+    blocks: Vec<DeviceBlock>,
     norm: DeviceNorm,
     /// Tokens before those of the patches.
     before: usize,
@@ -31,27 +32,36 @@ impl OnDevice {
             blocks: vit
                 .blocks
                 .iter()
-                .map(|block| BlockThere::new(device, block))
+                .map(|block| {
+                    DeviceBlock::new(
+                        block,
+                        |norm| DeviceNorm::new(device, norm),
+                        |layer, scale| DeviceLinear::new(device, layer, scale),
+                    )
+                })
                 .collect::<Result<_>>()?,
             norm: DeviceNorm::new(device, &vit.norm)?,
             before: vit.config.prefix_tokens(),
             pooling: vit.config.pooling,
-            device: device.clone(),
         })
     }
 
-    pub(super) fn device(&self) -> &Device {
-        &self.device
+    /// The tokens of the images, and the rows and columns of their patches.
+    fn enter(&self, tape: &mut Tape, images: &Tensor) -> Result<(Map, [usize; 2])> {
+        let images = images::input(tape, images, false)?;
+        self.tokens.apply(tape, &images)
     }
+}
 
-    pub(super) fn features(&self, images: &Tensor) -> Result<Features> {
-        let (mut tape, mut x, [h, w]) = self.enter(images)?;
+impl Frozen for OnDevice {
+    fn features(&self, tape: &mut Tape, images: &Tensor) -> Result<Features> {
+        let (mut x, [h, w]) = self.enter(tape, images)?;
         for block in &self.blocks {
-            x = block.apply(&mut tape, &x)?;
+            x = block.apply(tape, &x)?;
         }
-        let class = first(&mut tape, &x)?;
-        let x = self.norm.apply(&mut tape, &x)?;
-        let map = take_tokens(&mut tape, &x, self.before..self.before + h * w, (h, w))?;
+        let class = first(tape, &x)?;
+        let x = self.norm.apply(tape, &x)?;
+        let map = take_tokens(tape, &x, self.before..self.before + h * w, (h, w))?;
         let pooled = match self.pooling {
             Pooling::ClassToken => self.norm.vectors(&class)?,
             Pooling::PatchMean => mean_of_places(&map)?,
@@ -65,29 +75,21 @@ impl OnDevice {
     }
 
     /// In the last block, tokens but the class are looked at by the attention alone, where the class is all.
-    pub(super) fn embed(&self, images: &Tensor) -> Result<Tensor> {
+    fn embed(&self, tape: &mut Tape, images: &Tensor) -> Result<Tensor> {
         if self.pooling != Pooling::ClassToken {
-            return Ok(self.features(images)?.pooled);
+            return Ok(self.features(tape, images)?.pooled);
         }
-        let (mut tape, mut x, _) = self.enter(images)?;
+        let (mut x, _) = self.enter(tape, images)?;
         if let Some((last, blocks)) = self.blocks.split_last() {
             for block in blocks {
-                x = block.apply(&mut tape, &x)?;
+                x = block.apply(tape, &x)?;
             }
-            let found = last.attend(&mut tape, &x)?;
-            let (found, class) = (first(&mut tape, &found)?, first(&mut tape, &x)?);
-            x = last.finish(&mut tape, &found, &class)?;
+            let found = last.attend(tape, &x)?;
+            let (found, class) = (first(tape, &found)?, first(tape, &x)?);
+            x = last.finish(tape, &found, &class)?;
         }
-        let class = first(&mut tape, &x)?;
+        let class = first(tape, &x)?;
         self.norm.vectors(&class)
-    }
-
-    /// The tokens of the images, and the rows and columns of their patches.
-    fn enter(&self, images: &Tensor) -> Result<(Tape, Map, [usize; 2])> {
-        let mut tape = Tape::inference().on(Some(&self.device));
-        let images = images::input(&mut tape, images, false)?;
-        let (x, grid) = self.tokens.apply(&mut tape, &images)?;
-        Ok((tape, x, grid))
     }
 }
 
@@ -96,34 +98,7 @@ fn first(tape: &mut Tape, x: &Map) -> Result<Map> {
     take_tokens(tape, x, 0..1, (1, 1))
 }
 
-/// As [`Block`].
-struct BlockThere {
-    norm1: DeviceNorm,
-    qkv: DeviceLinear,
-    heads: usize,
-    /// With the layer scale in its weights; so is `fc2`.
-    proj: DeviceLinear,
-    norm2: DeviceNorm,
-    fc1: DeviceLinear,
-    fc2: DeviceLinear,
-}
-
-impl BlockThere {
-    fn new(device: &Device, block: &Block) -> Result<Self> {
-        let scaled = |layer: &Linear, scale: Option<&LayerScale>| {
-            DeviceLinear::new(device, layer, gamma(scale)?.as_deref())
-        };
-        Ok(Self {
-            norm1: DeviceNorm::new(device, &block.norm1)?,
-            qkv: scaled(block.attention.in_proj(), None)?,
-            heads: block.attention.heads(),
-            proj: scaled(block.attention.out_proj(), block.scale1.as_ref())?,
-            norm2: DeviceNorm::new(device, &block.norm2)?,
-            fc1: scaled(&block.fc1, None)?,
-            fc2: scaled(&block.fc2, block.scale2.as_ref())?,
-        })
-    }
-
+impl DeviceBlock {
     fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
         let found = self.attend(tape, x)?;
         self.finish(tape, &found, x)

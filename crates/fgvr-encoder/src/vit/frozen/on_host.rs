@@ -4,15 +4,13 @@
 use candle_core::{Device, Error as CandleError, Result, Tensor};
 use fgvr_nn::kernels::attention::{self, AttentionShape};
 use fgvr_nn::kernels::{layer_norm, patches, pool};
-use fgvr_nn::layers::{
-    FrozenLinear, LayerNorm, LayerScale, Linear, LinearFinish, PatchEmbed, PositionEmbedding,
-};
-use fgvr_nn::{Buffer, Features, Tape};
+use fgvr_nn::layers::{FrozenLinear, LayerNorm, LinearFinish, PatchEmbed, PositionEmbedding};
+use fgvr_nn::{Buffer, Features, Tape, images};
 use rayon::prelude::*;
 
-use super::{gamma, prefix};
-use crate::images;
-use crate::vit::block::Block;
+use super::block::FrozenBlock;
+use super::prefix;
+use crate::frozen::Frozen;
 use crate::vit::{Pooling, Vit, VitConfig};
 
 /// Tokens that go through a part of a block together, at least and at most: whole register tiles, and
@@ -31,6 +29,8 @@ fn together(tokens: usize) -> usize {
         .clamp(least, most)
 }
 
+type HostBlock = FrozenBlock<Norm, FrozenLinear>;
+
 /// A frozen network on the CPU.
 pub(super) struct OnHost {
     config: VitConfig,
@@ -39,7 +39,7 @@ pub(super) struct OnHost {
     /// Class and register tokens (prefix, C).
     prefix: Vec<f32>,
     positions: PositionEmbedding,
-    blocks: Vec<FrozenBlock>,
+    blocks: Vec<HostBlock>,
     norm: Norm,
 }
 
@@ -54,34 +54,15 @@ impl OnHost {
             blocks: vit
                 .blocks
                 .iter()
-                .map(FrozenBlock::new)
+                .map(|block| HostBlock::new(block, Norm::new, FrozenLinear::new))
                 .collect::<Result<_>>()?,
             norm: Norm::new(&vit.norm)?,
         })
     }
 
-    pub(super) fn features(&self, images: &Tensor) -> Result<Features> {
-        let x = self.tokens(images)?;
-        let (prefix, [h, w]) = (self.config.prefix_tokens() * x.width, x.grid);
-        let mut map = Buffer::scratch(x.images * h * w * x.width);
-        for (map, x) in map
-            .chunks_mut(h * w * x.width)
-            .zip(x.values.chunks(x.of_image()))
-        {
-            map.copy_from_slice(&x[prefix..]);
-        }
-        Ok(Features {
-            pooled: self.pooled(&x)?,
-            // (N, h, w, C) -> (N, C, h, w)
-            map: Tape::inference()
-                .map([x.images, h, w, x.width], map)
-                .to_tensor()?,
-        })
-    }
-
     /// All tokens after the last norm.
-    fn tokens(&self, images: &Tensor) -> Result<Tokens> {
-        let mut x = self.enter(images)?;
+    fn tokens(&self, tape: &mut Tape, images: &Tensor) -> Result<Tokens> {
+        let mut x = self.enter(tape, images)?;
         for block in &self.blocks {
             block.apply(&mut x)?;
         }
@@ -120,30 +101,8 @@ impl OnHost {
         Tensor::from_vec(pooled, (x.images, self.config.out_channels()), &Device::Cpu)
     }
 
-    /// Where the class token is all that is pooled, no other is looked at any more in the last block.
-    pub(super) fn embed(&self, images: &Tensor) -> Result<Tensor> {
-        if self.config.pooling != Pooling::ClassToken {
-            return self.pooled(&self.tokens(images)?);
-        }
-        let mut x = self.enter(images)?;
-        if let Some((last, blocks)) = self.blocks.split_last() {
-            for block in blocks {
-                block.apply(&mut x)?;
-            }
-            x = last.apply_to_class(&x)?;
-        }
-        let mut pooled = vec![0.; x.images * x.width];
-        for (y, x) in pooled
-            .chunks_mut(x.width)
-            .zip(x.values.chunks(x.of_image()))
-        {
-            self.norm.run(&x[..y.len()], y);
-        }
-        Tensor::from_vec(pooled, (x.images, x.width), &Device::Cpu)
-    }
-
     /// Patches as tokens, with class, registers and positions.
-    fn enter(&self, images: &Tensor) -> Result<Tokens> {
+    fn enter(&self, tape: &mut Tape, images: &Tensor) -> Result<Tokens> {
         let shape = images::shape(images)?;
         let [n, h, w, width] = self.patch.output(shape)?;
         let tokens = self.config.prefix_tokens() + h * w;
@@ -155,7 +114,7 @@ impl OnHost {
             values: Buffer::scratch(n * tokens * width),
         };
         // (N, 3, H, W) -> (N, H, W, 3)
-        let pixels = Tape::inference().input(images, false)?;
+        let pixels = tape.input(images, false)?;
         let mut rows = Buffer::scratch(pixels.data()?.len());
         patches::cut(pixels.data()?, shape, self.config.patch_size, &mut rows);
         let (prefix, of_patches) = (self.prefix.len(), rows.len() / n);
@@ -178,6 +137,47 @@ impl OnHost {
     }
 }
 
+impl Frozen for OnHost {
+    fn features(&self, tape: &mut Tape, images: &Tensor) -> Result<Features> {
+        let x = self.tokens(tape, images)?;
+        let (prefix, [h, w]) = (self.config.prefix_tokens() * x.width, x.grid);
+        let mut map = Buffer::scratch(x.images * h * w * x.width);
+        for (map, x) in map
+            .chunks_mut(h * w * x.width)
+            .zip(x.values.chunks(x.of_image()))
+        {
+            map.copy_from_slice(&x[prefix..]);
+        }
+        Ok(Features {
+            pooled: self.pooled(&x)?,
+            // (N, h, w, C) -> (N, C, h, w)
+            map: tape.map([x.images, h, w, x.width], map).to_tensor()?,
+        })
+    }
+
+    /// Where the class token is all that is pooled, no other is looked at any more in the last block.
+    fn embed(&self, tape: &mut Tape, images: &Tensor) -> Result<Tensor> {
+        if self.config.pooling != Pooling::ClassToken {
+            return self.pooled(&self.tokens(tape, images)?);
+        }
+        let mut x = self.enter(tape, images)?;
+        if let Some((last, blocks)) = self.blocks.split_last() {
+            for block in blocks {
+                block.apply(&mut x)?;
+            }
+            x = last.apply_to_class(&x)?;
+        }
+        let mut pooled = vec![0.; x.images * x.width];
+        for (y, x) in pooled
+            .chunks_mut(x.width)
+            .zip(x.values.chunks(x.of_image()))
+        {
+            self.norm.run(&x[..y.len()], y);
+        }
+        Tensor::from_vec(pooled, (x.images, x.width), &Device::Cpu)
+    }
+}
+
 /// Sequences of tokens (N, T, C).
 struct Tokens {
     images: usize,
@@ -194,31 +194,7 @@ impl Tokens {
     }
 }
 
-/// As [`Block`].
-struct FrozenBlock {
-    norm1: Norm,
-    qkv: FrozenLinear,
-    heads: usize,
-    /// With the layer scale in its weights; so is `fc2`.
-    proj: FrozenLinear,
-    norm2: Norm,
-    fc1: FrozenLinear,
-    fc2: FrozenLinear,
-}
-
-impl FrozenBlock {
-    fn new(block: &Block) -> Result<Self> {
-        Ok(Self {
-            norm1: Norm::new(&block.norm1)?,
-            qkv: FrozenLinear::new(block.attention.in_proj(), None)?,
-            heads: block.attention.heads(),
-            proj: scaled(block.attention.out_proj(), block.scale1.as_ref())?,
-            norm2: Norm::new(&block.norm2)?,
-            fc1: FrozenLinear::new(&block.fc1, None)?,
-            fc2: scaled(&block.fc2, block.scale2.as_ref())?,
-        })
-    }
-
+impl HostBlock {
     fn apply(&self, x: &mut Tokens) -> Result<()> {
         let found = self.attend(x, x.tokens)?;
         self.finish(&found, &mut x.values)
@@ -278,11 +254,6 @@ impl FrozenBlock {
                 self.fc2.run_add(&inside, &mut branch, x)
             })
     }
-}
-
-/// `layer`, and the layer scale after it.
-fn scaled(layer: &Linear, scale: Option<&LayerScale>) -> Result<FrozenLinear> {
-    FrozenLinear::new(layer, gamma(scale)?.as_deref())
 }
 
 /// As [`LayerNorm`], on the caller's thread.

@@ -18,7 +18,7 @@ use super::stated::Stated;
 use super::told::{Said, Told};
 use crate::efficientnet::Padding;
 use crate::vit::Pooling;
-use crate::{EncoderConfig, Error, Network, Stem};
+use crate::{EncoderConfig, Error, NetworkConfig, Stem};
 
 /// The largest epsilon of which the network's own, 1e-6, differs in the last digits of features alone.
 const SMALL_EPS: f64 = 1e-6;
@@ -81,7 +81,7 @@ impl Fit {
         stated: &Stated,
         found: &FoundArchitecture,
         shapes: &BTreeMap<String, Vec<usize>>,
-        network: Option<&Network>,
+        network: Option<&NetworkConfig>,
     ) {
         let inside = shapes
             .get("blocks.0.mlp.fc1.weight")
@@ -90,11 +90,11 @@ impl Fit {
             found,
             inside: inside.copied(),
             pooling: match network {
-                Some(Network::Vit(config)) => config.pooling,
+                Some(NetworkConfig::Vit(config)) => config.pooling,
                 _ => Pooling::default(),
             },
             lite: match network {
-                Some(Network::EfficientNet(config)) => Some(config),
+                Some(NetworkConfig::EfficientNet(config)) => Some(config),
                 _ => None,
             },
         };
@@ -114,12 +114,17 @@ impl Fit {
     }
 
     /// Heads and epsilon.
-    fn compare_told(&mut self, told: &Told, found: &FoundArchitecture, network: Option<&Network>) {
+    fn compare_told(
+        &mut self,
+        told: &Told,
+        found: &FoundArchitecture,
+        network: Option<&NetworkConfig>,
+    ) {
         let &FoundArchitecture::Vit { width, .. } = found else {
             return;
         };
         let built = match network {
-            Some(Network::Vit(config)) => Some(config),
+            Some(NetworkConfig::Vit(config)) => Some(config),
             _ => None,
         };
         // Where nobody described the network, the published number is assumed, if there is one.
@@ -169,13 +174,13 @@ impl Fit {
         &mut self,
         told: Option<Said<Padding>>,
         found: &FoundArchitecture,
-        network: Option<&Network>,
+        network: Option<&NetworkConfig>,
     ) {
         let FoundArchitecture::EfficientNetLite { scale } = found else {
             return;
         };
         let built = match network {
-            Some(Network::EfficientNet(config)) => Some(config),
+            Some(NetworkConfig::EfficientNet(config)) => Some(config),
             _ => None,
         };
         let in_words = |padding| match padding {
@@ -211,9 +216,9 @@ impl Fit {
         stated: &Stated,
         found: &FoundArchitecture,
         shapes: &BTreeMap<String, Vec<usize>>,
-        network: Option<&Network>,
+        network: Option<&NetworkConfig>,
     ) {
-        if let (Some(name), Some(Network::ResNet(config))) =
+        if let (Some(name), Some(NetworkConfig::ResNet(config))) =
             (stated.own("stem").and_then(Setting::text), network)
             && name != config.stem.name()
         {
@@ -223,7 +228,8 @@ impl Fit {
             );
             self.differs("fgvr.encoder.stem", what);
         }
-        let small = matches!(network, Some(Network::ResNet(config)) if config.stem == Stem::Small);
+        let small =
+            matches!(network, Some(NetworkConfig::ResNet(config)) if config.stem == Stem::Small);
         let three = shapes
             .get("conv1.weight")
             .is_some_and(|dims| dims.ends_with(&[3, 3]));

@@ -3,6 +3,7 @@
 use candle_core::Result;
 use fgvr_cuda::ops::attention::{self, Shape};
 
+use super::unary::unary;
 use crate::kernels::attention::{self as on_host, AttentionShape};
 use crate::{Device, Map, Tape};
 
@@ -31,13 +32,14 @@ pub(in crate::layers) fn attention(
     let (input, of_heads) = (qkv.array()?.clone(), of(shape));
     let made = device.run(|m| attention::forward(m, &input, of_heads))?;
     let [n, h, w, _] = qkv.shape;
-    let y = tape.map_on(device, [n, h, w, shape.heads * shape.width], made.y.clone());
-    let (id, device) = (qkv.id, device.clone());
-    tape.push_on(&y, move |dy, gradients| {
-        let d_qkv = device.run(|m| attention::backward(m, &dy, &input, &made, of_heads))?;
-        gradients.add_array(id, d_qkv)
-    });
-    Ok(y)
+    unary(
+        device,
+        tape,
+        qkv,
+        [n, h, w, shape.heads * shape.width],
+        made.y.clone(),
+        move |m, dy| attention::backward(m, dy, &input, &made, of_heads),
+    )
 }
 
 /// The shares that the first token gives to each, mean over heads, (images, tokens).

@@ -3,6 +3,7 @@
 use candle_core::Result;
 use fgvr_cuda::ops::{Rows, elementwise, gelu, l2_normalise, layer_norm, softmax};
 
+use super::unary::unary;
 use crate::layers::{LayerNorm, LayerScale};
 use crate::{Device, Map, Tape};
 
@@ -58,25 +59,17 @@ pub(in crate::layers) fn layer_scale(
 pub(in crate::layers) fn gelu(device: &Device, tape: &mut Tape, x: &Map) -> Result<Map> {
     let input = x.array()?.clone();
     let y = device.run(|m| gelu::forward(m, &input))?;
-    let y = tape.map_on(device, x.shape, y);
-    let (id, device) = (x.id, device.clone());
-    tape.push_on(&y, move |dy, gradients| {
-        let dx = device.run(|m| gelu::backward(m, &dy, &input))?;
-        gradients.add_array(id, dx)
-    });
-    Ok(y)
+    unary(device, tape, x, x.shape, y, move |m, dy| {
+        gelu::backward(m, dy, &input)
+    })
 }
 
 pub(in crate::layers) fn softmax(device: &Device, tape: &mut Tape, x: &Map) -> Result<Map> {
     let (input, rows) = (x.array()?, places(x));
     let output = device.run(|m| softmax::forward(m, input, rows))?;
-    let y = tape.map_on(device, x.shape, output.clone());
-    let (id, device) = (x.id, device.clone());
-    tape.push_on(&y, move |dy, gradients| {
-        let dx = device.run(|m| softmax::backward(m, &dy, &output, rows))?;
-        gradients.add_array(id, dx)
-    });
-    Ok(y)
+    unary(device, tape, x, x.shape, output.clone(), move |m, dy| {
+        softmax::backward(m, dy, &output, rows)
+    })
 }
 
 /// `eps` is more than 0.
@@ -88,11 +81,7 @@ pub(in crate::layers) fn l2_normalise(
 ) -> Result<Map> {
     let (input, rows) = (x.array()?.clone(), places(x));
     let y = device.run(|m| l2_normalise::forward(m, &input, rows, eps))?;
-    let y = tape.map_on(device, x.shape, y);
-    let (id, device) = (x.id, device.clone());
-    tape.push_on(&y, move |dy, gradients| {
-        let dx = device.run(|m| l2_normalise::backward(m, &dy, &input, rows, eps))?;
-        gradients.add_array(id, dx)
-    });
-    Ok(y)
+    unary(device, tape, x, x.shape, y, move |m, dy| {
+        l2_normalise::backward(m, dy, &input, rows, eps)
+    })
 }

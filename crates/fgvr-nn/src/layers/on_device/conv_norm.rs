@@ -11,8 +11,8 @@ use fgvr_cuda::ops::Activation;
 use fgvr_cuda::ops::batch_norm::{Norm, Residual};
 
 use super::conv::Held;
-use super::normed::NormedThere;
-use crate::layers::normed::Place;
+use super::normed::DeviceNormed;
+use crate::layers::normed::NormedStorage;
 use crate::layers::{BatchNorm, Conv2d, ConvInput, Normed};
 use crate::tape::{Gradients, NormedArray};
 use crate::{Device, NormMode, Tape};
@@ -23,7 +23,7 @@ struct Input {
     /// As the convolution saw them.
     values: Array,
     /// What a normed input was made from.
-    normed: Option<(NormedThere, Activation)>,
+    normed: Option<(DeviceNormed, Activation)>,
     wants_gradient: bool,
 }
 
@@ -38,8 +38,8 @@ impl Input {
                     wants_gradient: tape.needs_gradient(map),
                 });
             }
-            ConvInput::Relu(normed) => (normed.there()?, Activation::Relu),
-            ConvInput::Relu6(normed) => (normed.there()?, Activation::Relu6),
+            ConvInput::Relu(normed) => (normed.on_device()?, Activation::Relu),
+            ConvInput::Relu6(normed) => (normed.on_device()?, Activation::Relu6),
         };
         let (of_norm, values) = (&normed.norm, &normed.values);
         Ok(Self {
@@ -63,7 +63,7 @@ pub(in crate::layers) fn conv_norm(
     let conv = Held::new(device, layer, &shape)?;
     let y = conv.forward(device, &input.values)?;
     let out = [shape.n, shape.out_h(), shape.out_w(), shape.c_out];
-    let normed = NormedThere {
+    let normed = DeviceNormed {
         id: tape.id(),
         shape: out,
         device: device.clone(),
@@ -81,7 +81,7 @@ pub(in crate::layers) fn conv_norm(
     tape.push_normed_on(normed.id, move |gradient, gradients| {
         backward.run(&gradient, gradients)
     });
-    Ok(Normed(Place::Device(normed)))
+    Ok(Normed(NormedStorage::Device(normed)))
 }
 
 /// What the way back needs.

@@ -11,6 +11,7 @@ use fgvr_cuda::{Array, Product};
 use super::places::widened;
 use super::{attention, cut_patches};
 use crate::kernels::attention::AttentionShape;
+use crate::layers::frozen_linear::fold;
 use crate::layers::{LayerNorm, Linear, LinearFinish, PatchEmbed, PositionEmbedding};
 use crate::tape::with_values;
 use crate::{Device, Map, Tape};
@@ -35,28 +36,13 @@ impl DeviceLinear {
     /// # Errors
     /// Variables that are not f32 on the CPU; a scale of another length; what a GPU says.
     pub fn new(device: &Device, layer: &Linear, scale: Option<&[f32]>) -> Result<Self> {
-        let (c_in, c_out) = (layer.c_in(), layer.c_out());
-        if let Some(scale) = scale
-            && scale.len() != c_out
-        {
-            bail!("frozen_linear: {} scales for {c_out} channels", scale.len());
-        }
-        let scale = |o: usize| scale.map_or(1., |scale| scale[o]);
-        let scaled = |values: &[f32], of_channel: usize| -> Vec<f32> {
-            let values = values.iter().enumerate();
-            values.map(|(i, v)| v * scale(i / of_channel)).collect()
-        };
-        let weight = with_values(layer.weight(), |weight| scaled(weight, c_in))?;
-        let bias = match layer.bias() {
-            Some(bias) => with_values(bias, |bias| scaled(bias, 1))?,
-            None => vec![0.; c_out],
-        };
+        let (weight, bias) = fold(layer, scale)?;
         Ok(Self {
             weight: device.run(|m| Array::from_reals(m, device.real(), &weight))?,
             bias: device.run(|m| Array::from_f32(m, &bias))?,
             device: device.clone(),
-            c_in,
-            c_out,
+            c_in: layer.c_in(),
+            c_out: layer.c_out(),
         })
     }
 

@@ -13,6 +13,7 @@ mod linear;
 mod normed;
 mod places;
 mod tokens;
+mod unary;
 
 pub(super) use attention::{attention, first_shares, shares};
 pub(super) use batch_norm::batch_norm;
@@ -22,7 +23,7 @@ pub(super) use conv_norm::conv_norm;
 pub use frozen_conv::{DeviceConv, mean_of_places};
 pub use frozen_tokens::{DeviceLinear, DeviceNorm, DeviceTokens, self_attention};
 pub(super) use linear::linear;
-pub(super) use normed::NormedThere;
+pub(super) use normed::DeviceNormed;
 pub(super) use places::{
     activate, add, avg_pool, global_mean, max_pool, resize_bilinear, unflatten, upsample_nearest,
 };

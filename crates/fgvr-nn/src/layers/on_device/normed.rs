@@ -12,7 +12,7 @@ use crate::tape::NormedArray;
 use crate::{Device, Map, Tape};
 
 /// The convolution's values on a device, and the norm that is still to be applied.
-pub(in crate::layers) struct NormedThere {
+pub(in crate::layers) struct DeviceNormed {
     pub(in crate::layers) id: usize,
     pub(in crate::layers) shape: [usize; 4],
     pub(super) device: Device,
@@ -20,7 +20,7 @@ pub(in crate::layers) struct NormedThere {
     pub(super) norm: Arc<Norm>,
 }
 
-impl NormedThere {
+impl DeviceNormed {
     pub(in crate::layers) fn activate(
         self,
         tape: &mut Tape,
@@ -64,7 +64,7 @@ impl NormedThere {
     ) -> Result<Map> {
         let shortcut = match shortcut {
             Shortcut::Identity(map) => Err(map),
-            Shortcut::Projection(normed) => Ok(normed.there()?),
+            Shortcut::Projection(normed) => Ok(normed.on_device()?),
         };
         let residual = match &shortcut {
             Err(map) => Residual::Map(map.array()?),
@@ -116,7 +116,7 @@ impl NormedThere {
     }
 }
 
-impl std::fmt::Debug for NormedThere {
+impl std::fmt::Debug for DeviceNormed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,

@@ -7,6 +7,7 @@ use fgvr_cuda::ops::resize::{self, Resize};
 use fgvr_cuda::ops::{Activation, elementwise};
 use fgvr_cuda::{Array, DType};
 
+use super::unary::unary;
 use crate::kernels::pool::PoolShape;
 use crate::{Device, Map, Tape};
 
@@ -28,13 +29,9 @@ pub(in crate::layers) fn max_pool(
     let pool = pooling(shape);
     let input = x.array()?;
     let (y, taps) = device.run(|m| pool::max(m, input, &pool))?;
-    let y = tape.map_on(device, shape.output(), y);
-    let (id, device) = (x.id, device.clone());
-    tape.push_on(&y, move |dy, gradients| {
-        let dx = device.run(|m| pool::max_grad(m, &dy, &taps, &pool))?;
-        gradients.add_array(id, dx)
-    });
-    Ok(y)
+    unary(device, tape, x, shape.output(), y, move |m, dy| {
+        pool::max_grad(m, dy, &taps, &pool)
+    })
 }
 
 pub(in crate::layers) fn avg_pool(
@@ -46,13 +43,9 @@ pub(in crate::layers) fn avg_pool(
     let pool = pooling(shape);
     let input = x.array()?;
     let y = device.run(|m| pool::average(m, input, &pool))?;
-    let y = tape.map_on(device, shape.output(), y);
-    let (id, device) = (x.id, device.clone());
-    tape.push_on(&y, move |dy, gradients| {
-        let dx = device.run(|m| pool::average_grad(m, &dy, &pool))?;
-        gradients.add_array(id, dx)
-    });
-    Ok(y)
+    unary(device, tape, x, shape.output(), y, move |m, dy| {
+        pool::average_grad(m, dy, &pool)
+    })
 }
 
 pub(in crate::layers) fn global_mean(device: &Device, tape: &mut Tape, x: &Map) -> Result<Map> {
@@ -60,13 +53,9 @@ pub(in crate::layers) fn global_mean(device: &Device, tape: &mut Tape, x: &Map) 
     let shape = [n, h * w, c];
     let input = x.array()?;
     let y = device.run(|m| pool::global_mean(m, input, shape))?;
-    let y = tape.map_on(device, [n, 1, 1, c], y);
-    let (id, device) = (x.id, device.clone());
-    tape.push_on(&y, move |dy, gradients| {
-        let dx = device.run(|m| pool::global_mean_grad(m, &dy, shape))?;
-        gradients.add_array(id, dx)
-    });
-    Ok(y)
+    unary(device, tape, x, [n, 1, 1, c], y, move |m, dy| {
+        pool::global_mean_grad(m, dy, shape)
+    })
 }
 
 pub(in crate::layers) fn upsample_nearest(
@@ -79,13 +68,14 @@ pub(in crate::layers) fn upsample_nearest(
     let [n, h, w, c] = shape;
     let input = x.array()?;
     let y = device.run(|m| resize::nearest(m, input, shape, factor))?;
-    let y = tape.map_on(device, [n, h * factor, w * factor, c], y);
-    let (id, device) = (x.id, device.clone());
-    tape.push_on(&y, move |dy, gradients| {
-        let dx = device.run(|m| resize::nearest_grad(m, &dy, shape, factor))?;
-        gradients.add_array(id, dx)
-    });
-    Ok(y)
+    unary(
+        device,
+        tape,
+        x,
+        [n, h * factor, w * factor, c],
+        y,
+        move |m, dy| resize::nearest_grad(m, dy, shape, factor),
+    )
 }
 
 pub(in crate::layers) fn resize_bilinear(
@@ -98,13 +88,9 @@ pub(in crate::layers) fn resize_bilinear(
     let input = x.array()?;
     let y = device.run(|m| resize::bilinear(m, input, &resize))?;
     let [n, _, _, c] = x.shape;
-    let y = tape.map_on(device, [n, to.0, to.1, c], y);
-    let (id, device) = (x.id, device.clone());
-    tape.push_on(&y, move |dy, gradients| {
-        let dx = device.run(|m| resize::bilinear_grad(m, &dy, &resize))?;
-        gradients.add_array(id, dx)
-    });
-    Ok(y)
+    unary(device, tape, x, [n, to.0, to.1, c], y, move |m, dy| {
+        resize::bilinear_grad(m, dy, &resize)
+    })
 }
 
 pub(in crate::layers) fn add(device: &Device, tape: &mut Tape, a: &Map, b: &Map) -> Result<Map> {
@@ -131,13 +117,9 @@ pub(in crate::layers) fn activate(
 ) -> Result<Map> {
     let input = x.array()?;
     let output = device.run(|m| elementwise::activate(m, input, activation))?;
-    let y = tape.map_on(device, x.shape, output.clone());
-    let (id, device) = (x.id, device.clone());
-    tape.push_on(&y, move |dy, gradients| {
-        let dx = device.run(|m| elementwise::activate_grad(m, &dy, &output, activation))?;
-        gradients.add_array(id, dx)
-    });
-    Ok(y)
+    unary(device, tape, x, x.shape, output.clone(), move |m, dy| {
+        elementwise::activate_grad(m, dy, &output, activation)
+    })
 }
 
 /// (N, 1, 1, c*h*w) as `shape` (N, h, w, c), channels first in the one place.

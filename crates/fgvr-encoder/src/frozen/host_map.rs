@@ -11,13 +11,13 @@ use fgvr_nn::{Buffer, Tape};
 const AT_ONCE: usize = 3 << 19;
 
 /// A map (N, H, W, C).
-pub(crate) struct Values {
-    pub(crate) shape: [usize; 4],
-    pub(crate) values: Buffer,
+pub(super) struct HostMap {
+    pub(super) shape: [usize; 4],
+    pub(super) values: Buffer,
 }
 
-impl Values {
-    pub(crate) fn scratch(shape: [usize; 4]) -> Self {
+impl HostMap {
+    pub(super) fn scratch(shape: [usize; 4]) -> Self {
         Self {
             shape,
             values: Buffer::scratch(shape.iter().product()),
@@ -29,23 +29,23 @@ impl Values {
         images.start * of_image..images.end * of_image
     }
 
-    pub(crate) fn part(&self, images: &Range<usize>) -> &[f32] {
+    pub(super) fn part(&self, images: &Range<usize>) -> &[f32] {
         &self.values[self.range(images)]
     }
 
-    pub(crate) fn part_mut(&mut self, images: &Range<usize>) -> &mut [f32] {
+    pub(super) fn part_mut(&mut self, images: &Range<usize>) -> &mut [f32] {
         let range = self.range(images);
         &mut self.values[range]
     }
 
     /// As a tensor (N, C, H, W).
-    pub(crate) fn into_tensor(self) -> Result<Tensor> {
+    pub(super) fn into_tensor(self, tape: &mut Tape) -> Result<Tensor> {
         // (N, h, w, C) -> (N, C, h, w)
-        Tape::inference().map(self.shape, self.values).to_tensor()
+        tape.map(self.shape, self.values).to_tensor()
     }
 
     /// The mean over places, (N, C).
-    pub(crate) fn pooled(&self) -> Result<Tensor> {
+    pub(super) fn pooled(&self) -> Result<Tensor> {
         let [n, h, w, c] = self.shape;
         let mut pooled = vec![0.; n * c];
         pool::global_mean(&self.values, h * w, c, &mut pooled);
@@ -54,22 +54,22 @@ impl Values {
 }
 
 /// Room for the output of `pass` for some images.
-pub(crate) fn room(pass: &FrozenPass<'_>, images: &Range<usize>) -> Buffer {
+pub(super) fn room(pass: &FrozenPass<'_>, images: &Range<usize>) -> Buffer {
     Buffer::scratch(images.len() * of_image(&[pass.output()]))
 }
 
-/// Values of one image in all of `maps`.
-pub(crate) fn of_image(maps: &[[usize; 4]]) -> usize {
+/// HostMap of one image in all of `maps`.
+pub(super) fn of_image(maps: &[[usize; 4]]) -> usize {
     maps.iter().map(|[_, h, w, c]| h * w * c).sum()
 }
 
 /// How many images fit the third-level cache with all of `maps`, at least one.
-pub(crate) fn in_cache(maps: &[[usize; 4]]) -> usize {
+pub(super) fn in_cache(maps: &[[usize; 4]]) -> usize {
     (AT_ONCE / of_image(maps)).max(1)
 }
 
 /// `n` images in as few even parts of at most `most` as possible.
-pub(crate) fn parts(n: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn parts(n: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
     let parts = n.div_ceil(most);
     (0..parts).map(move |part| n * part / parts..n * (part + 1) / parts)
 }
