@@ -1,5 +1,4 @@
-//! What a person reads after a run: tables in the terminal, one offline HTML page with plots and
-//! pictures, and labelled contact sheets.
+#![doc = include_str!("../README.md")]
 
 mod axis;
 mod font;
@@ -11,12 +10,9 @@ mod table;
 mod ticks;
 
 pub use axis::Scale;
+/// The release of candle whose tensors are taken and given.
+pub use candle_core;
 pub use html::{Picture, Report, ReportError, Section, escape};
 pub use sheet::{RgbSheet, Sheet, SheetRow};
 pub use svg::{Plot, Series};
 pub use table::{Align, Table};
-
-/// The README's example, run as a test.
-#[doc = include_str!("../README.md")]
-#[cfg(doctest)]
-pub struct ReadmeDoctests;
