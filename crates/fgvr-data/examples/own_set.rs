@@ -30,7 +30,7 @@ impl Dataset for Shapes {
                 len: self.images,
             });
         }
-        let hole = if index % 2 == 0 { 0. } else { 7. };
+        let hole = if index.is_multiple_of(2) { 0. } else { 7. };
         let middle = [16, 24, 32].map(|at| at as f64);
         let (y, x) = (middle[index / 2 % 3], middle[index / 6 % 3]);
         let pixel = |at: usize| {

@@ -132,7 +132,7 @@ fn main() -> Result<()> {
         let label = *label as u32;
         let count = seen.entry(label).or_default();
         *count += 1;
-        let side = if (*count).is_multiple_of(5) {
+        let side = if count.is_multiple_of(5) {
             &mut test
         } else {
             &mut train

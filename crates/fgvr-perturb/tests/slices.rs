@@ -64,7 +64,7 @@ fn what_is_not_masked_keeps_its_bits() {
     }
     assert_ne!(features, moved);
     assert_eq!(mask_overlap(&mask, &mask), Ok(1.));
-    assert_eq!(mask_overlap(&mask, &vec![false; N * C]), Ok(0.));
+    assert_eq!(mask_overlap(&mask, &[false; N * C]), Ok(0.));
 }
 
 #[test]
