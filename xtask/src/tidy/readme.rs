@@ -34,14 +34,17 @@ fn readme(
         return vec![Problem::new(&file, 1, "there is no README", "write one")];
     };
     let mut problems = Vec::new();
-    if !text.lines().any(|line| line.starts_with("```rust")) {
+    let rust = text.lines().any(|line| line.starts_with("```rust"));
+    // A program alone is used from a shell; its commands are held true by the tests of the pages.
+    let shell = library.is_none() && text.lines().any(|line| line == "```sh");
+    if !rust && !shell {
         problems.push(Problem::new(
             &file,
             1,
             "the README shows no example",
             "add one that runs, in a ```rust block",
         ));
-    } else if !library.is_some_and(|text| text.contains("include_str!(\"../README.md\")")) {
+    } else if rust && !library.is_some_and(|text| text.contains("include_str!(\"../README.md\")")) {
         problems.push(Problem::new(
             &member.join("src/lib.rs"),
             1,
@@ -126,6 +129,14 @@ mod tests {
             what(Some(&ignored), TESTED, &[]),
             ["this example is not compiled"]
         );
+    }
+
+    #[test]
+    fn a_program_without_a_library_shows_commands() {
+        let of_program = |text| readme(Path::new("crates/x"), Some(text), None, &[]);
+        assert!(of_program("# x\n```sh\nx --help\n```\n").is_empty());
+        assert_eq!(of_program("# x\n")[0].what, "the README shows no example");
+        assert_eq!(of_program("# x\n```rust\n```\n").len(), 1);
     }
 
     #[test]
