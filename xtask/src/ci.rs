@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::command::Cargo;
 use crate::nearest::nearest;
 use crate::summary::{End, shown, summary};
-use crate::{cross, interchange, kernels, tidy, workspace};
+use crate::{cross, interchange, kernels, package, tidy, workspace};
 
 /// One stage of the checks.
 struct Stage {
@@ -21,6 +21,8 @@ struct Stage {
 enum Work {
     /// Our own rules, in this process.
     Tidy,
+    /// What would be published, in this process.
+    Package,
     /// Calls of cargo, one after another.
     Cargo(Vec<Cargo>),
     /// The round trips of weights, in this process.
@@ -108,6 +110,7 @@ impl Stage {
                 }
                 Ok(Outcome::Passed)
             }
+            Work::Package => Ok(outcome(package::check(root), "ci package")),
             Work::Interchange => Ok(outcome(interchange::round_trips(root), "interchange")),
             Work::Kernels => Ok(outcome(kernels::check(root), "kernels check")),
             Work::Skip(reason) => Ok(Outcome::Skipped(reason.clone())),
@@ -148,6 +151,11 @@ fn stages(root: &Path) -> Result<Vec<Stage>> {
             name: "tidy".to_string(),
             about: "the rules of docs/architecture.md",
             work: Work::Tidy,
+        },
+        Stage {
+            name: "package".to_string(),
+            about: "what would be published of each crate",
+            work: Work::Package,
         },
         Stage::cargo("clippy", "no warning in any target", vec![Cargo::new(lint)]),
         Stage::cargo(
@@ -258,6 +266,7 @@ mod tests {
         let first = [
             "format",
             "tidy",
+            "package",
             "clippy",
             "test",
             "doc",
@@ -265,7 +274,7 @@ mod tests {
             "kernels",
             "cross",
         ];
-        assert_eq!(names[..8], first);
+        assert_eq!(names[..9], first);
         for name in ["fgvr-nn", "fgvr-gradcam", "fgvr-train", "fgvr-testkit"] {
             assert!(names.contains(&name), "{names:?}");
         }

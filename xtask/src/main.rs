@@ -13,6 +13,7 @@ mod help;
 mod interchange;
 mod kernels;
 mod nearest;
+mod package;
 mod page;
 mod parity;
 mod program;

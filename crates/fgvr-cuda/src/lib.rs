@@ -1,5 +1,6 @@
-//! The GPU kernels of fgvr, and what it takes to be sure of them on a machine without a GPU.
+#![doc = include_str!("../README.md")]
 //!
+//! # How it is divided
 //! A kernel is a function of a `.cu` file in `kernels/`, compiled for the GPU at hand by [`nvrtc`] when
 //! it is first used and kept in a [`cache`]. What launches it is a function in [`ops`], which checks
 //! shapes and decides on the grid. Those functions run on any [`Machine`]: a GPU, or the [`emulator`],
@@ -27,7 +28,3 @@ pub use machine::{Argument, Array, DType, Launch, Machine, Memory};
 pub use meter::MemoryUse;
 pub use source::{File, Kernel, Module, Real};
 pub use staged::Staged;
-
-#[doc = include_str!("../README.md")]
-#[cfg(doctest)]
-pub struct ReadmeDoctests;

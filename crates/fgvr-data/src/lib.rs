@@ -1,8 +1,9 @@
-//! Image folders and a procedural look-alike set, seeded augmentation, and a loader that gives the
-//! same batches on any thread count.
+#![doc = include_str!("../README.md")]
 //!
-//! [`open`] finds the splits of a data set; [`Loader`] makes batches of random views of one, with
-//! [`augment`](augment::augment); [`load_batch`] gives the fixed views that evaluation sees.
+//! # Where to begin
+//! [`open`](open()) finds the splits of a data set; [`Loader`] makes batches of random views of one, with
+//! [`augment`](augment::augment); [`load_batch`](load_batch()) gives the fixed views that evaluation sees, and
+//! [`load_photo`] that of a single file.
 
 mod atomic;
 pub mod augment;
@@ -23,12 +24,14 @@ mod png;
 mod split;
 
 pub use atomic::{Existing, can_hold_files, sync_folder, write_whole};
+/// The release of candle whose tensors come out.
+pub use candle_core;
 pub use dataset::{Dataset, Image, PartMask};
 pub use decode::{MAX_PIXELS, decode, decode_bytes};
 pub use error::Error;
 pub use folder::{Folder, Labels};
 pub use found::{Found, SplitCounts, UnreadableFolder};
-pub use load_batch::{Loaded, load_batch, load_whole};
+pub use load_batch::{Loaded, load_batch, load_photo, load_whole};
 pub use loader::{
     Batch, Loader, LoaderConfig, Position, Quarantined, Stopper, Transform, write_quarantine,
 };
@@ -37,7 +40,3 @@ pub use name::{id_of, path_of, shown};
 pub use normalisation::Normalisation;
 pub use open::{DataConfig, Splits, open};
 pub use png::{encode_png, grid, write_png};
-
-#[doc = include_str!("../README.md")]
-#[cfg(doctest)]
-pub struct ReadmeDoctests;

@@ -1,10 +1,12 @@
 //! Images for evaluation.
 
+use std::path::Path;
+
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use crate::augment::EvaluationView;
-use crate::{Dataset, Error, Image, Normalisation, Quarantined};
+use crate::{Dataset, Error, Image, MAX_PIXELS, Normalisation, Quarantined};
 
 /// The images that could be read of those asked for, and why the others could not.
 #[derive(Debug)]
@@ -68,6 +70,28 @@ pub fn load_batch(
     })
 }
 
+/// The photo in the file `path` as `view` shows it, normalised: (1, 3, size, size), ready for a network.
+///
+/// # Errors
+/// As [`decode`](crate::decode()), and [`Error::Tensor`] for size 0.
+pub fn load_photo(
+    path: &Path,
+    view: &EvaluationView,
+    norm: &Normalisation,
+) -> Result<Tensor, Error> {
+    if view.size == 0 {
+        let message = "load_photo: an image of size 0, expected at least 1".to_owned();
+        return Err(Error::Tensor(candle_core::Error::Msg(message)));
+    }
+    let image = crate::decode(path, MAX_PIXELS)?;
+    let values = view.apply(&image, norm);
+    Ok(Tensor::from_vec(
+        values,
+        (1, 3, view.size, view.size),
+        &Device::Cpu,
+    )?)
+}
+
 /// The image at `index`, with as many bytes as its size says: data sets are anyone's code, and the
 /// transforms index into the bytes.
 ///
@@ -125,6 +149,20 @@ mod tests {
         assert_eq!(loaded.images.unwrap().dims(), [2, 3, 8, 8]);
         assert_eq!(loaded.unreadable[0].path, "3.png");
         assert!(load(&[]).unwrap().images.is_none());
+        let one = load_photo(
+            &folder.path().join("2.png"),
+            &view,
+            &Normalisation::imagenet(),
+        );
+        let one = one.unwrap();
+        assert_eq!(one.dims(), [1, 3, 8, 8]);
+        let off = (one - batch.narrow(0, 0, 1).unwrap()).unwrap().abs();
+        assert_eq!(
+            off.unwrap().max_all().unwrap().to_scalar::<f32>().unwrap(),
+            0.
+        );
+        let none = load_photo(&folder.path().join("3.png"), &view, &Normalisation::none());
+        assert!(none.is_err());
         let error = load(&[0, 9]).unwrap_err().to_string();
         assert!(error.contains("index 9"), "{error}");
     }

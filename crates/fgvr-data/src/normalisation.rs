@@ -13,9 +13,9 @@ use crate::augment::Planes;
     serde(deny_unknown_fields, default)
 )]
 pub struct Normalisation {
-    /// Subtracted.
+    /// Subtracted. By default ImageNet's.
     pub mean: [f32; 3],
-    /// Divided by.
+    /// Divided by. By default ImageNet's.
     pub std: [f32; 3],
 }
 

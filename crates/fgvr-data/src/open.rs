@@ -19,26 +19,26 @@ use crate::{Dataset, Error, Lookalikes, LookalikesConfig, MAX_PIXELS, Split, pat
 )]
 pub struct DataConfig {
     /// Side of the images that the network sees, in pixels. Photos are kept as they are; built-in
-    /// images are made at this size.
+    /// images are made at this size. By default 64.
     pub size: usize,
     /// Seed of the hash that decides what is held out of a folder. Runs that are to be compared keep it
-    /// the same: it is not the seed of a run.
+    /// the same: it is not the seed of a run. By default 0.
     pub seed: u64,
     /// Share of the training images of every class held out as `val`, in [0, 1), where a folder has
-    /// no `val/` of its own.
+    /// no `val/` of its own. By default 0.1.
     pub val_fraction: f64,
     /// Share of the images of every class held out as `test`, in [0, 1), where a folder has labels
-    /// and no splits of its own.
+    /// and no splits of its own. By default 0.2.
     pub test_fraction: f64,
-    /// Of `builtin:lookalikes`.
+    /// Of `builtin:lookalikes`; its fields say their defaults.
     pub lookalikes: LookalikesConfig,
-    /// Where the labels of a folder's photos come from.
+    /// Where the labels of a folder's photos come from. By default [`Labels::Auto`].
     pub labels: Labels,
     /// Photos with more pixels than this are refused before they are decoded. Each thread that decodes
-    /// needs 3 bytes a pixel of its photo, 6 to turn it, 6 to 9 for a progressive JPEG.
+    /// needs 3 bytes a pixel of its photo, 6 to turn it, 6 to 9 for a progressive JPEG. By default [`MAX_PIXELS`].
     pub max_pixels: u64,
     /// Whether a run remembers a SHA-256 of every photo beside its name and size, and so notices another content of
-    /// the same size. All photos are read once more for it.
+    /// the same size. All photos are read once more for it. By default false.
     pub hash_contents: bool,
 }
 

@@ -15,21 +15,21 @@ const MOST_BLOCKS: usize = 4;
     serde(deny_unknown_fields, default)
 )]
 pub struct DecoderConfig {
-    /// C, the encoder's pooled channels.
+    /// C, the encoder's pooled channels. By default 2048.
     pub features: usize,
-    /// What it is given.
+    /// What it is given. By default pooled features.
     pub input: DecoderInput,
     /// Blocks of two convolutions with a shortcut, rather than of one: sharper images at about twice the
-    /// cost.
+    /// cost. By default false.
     pub residual: bool,
-    /// Width of the first linear layer, and channels of the map that the second one makes.
+    /// Width of the first linear layer, and channels of the map that the second one makes. By default 512.
     pub hidden: usize,
-    /// Side of that map, in places.
+    /// Side of that map, in places. By default 7.
     pub start: usize,
-    /// Output channels of each block; a block doubles the side.
+    /// Output channels of each block; a block doubles the side. By default 256, 128, 64 and 32.
     pub channels: Vec<usize>,
     /// Side of the images, in pixels. Where the blocks end elsewhere, a bilinear resize makes up
-    /// the difference.
+    /// the difference. By default 224.
     pub size: usize,
 }
 

@@ -1,5 +1,6 @@
-//! Encoders with torchvision's and timm's parameter names, on fgvr-nn's tape.
+#![doc = include_str!("../README.md")]
 //!
+//! # How it is divided
 //! [`ResNet`], [`EfficientNet`] and [`Vit`] are [`Encoder`](fgvr_nn::Encoder)s: images (N, 3, H, W) in, the last feature
 //! map (N, C, h, w) and one vector an image (N, C) out. [`Backbone`] is any of them, by the name of
 //! an [`Architecture`] and the options of an [`EncoderConfig`]. [`FrozenBackbone`] is a snapshot of
@@ -26,6 +27,8 @@ pub mod weights;
 
 pub use architecture::Architecture;
 pub use backbone::{Backbone, FrozenBackbone};
+/// The release of candle whose tensors are taken and given.
+pub use candle_core;
 pub use config::{ResNetConfig, Stem};
 pub use efficientnet::{EfficientNet, EfficientNetConfig, FrozenEfficientNet, Padding};
 pub use encoder_config::{EncoderConfig, Network};
@@ -36,7 +39,3 @@ pub use resnet::ResNet;
 pub use save::{Overwrite, save};
 pub use vit::{FrozenVit, Initialisation, Pooling, Positions, Vit, VitConfig};
 pub use weights::{AdaptationLayer, LoadOptions, LoadReport, Source, Weights, load};
-
-#[doc = include_str!("../README.md")]
-#[cfg(doctest)]
-pub struct ReadmeDoctests;

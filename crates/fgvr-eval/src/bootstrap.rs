@@ -18,11 +18,11 @@ const OP: &str = "class_bootstrap";
     serde(deny_unknown_fields, default)
 )]
 pub struct BootstrapConfig {
-    /// Samples drawn.
+    /// Samples drawn. By default 2000.
     pub draws: usize,
-    /// The share of the samples that lies in an interval.
+    /// The share of the samples that lies in an interval. By default 0.95.
     pub level: f64,
-    /// Seed of the samples.
+    /// Seed of the samples. By default 0.
     pub seed: u64,
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::embeddings::shape;
 use crate::ranking::for_each_query;
 use crate::retrieval::evaluate;
 use crate::{Embeddings, Error, RetrievalConfig};
@@ -40,8 +39,7 @@ pub fn cross_map(
         queries.checked(OP, "queries")?,
     );
     if gallery.d != asking.d {
-        let expected = format!("(N, {})", gallery.d);
-        return Err(shape(OP, "queries", &queries.features, expected));
+        return Err(asking.unexpected(OP, "queries", format!("(N, {})", gallery.d)));
     }
     if cfg.normalise {
         gallery.l2_normalise();

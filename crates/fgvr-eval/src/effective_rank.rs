@@ -7,7 +7,7 @@ use crate::Error;
 use crate::embeddings::Rows;
 use crate::scaling::ROUNDING;
 
-const OP: &str = "effective_rank";
+pub(crate) const OP: &str = "effective_rank";
 
 /// The exponential of the entropy of the covariance's normalised eigenvalues: D for embeddings (N, D)
 /// that spread evenly over all dimensions, 1 for a line, 0 for embeddings that are all equal (to f32's
@@ -26,7 +26,10 @@ const OP: &str = "effective_rank";
 /// # Errors
 /// A tensor that is not (N, D), empty ones, and values that are not finite.
 pub fn effective_rank(embeddings: &Tensor) -> Result<f64, Error> {
-    let rows = Rows::of(OP, "embeddings", embeddings)?;
+    of_rows(&Rows::of(OP, "embeddings", embeddings)?)
+}
+
+pub(crate) fn of_rows(rows: &Rows) -> Result<f64, Error> {
     let n = rows.n as f64;
     let mut mean = vec![0.; rows.d];
     for row in rows.values.chunks_exact(rows.d) {

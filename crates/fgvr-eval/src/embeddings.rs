@@ -27,6 +27,17 @@ impl Embeddings {
         Ok(set)
     }
 
+    /// Of plain values: rows of `width` numbers, one after another, as ndarray's standard layout and NumPy's default
+    /// order have them.
+    ///
+    /// # Errors
+    /// Values that are no whole rows, and what [`Embeddings::new`] refuses.
+    pub fn from_slice(values: &[f32], width: usize, labels: Vec<u32>) -> Result<Self, Error> {
+        let n = whole_rows("embeddings", "features", values, width)?;
+        let features = Tensor::from_slice(values, (n, width), &Device::Cpu)?;
+        Self::new(features, labels)
+    }
+
     /// The features as contiguous f32 on the host.
     pub(crate) fn checked(&self, op: &'static str, name: &'static str) -> Result<Rows, Error> {
         let rows = Rows::of(op, name, &self.features)?;
@@ -130,6 +141,38 @@ impl Rows {
         })
     }
 
+    /// Of plain values, rows of `width` numbers.
+    pub(crate) fn of_slice(
+        op: &'static str,
+        name: &'static str,
+        values: &[f32],
+        width: usize,
+    ) -> Result<Self, Error> {
+        let n = whole_rows(op, name, values, width)?;
+        let values = values.to_vec();
+        all_finite(op, name, &values, width)?;
+        Ok(Self {
+            n,
+            d: width,
+            values,
+        })
+    }
+
+    /// An error that says what was expected in place of these rows.
+    pub(crate) fn unexpected(
+        &self,
+        op: &'static str,
+        name: &'static str,
+        expected: impl Into<String>,
+    ) -> Error {
+        Error::Shape {
+            op,
+            name,
+            found: vec![self.n, self.d],
+            expected: expected.into(),
+        }
+    }
+
     pub(crate) fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.d..][..self.d]
     }
@@ -183,20 +226,46 @@ pub(crate) fn finite(
         .to_dtype(DType::F32)?
         .flatten_all()?
         .to_vec1::<f32>()?;
+    let rows = tensor.dims().first().copied().unwrap_or(1).max(1);
+    all_finite(op, name, &values, (values.len() / rows).max(1))?;
+    Ok(values)
+}
+
+/// An error that names the first value which is not finite, in rows of `width`.
+pub(crate) fn all_finite(
+    op: &'static str,
+    name: &'static str,
+    values: &[f32],
+    width: usize,
+) -> Result<(), Error> {
     match values.iter().position(|value| !value.is_finite()) {
-        None => Ok(values),
-        Some(at) => {
-            let width = (values.len() / tensor.dims().first().copied().unwrap_or(1).max(1)).max(1);
-            let (row, column, value) = (at / width, at % width, values[at]);
-            Err(Error::NotFinite {
-                op,
-                name,
-                row,
-                column,
-                value,
-            })
-        }
+        None => Ok(()),
+        Some(at) => Err(Error::NotFinite {
+            op,
+            name,
+            row: at / width,
+            column: at % width,
+            value: values[at],
+        }),
     }
+}
+
+/// The number of rows of `width` in `values`, at least one.
+fn whole_rows(
+    op: &'static str,
+    name: &'static str,
+    values: &[f32],
+    width: usize,
+) -> Result<usize, Error> {
+    if width == 0 || values.is_empty() || !values.len().is_multiple_of(width) {
+        return Err(Error::Length {
+            op,
+            name,
+            found: values.len(),
+            expected: format!("rows of {width} numbers, at least one of one number"),
+        });
+    }
+    Ok(values.len() / width)
 }
 
 pub(crate) fn shape(

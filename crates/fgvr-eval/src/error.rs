@@ -16,6 +16,18 @@ pub enum Error {
         /// What the evaluation takes.
         expected: String,
     },
+    /// A slice whose number of values makes no such shape.
+    #[error("{op}: {name} has {found} values, expected {expected}")]
+    Length {
+        /// The evaluation.
+        op: &'static str,
+        /// The argument.
+        name: &'static str,
+        /// Its number of values.
+        found: usize,
+        /// What the evaluation takes.
+        expected: String,
+    },
     /// Not one label for each feature.
     #[error("{op}: {labels} labels for {rows} rows of {name}")]
     Labels {
@@ -97,7 +109,9 @@ impl Error {
             | Self::Nothing { .. }
             | Self::Config { .. }
             | Self::Diverged { .. } => true,
-            Self::Shape { .. } | Self::Labels { .. } | Self::Candle(_) => false,
+            Self::Shape { .. } | Self::Length { .. } | Self::Labels { .. } | Self::Candle(_) => {
+                false
+            }
         }
     }
 }

@@ -3,8 +3,12 @@
 use candle_core::Tensor;
 
 use crate::Error;
-use crate::embeddings::{Rows, shape};
+use crate::embeddings::Rows;
 use crate::ranking::for_each_query;
+
+pub(crate) const STD: &str = "embedding_std";
+pub(crate) const ALIGNMENT: &str = "alignment";
+pub(crate) const UNIFORMITY: &str = "uniformity";
 
 /// Mean over dimensions of the standard deviation of L2-normalised embeddings (N, D): 0 for a collapse,
 /// about `1/sqrt(D)` for an even spread about the origin (arXiv:2011.10566, section 4.1).
@@ -12,9 +16,13 @@ use crate::ranking::for_each_query;
 /// # Errors
 /// A tensor that is not (N, D), empty ones, and values that are not finite.
 pub fn embedding_std(embeddings: &Tensor) -> Result<f64, Error> {
-    let rows = normalised("embedding_std", "embeddings", embeddings)?;
+    Ok(std_of_rows(Rows::of(STD, "embeddings", embeddings)?))
+}
+
+pub(crate) fn std_of_rows(mut rows: Rows) -> f64 {
+    rows.l2_normalise();
     let (_, variance) = rows.moments();
-    Ok(variance.iter().map(|v| v.sqrt()).sum::<f64>() / rows.d as f64)
+    variance.iter().map(|v| v.sqrt()).sum::<f64>() / rows.d as f64
 }
 
 /// Mean of `|x_i - y_i|^alpha` over L2-normalised embeddings (N, D) of two views of the same images; 0 is
@@ -23,12 +31,17 @@ pub fn embedding_std(embeddings: &Tensor) -> Result<f64, Error> {
 /// # Errors
 /// Shapes that differ, an alpha that is not above 0, and what [`embedding_std`] refuses.
 pub fn alignment(x: &Tensor, y: &Tensor, alpha: f64) -> Result<f64, Error> {
-    const OP: &str = "alignment";
-    positive(OP, "alpha", alpha)?;
-    let (a, b) = (normalised(OP, "x", x)?, normalised(OP, "y", y)?);
+    let x = Rows::of(ALIGNMENT, "x", x)?;
+    alignment_of_rows(x, Rows::of(ALIGNMENT, "y", y)?, alpha)
+}
+
+pub(crate) fn alignment_of_rows(mut a: Rows, mut b: Rows, alpha: f64) -> Result<f64, Error> {
+    positive(ALIGNMENT, "alpha", alpha)?;
     if (a.n, a.d) != (b.n, b.d) {
-        return Err(shape(OP, "y", y, format!("({}, {})", a.n, a.d)));
+        return Err(b.unexpected(ALIGNMENT, "y", format!("({}, {})", a.n, a.d)));
     }
+    a.l2_normalise();
+    b.l2_normalise();
     let distances = (0..a.n).map(|i| {
         let pairs = a.row(i).iter().zip(b.row(i));
         pairs
@@ -45,12 +58,15 @@ pub fn alignment(x: &Tensor, y: &Tensor, alpha: f64) -> Result<f64, Error> {
 /// # Errors
 /// Fewer than two embeddings, a t that is not above 0, and what [`embedding_std`] refuses.
 pub fn uniformity(embeddings: &Tensor, t: f64) -> Result<f64, Error> {
-    const OP: &str = "uniformity";
-    positive(OP, "t", t)?;
-    let rows = normalised(OP, "embeddings", embeddings)?;
+    uniformity_of_rows(Rows::of(UNIFORMITY, "embeddings", embeddings)?, t)
+}
+
+pub(crate) fn uniformity_of_rows(mut rows: Rows, t: f64) -> Result<f64, Error> {
+    positive(UNIFORMITY, "t", t)?;
     if rows.n < 2 {
-        return Err(shape(OP, "embeddings", embeddings, "at least two rows"));
+        return Err(rows.unexpected(UNIFORMITY, "embeddings", "at least two rows"));
     }
+    rows.l2_normalise();
     let squares: Vec<f64> = (0..rows.n)
         .map(|i| rows.row(i).iter().map(|v| f64::from(*v).powi(2)).sum())
         .collect();
@@ -65,12 +81,6 @@ pub fn uniformity(embeddings: &Tensor, t: f64) -> Result<f64, Error> {
     })?;
     let pairs = rows.n as f64 * (rows.n - 1) as f64 / 2.;
     Ok((sums.iter().sum::<f64>() / pairs).ln())
-}
-
-fn normalised(op: &'static str, name: &'static str, tensor: &Tensor) -> Result<Rows, Error> {
-    let mut rows = Rows::of(op, name, tensor)?;
-    rows.l2_normalise();
-    Ok(rows)
 }
 
 fn positive(op: &'static str, field: &'static str, value: f64) -> Result<(), Error> {

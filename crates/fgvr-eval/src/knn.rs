@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::embeddings::shape;
+use candle_core::Tensor;
+
+use crate::embeddings::Rows;
 use crate::ranking::{for_each_query, highest};
 use crate::{Embeddings, Error};
+
+pub(crate) const OP: &str = "knn";
 
 /// How neighbours vote.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,10 +18,10 @@ use crate::{Embeddings, Error};
     serde(deny_unknown_fields, default)
 )]
 pub struct KnnConfig {
-    /// Number of neighbours; fewer if the training set is smaller.
+    /// Number of neighbours; fewer if the training set is smaller. By default 20.
     pub k: usize,
-    /// T: a neighbour of cosine similarity s votes with weight exp(s / T). The classifier of
-    /// arXiv:1805.01978 uses 0.07.
+    /// T: a neighbour of cosine similarity s votes with weight exp(s / T). By default 0.07, as in the classifier of
+    /// arXiv:1805.01978.
     pub temperature: f64,
 }
 
@@ -89,13 +93,98 @@ pub fn knn_hits(
     Ok(places.iter().map(|place| *place == Some(0)).collect())
 }
 
+/// A training row that voted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Neighbour {
+    /// Its index among the training rows.
+    pub row: usize,
+    /// Its class.
+    pub label: u32,
+    /// Its cosine similarity to the query.
+    pub similarity: f32,
+    /// Its share of all votes, in [0, 1].
+    pub vote: f64,
+}
+
+/// What the neighbours of one query say.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct KnnPrediction {
+    /// The class with the most votes.
+    pub class: u32,
+    /// Its share of the votes, in [0, 1].
+    pub vote: f64,
+    /// The neighbours that voted, the nearest first.
+    pub neighbours: Vec<Neighbour>,
+}
+
+/// The class of each row of `queries` (N, D) by its `k` nearest in `train`, and those neighbours: what [`knn`] counts,
+/// for queries without labels.
+///
+/// # Errors
+/// What [`Embeddings::new`] refuses, sets of different widths, and a configuration out of range.
+pub fn knn_predictions(
+    train: &Embeddings,
+    queries: &Tensor,
+    cfg: &KnnConfig,
+) -> Result<Vec<KnnPrediction>, Error> {
+    predictions_of_rows(train, Rows::of(OP, "queries", queries)?, cfg)
+}
+
+pub(crate) fn predictions_of_rows(
+    train: &Embeddings,
+    queries: Rows,
+    cfg: &KnnConfig,
+) -> Result<Vec<KnnPrediction>, Error> {
+    vote(train, (queries, "queries"), cfg, |_, ballot| {
+        let total: f64 = ballot.classes.iter().map(|(_, votes)| votes).sum();
+        let (class, votes) = ballot.classes[0];
+        KnnPrediction {
+            class,
+            vote: votes / total,
+            neighbours: ballot
+                .neighbours
+                .iter()
+                .map(|neighbour| Neighbour {
+                    vote: neighbour.vote / total,
+                    ..*neighbour
+                })
+                .collect(),
+        }
+    })
+}
+
 /// For each row of `test` how many classes got more votes than its own; `None` for a class without a vote.
 fn places(
     train: &Embeddings,
     test: &Embeddings,
     cfg: &KnnConfig,
 ) -> Result<Vec<Option<usize>>, Error> {
-    const OP: &str = "knn";
+    let queries = test.checked(OP, "test")?;
+    vote(train, (queries, "test"), cfg, |query, ballot| {
+        ballot
+            .classes
+            .iter()
+            .position(|(class, _)| *class == test.labels[query])
+    })
+}
+
+/// The votes on one query; there is at least one.
+struct Ballot {
+    /// Nearest first, each with its weight as its vote.
+    neighbours: Vec<Neighbour>,
+    /// Classes and their votes, most votes first.
+    classes: Vec<(u32, f64)>,
+}
+
+/// What `each` makes of the votes on every row of `queries`, whose name is beside them.
+fn vote<R: Send>(
+    train: &Embeddings,
+    (mut queries, name): (Rows, &'static str),
+    cfg: &KnnConfig,
+    each: impl Fn(usize, Ballot) -> R + Sync,
+) -> Result<Vec<R>, Error> {
     let config = |field, value: String, expected| Error::Config {
         op: OP,
         field,
@@ -112,31 +201,38 @@ fn places(
             "a value above 0",
         ));
     }
-    let (mut gallery, mut queries) = (train.checked(OP, "train")?, test.checked(OP, "test")?);
+    let mut gallery = train.checked(OP, "train")?;
     if gallery.d != queries.d {
-        return Err(shape(
-            OP,
-            "test",
-            &test.features,
-            format!("(N, {})", gallery.d),
-        ));
+        return Err(queries.unexpected(OP, name, format!("(N, {})", gallery.d)));
     }
     gallery.l2_normalise();
     queries.l2_normalise();
     let k = cfg.k.min(gallery.n);
     for_each_query(&queries, &gallery, |query, scores| {
-        let neighbours = highest(scores, k);
-        let top = f64::from(scores[neighbours[0]]);
+        let nearest = highest(scores, k);
+        let top = f64::from(scores[nearest[0]]);
         let mut votes: BTreeMap<u32, f64> = BTreeMap::new();
-        for neighbour in neighbours {
+        let mut neighbours = Vec::with_capacity(k);
+        for row in nearest {
+            let (label, similarity) = (train.labels[row], scores[row]);
             // Relative to the nearest, so that a low temperature cannot overflow.
-            let weight = ((f64::from(scores[neighbour]) - top) / cfg.temperature).exp();
-            *votes.entry(train.labels[neighbour]).or_default() += weight;
+            let vote = ((f64::from(similarity) - top) / cfg.temperature).exp();
+            *votes.entry(label).or_default() += vote;
+            neighbours.push(Neighbour {
+                row,
+                label,
+                similarity,
+                vote,
+            });
         }
-        let mut ranked: Vec<(u32, f64)> = votes.into_iter().collect();
-        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        ranked
-            .iter()
-            .position(|(class, _)| *class == test.labels[query])
+        let mut classes: Vec<(u32, f64)> = votes.into_iter().collect();
+        classes.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        each(
+            query,
+            Ballot {
+                neighbours,
+                classes,
+            },
+        )
     })
 }

@@ -1,10 +1,4 @@
-//! Linear probe, kNN and retrieval on anyone's embeddings.
-//!
-//! Bring (N, D) features and one label for each: no image code, no network, no trunk. Every result is
-//! the same for any number of threads, ties are settled by index, and nothing is ever chosen on the
-//! test set.
-//!
-//! Accuracies and precisions are fractions in [0, 1].
+#![doc = include_str!("../README.md")]
 
 mod bootstrap;
 mod cross;
@@ -25,15 +19,18 @@ mod retrieval;
 mod scaling;
 mod selection;
 mod sgd;
+pub mod slices;
 mod solver;
 
 pub use bootstrap::{BootstrapConfig, Bootstrapped, Interval, class_bootstrap};
+/// The release of candle whose tensors the functions take.
+pub use candle_core;
 pub use cross::{CrossReport, cross_map};
 pub use effective_rank::effective_rank;
 pub use embeddings::{Embeddings, label_fraction};
 pub use error::Error;
 pub use hypersphere::{alignment, embedding_std, uniformity};
-pub use knn::{KnnConfig, KnnReport, knn, knn_hits};
+pub use knn::{KnnConfig, KnnPrediction, KnnReport, Neighbour, knn, knn_hits, knn_predictions};
 pub use pairs::{neighbour_agreement, pair_ranks};
 pub use part_hit::{PartHit, part_hit};
 pub use probe::{ProbeReport, linear_probe, linear_probe_hits};
@@ -41,8 +38,3 @@ pub use probe_config::ProbeConfig;
 pub use retrieval::{RetrievalConfig, RetrievalReport, retrieval};
 pub use scaling::Scaling;
 pub use solver::{LbfgsConfig, Schedule, SgdConfig, Solver};
-
-/// The README's example, run as a test.
-#[doc = include_str!("../README.md")]
-#[cfg(doctest)]
-pub struct ReadmeDoctests;

@@ -3,8 +3,11 @@
 use candle_core::Tensor;
 
 use crate::Error;
-use crate::embeddings::{Rows, shape};
+use crate::embeddings::Rows;
 use crate::ranking::{for_each_query, highest};
+
+pub(crate) const PAIR_RANKS: &str = "pair_ranks";
+pub(crate) const AGREEMENT: &str = "neighbour_agreement";
 
 /// For each row of `queries` (N, D) the rank of the same row of `gallery` (N, D) among all of the gallery by cosine
 /// similarity: 1 where it is found first. Of equally similar rows the one that is asked for comes last, so that features
@@ -13,13 +16,17 @@ use crate::ranking::{for_each_query, highest};
 /// # Errors
 /// Tensors that are not (N, D), of different shapes, or with values that are not finite.
 pub fn pair_ranks(queries: &Tensor, gallery: &Tensor) -> Result<Vec<usize>, Error> {
-    const OP: &str = "pair_ranks";
-    let asking = unit_rows(OP, "queries", queries)?;
-    let asked = unit_rows(OP, "gallery", gallery)?;
+    let asking = Rows::of(PAIR_RANKS, "queries", queries)?;
+    ranks_of_rows(asking, Rows::of(PAIR_RANKS, "gallery", gallery)?)
+}
+
+pub(crate) fn ranks_of_rows(mut asking: Rows, mut asked: Rows) -> Result<Vec<usize>, Error> {
     if (asking.n, asking.d) != (asked.n, asked.d) {
         let expected = format!("({}, {})", asking.n, asking.d);
-        return Err(shape(OP, "gallery", gallery, expected));
+        return Err(asked.unexpected(PAIR_RANKS, "gallery", expected));
     }
+    asking.l2_normalise();
+    asked.l2_normalise();
     for_each_query(&asking, &asked, |query, scores| {
         scores
             .iter()
@@ -39,39 +46,42 @@ pub fn neighbour_agreement(
     gallery: &Tensor,
     k: usize,
 ) -> Result<Vec<f64>, Error> {
-    const OP: &str = "neighbour_agreement";
-    let (a, b) = (
-        unit_rows(OP, "first", first)?,
-        unit_rows(OP, "second", second)?,
-    );
-    let rows = unit_rows(OP, "gallery", gallery)?;
+    let pair = [
+        Rows::of(AGREEMENT, "first", first)?,
+        Rows::of(AGREEMENT, "second", second)?,
+    ];
+    agreement_of_rows(pair, Rows::of(AGREEMENT, "gallery", gallery)?, k)
+}
+
+pub(crate) fn agreement_of_rows(
+    [mut a, mut b]: [Rows; 2],
+    mut gallery: Rows,
+    k: usize,
+) -> Result<Vec<f64>, Error> {
     if (a.n, a.d) != (b.n, b.d) {
         let expected = format!("({}, {})", a.n, a.d);
-        return Err(shape(OP, "second", second, expected));
+        return Err(b.unexpected(AGREEMENT, "second", expected));
     }
-    if rows.d != a.d {
-        return Err(shape(OP, "gallery", gallery, format!("(M, {})", a.d)));
+    if gallery.d != a.d {
+        return Err(gallery.unexpected(AGREEMENT, "gallery", format!("(M, {})", a.d)));
     }
     if k == 0 {
         return Err(Error::Config {
-            op: OP,
+            op: AGREEMENT,
             field: "k",
             value: "0".to_owned(),
             expected: "at least 1",
         });
     }
-    let k = k.min(rows.n);
-    let nearest = |of: &Rows| for_each_query(of, &rows, |_, scores| highest(scores, k));
+    for rows in [&mut a, &mut b, &mut gallery] {
+        rows.l2_normalise();
+    }
+    let k = k.min(gallery.n);
+    let nearest = |of: &Rows| for_each_query(of, &gallery, |_, scores| highest(scores, k));
     let (of_a, of_b) = (nearest(&a)?, nearest(&b)?);
     let shared = |(a, b): (&Vec<usize>, &Vec<usize>)| {
         let common = a.iter().filter(|item| b.contains(item));
         common.count() as f64 / k as f64
     };
     Ok(of_a.iter().zip(&of_b).map(shared).collect())
-}
-
-fn unit_rows(op: &'static str, name: &'static str, tensor: &Tensor) -> Result<Rows, Error> {
-    let mut rows = Rows::of(op, name, tensor)?;
-    rows.l2_normalise();
-    Ok(rows)
 }

@@ -5,6 +5,8 @@ use candle_core::Tensor;
 use crate::Error;
 use crate::embeddings::{finite, shape};
 
+pub(crate) const OP: &str = "part_hit";
+
 /// Shares of activation that fall on discriminative parts.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -56,7 +58,6 @@ impl PartHit {
 /// # Errors
 /// Shapes that differ, values that are not finite or out of range, and a batch in which no image counts.
 pub fn part_hit(map: &Tensor, mask: &Tensor, parts: &Tensor) -> Result<PartHit, Error> {
-    const OP: &str = "part_hit";
     let &[n, c, h, w] = map.dims() else {
         return Err(shape(OP, "map", map, "(N, C, h, w)"));
     };
@@ -66,32 +67,28 @@ pub fn part_hit(map: &Tensor, mask: &Tensor, parts: &Tensor) -> Result<PartHit, 
     if mask.dims() != [n, c] {
         return Err(shape(OP, "mask", mask, format!("({n}, {c})")));
     }
-    let (height, width) = match *parts.dims() {
+    let size = match *parts.dims() {
         [images, height, width] if images == n && height * width > 0 => (height, width),
         _ => return Err(shape(OP, "parts", parts, format!("({n}, H, W)"))),
     };
     let (map, mask) = (finite(OP, "map", map)?, finite(OP, "mask", mask)?);
+    in_range("mask", &mask, |v| v == 0. || v == 1., "0 or 1")?;
+    let mask: Vec<bool> = mask.into_iter().map(|m| m == 1.).collect();
     let parts = finite(OP, "parts", parts)?;
-    let out_of_range = |field, values: &[f32], allowed: fn(f32) -> bool, expected| match values
-        .iter()
-        .find(|v| !allowed(**v))
-    {
-        None => Ok(()),
-        Some(v) => Err(Error::Config {
-            op: OP,
-            field,
-            value: v.to_string(),
-            expected,
-        }),
-    };
-    out_of_range("map", &map, |v| v >= 0., "values >= 0")?;
-    out_of_range("mask", &mask, |v| v == 0. || v == 1., "0 or 1")?;
-    out_of_range(
-        "parts",
-        &parts,
-        |v| (0. ..=1.).contains(&v),
-        "values in [0, 1]",
-    )?;
+    of_values(&map, [n, c, h, w], &mask, &parts, size)
+}
+
+/// As [`part_hit`], of finite values of these shapes, none of them empty; `parts` are (N, H, W) of a size (H, W).
+pub(crate) fn of_values(
+    map: &[f32],
+    [n, c, h, w]: [usize; 4],
+    mask: &[bool],
+    parts: &[f32],
+    (height, width): (usize, usize),
+) -> Result<PartHit, Error> {
+    in_range("map", map, |v| v >= 0., "values >= 0")?;
+    let unit = |v| (0. ..=1.).contains(&v);
+    in_range("parts", parts, unit, "values in [0, 1]")?;
 
     let mut hit = PartHit {
         kept: 0.,
@@ -123,7 +120,7 @@ pub fn part_hit(map: &Tensor, mask: &Tensor, parts: &Tensor) -> Result<PartHit, 
                 .zip(&part)
                 .map(|(f, p)| f64::from(*f) * p)
                 .sum();
-            let side = &mut sides[usize::from(mask[image * c + channel] == 1.)];
+            let side = &mut sides[usize::from(mask[image * c + channel])];
             side.0 += on_part / total;
             side.1 += 1;
         }
@@ -148,6 +145,24 @@ pub fn part_hit(map: &Tensor, mask: &Tensor, parts: &Tensor) -> Result<PartHit, 
     }
     hit.difference = hit.kept - hit.masked;
     Ok(hit)
+}
+
+/// An error that shows the first value which is not `allowed`.
+fn in_range(
+    field: &'static str,
+    values: &[f32],
+    allowed: fn(f32) -> bool,
+    expected: &'static str,
+) -> Result<(), Error> {
+    match values.iter().find(|v| !allowed(**v)) {
+        None => Ok(()),
+        Some(v) => Err(Error::Config {
+            op: OP,
+            field,
+            value: v.to_string(),
+            expected,
+        }),
+    }
 }
 
 /// Each of (h, w) places gets the mean of what it covers of `values` (H, W).

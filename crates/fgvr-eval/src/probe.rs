@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::embeddings::{Rows, by_class, shape};
+use crate::embeddings::{Rows, by_class};
 use crate::lbfgs::lbfgs;
 use crate::logistic::Classifier;
 use crate::ranking::highest;
@@ -73,12 +73,7 @@ pub fn linear_probe_hits(
     cfg.check(OP)?;
     let (rows, mut test_rows) = (train.checked(OP, "train")?, test.checked(OP, "test")?);
     if rows.d != test_rows.d {
-        return Err(shape(
-            OP,
-            "test",
-            &test.features,
-            format!("(N, {})", rows.d),
-        ));
+        return Err(test_rows.unexpected(OP, "test", format!("(N, {})", rows.d)));
     }
     let by_class = by_class(&train.labels, cfg.seed);
     let classes: BTreeMap<u32, usize> = by_class.keys().copied().zip(0..).collect();

@@ -13,15 +13,16 @@ use crate::{Error, LbfgsConfig, Scaling, Schedule, SgdConfig, Solver};
     serde(deny_unknown_fields, default)
 )]
 pub struct ProbeConfig {
-    /// What is done to the features first.
+    /// What is done to the features first. By default [`Scaling::Standardise`].
     pub scaling: Scaling,
-    /// The method.
+    /// The method. By default L-BFGS.
     pub solver: Solver,
-    /// Weight decays to choose from; with one, nothing is held out. Not applied to the bias by L-BFGS.
+    /// Weight decays to choose from; with one, nothing is held out. Not applied to the bias by L-BFGS. By default the
+    /// powers of ten from 1e-4 to 10.
     pub weight_decays: Vec<f64>,
-    /// Share of each class's training rows held out for that choice, in (0, 1).
+    /// Share of each class's training rows held out for that choice, in (0, 1). By default 0.1.
     pub val_fraction: f64,
-    /// Decides which rows are held out, and the start and the order of SGD.
+    /// Decides which rows are held out, and the start and the order of SGD. By default 0.
     pub seed: u64,
 }
 

@@ -13,7 +13,7 @@ use crate::{Embeddings, Error};
     serde(deny_unknown_fields, default)
 )]
 pub struct RetrievalConfig {
-    /// Compare L2-normalised features (cosine similarity); without, plain inner products.
+    /// Compare L2-normalised features (cosine similarity, the default); without, plain inner products.
     pub normalise: bool,
 }
 

@@ -26,9 +26,9 @@ pub enum Solver {
     serde(deny_unknown_fields, default)
 )]
 pub struct LbfgsConfig {
-    /// Most iterations for each weight decay.
+    /// Most iterations for each weight decay. By default 200.
     pub iterations: usize,
-    /// Stop where no entry of the gradient is larger.
+    /// Stop where no entry of the gradient is larger. By default 1e-5.
     pub tolerance: f64,
 }
 
@@ -49,15 +49,15 @@ impl Default for LbfgsConfig {
     serde(deny_unknown_fields, default)
 )]
 pub struct SgdConfig {
-    /// Learning rate at the start.
+    /// Learning rate at the start. By default 0.1.
     pub lr: f64,
-    /// Momentum, in [0, 1).
+    /// Momentum, in [0, 1). By default 0.9.
     pub momentum: f64,
-    /// Rows a batch; the last batch of an epoch may be smaller.
+    /// Rows a batch; the last batch of an epoch may be smaller. By default 256.
     pub batch: usize,
-    /// Passes over the training rows.
+    /// Passes over the training rows. By default 100.
     pub epochs: usize,
-    /// How the learning rate falls.
+    /// How the learning rate falls. By default on a cosine.
     pub schedule: Schedule,
 }
 

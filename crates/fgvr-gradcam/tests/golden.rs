@@ -1,5 +1,6 @@
 //! Grad-CAM and the overlay against PyTorch (`tests/golden/gradcam.py`).
 
+#![cfg(feature = "candle")]
 #![allow(clippy::unwrap_used)] // helpers of tests are not seen as tests
 
 use std::collections::HashMap;

@@ -1,5 +1,6 @@
 //! What the importance rests on: facts about gradients of a head above mean-pooled features.
 
+#![cfg(feature = "candle")]
 #![allow(clippy::unwrap_used)] // helpers of tests are not seen as tests
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};

@@ -1,11 +1,6 @@
-//! Layers that train right and fast: a reverse tape over channels-last buffers, with candle tensors
-//! at the edges.
+#![doc = include_str!("../README.md")]
 //!
-//! candle's autograd is right for heads and losses, and wrong, missing or slow for convolutional
-//! trunks. So a trunk runs on this crate's [`Tape`]; its outputs re-enter candle as leaf variables;
-//! after candle's `loss.backward()` the tape carries the gradients of those leaves on through the
-//! trunk.
-//!
+//! # Layouts
 //! Images and feature maps are (N, C, H, W) at every public edge; inside, [`Map`] keeps them
 //! channels-last, (N, H, W, C).
 
@@ -28,7 +23,5 @@ pub use model::{Decoder, Encoder, FeatureMaps, Features, NormMode};
 pub use parameter_gradients::ParameterGradients;
 pub use parameters::Parameters;
 pub use tape::{Gradients, Map, Staged, Tape};
-
-#[doc = include_str!("../README.md")]
-#[cfg(doctest)]
-pub struct ReadmeDoctests;
+/// The release of candle whose tensors are taken and given, and whose builder names variables.
+pub use {candle_core, candle_nn};

@@ -1,11 +1,10 @@
 //! What [`perturb`](crate::perturb()) and the random mask draw, for whoever does the rest elsewhere.
 
-use candle_core::{Result, bail};
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::RandomKey;
 use crate::key::Purpose;
+use crate::{Error, RandomKey};
 
 /// The normals that perturb each channel of each image, (N, C) row by row, before any least change.
 #[must_use]
@@ -22,22 +21,19 @@ pub fn normals(key: RandomKey, images: &[u32], channels: usize) -> Vec<f64> {
 ///
 /// # Errors
 /// A batch of one image alone.
-pub fn partners(key: RandomKey, images: &[u32]) -> Result<Vec<usize>> {
+pub fn partners(key: RandomKey, images: &[u32]) -> Result<Vec<usize>, Error> {
     (0..images.len())
         .map(|at| partner(at, images, key))
         .collect()
 }
 
-fn partner(at: usize, images: &[u32], key: RandomKey) -> Result<usize> {
+fn partner(at: usize, images: &[u32], key: RandomKey) -> Result<usize, Error> {
     let mut others: Vec<usize> = (0..images.len())
         .filter(|i| images[*i] != images[at])
         .collect();
     others.sort_by_key(|i| images[*i]);
     if others.is_empty() {
-        bail!(
-            "perturb: swap needs a second image in the batch, found {} of one image",
-            images.len()
-        );
+        return Err(Error::OneImage { rows: images.len() });
     }
     let mut rng = key.rng(images[at], Purpose::Swap);
     Ok(others[rng.random_range(0..others.len() as u64) as usize])

@@ -18,6 +18,7 @@ pub(crate) enum Purpose {
     RandomMask = 1,
     Gaussian = 2,
     Swap = 3,
+    #[cfg(feature = "candle")]
     RandomBasis = 4,
 }
 

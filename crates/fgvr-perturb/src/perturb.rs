@@ -1,10 +1,10 @@
 //! Moves the masked dimensions of features.
 
-use candle_core::{Device, Result, Tensor, bail};
-
-use crate::RandomKey;
 use crate::draws::{normals, partners};
-use crate::values::{expect_dims, expect_images, finite, rows_channels_and_places};
+use crate::values::{expect_images, finite};
+use crate::{Error, RandomKey};
+
+pub(crate) const OP: &str = "perturb";
 
 /// What takes the place of masked entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -30,18 +30,18 @@ pub enum Noise {
     serde(deny_unknown_fields, default)
 )]
 pub struct NoiseConfig {
-    /// s: standard deviation of the noise in units of the channel's, >= 0.
+    /// s: standard deviation of the noise in units of the channel's, >= 0. By default 1.
     pub scale: f64,
-    /// The kind of noise.
+    /// The kind of noise. By default [`Noise::Gaussian`].
     pub kind: Noise,
     /// Let no channel's standard deviation count as less than the median over channels: noise at a
-    /// low-variance channel's own scale would be invisible.
+    /// low-variance channel's own scale would be invisible. By default true.
     pub floor_at_median: bool,
-    /// Keep the result at 0 or above, as features after a ReLU are; off for features of either sign,
-    /// such as a vision transformer's.
+    /// Keep the result at 0 or above, as features after a ReLU are (the default); to be turned off for features of
+    /// either sign, such as a vision transformer's.
     pub non_negative: bool,
     /// The least that gaussian noise moves a masked dimension, in units of its standard deviation (s
-    /// included): see [`perturb`]. 0 lets any draw stand, however small.
+    /// included): see [`slices::perturb`](crate::slices::perturb). 0, the default, lets any draw stand, however small.
     ///
     /// # Design choice
     /// Our reading of the diversity regulariser of AFHN (CVPR 2020), which keeps a generator from
@@ -55,17 +55,27 @@ impl NoiseConfig {
     ///
     /// # Errors
     /// The field, what was expected and what was found.
-    pub fn validate(&self) -> Result<()> {
-        for (name, value) in [("scale", self.scale), ("min_change", self.min_change)] {
+    pub fn validate(&self) -> Result<(), Error> {
+        let setting = |field, value, expected| Error::Setting {
+            op: OP,
+            field,
+            value,
+            expected,
+        };
+        for (field, value) in [
+            ("the configured scale", self.scale),
+            ("the configured min_change", self.min_change),
+        ] {
             if !(value.is_finite() && value >= 0.) {
-                bail!("perturb: the configured {name} is {value}, expected a finite value >= 0");
+                return Err(setting(field, value, "a finite value >= 0"));
             }
         }
         if self.min_change > 0. && self.kind == Noise::Swap {
-            bail!(
-                "perturb: min_change is {}, expected 0 with swap, which takes another image's values; set kind = gaussian",
-                self.min_change
-            );
+            return Err(setting(
+                "min_change",
+                self.min_change,
+                "0 with swap, which takes another image's values; set kind = gaussian",
+            ));
         }
         Ok(())
     }
@@ -83,44 +93,22 @@ impl Default for NoiseConfig {
     }
 }
 
-/// Perturbed features: `max(0, h + s * max(sigma_c, median sigma) * eps)` where `mask` is 1, and `h` itself,
-/// bit for bit, where it is 0; without the maximum where the configuration says so. Shape, type and device
-/// are those of `features`; the result carries no gradient.
-///
-/// `features` are pooled ones (N, C) or a map (N, C, h, w): h >= 0 after a ReLU, and the maximum keeps the
-/// result in that range. All places of a channel move by the same draw, so that the mean of a perturbed
-/// map is the perturbed mean, but for the maximum. With swap the other image's whole channel is taken.
-/// `mask` (N, C) is 0 or 1, `scale` (C) is sigma, the standard deviation of the un-normalised features
-/// ([`crate::FeatureBank::std`]). `eps` depends on (seed, step, image, channel) only: not on the mask, nor
-/// on the image's place in the batch.
-///
-/// With `min_change` m > 0, |eps| is raised to m where it is less; and where the maximum leaves less than m
-/// standard deviations of a change (mean over places), the noise is added rather than subtracted. Every
-/// masked dimension then moves by at least m.
-///
-/// # Errors
-/// Shapes that differ, values that are not finite, a mask that is neither 0 nor 1, a negative scale,
-/// and [`Noise::Swap`] where the batch has no second image.
-pub fn perturb(
-    features: &Tensor,
-    mask: &Tensor,
-    scale: &Tensor,
+/// The perturbed features of `values` (N, C, places), with a mask (N, C) and a scale (C); lengths, but for that of
+/// `images`, are the caller's care.
+pub(crate) fn of_values(
+    values: Vec<f64>,
+    [n, c, places]: [usize; 3],
+    mask: &[bool],
+    scale: &[f64],
     cfg: &NoiseConfig,
     key: RandomKey,
     images: &[u32],
-) -> Result<Tensor> {
-    const OP: &str = "perturb";
-    let [n, c, places] = rows_channels_and_places(OP, "features", features)?;
-    expect_dims(OP, "mask", mask, &[n, c])?;
-    expect_dims(OP, "scale", scale, &[c])?;
+) -> Result<Vec<f64>, Error> {
     expect_images(OP, images, n)?;
     cfg.validate()?;
-    let values = finite(OP, "features", features)?;
-    let mask = finite(OP, "mask", mask)?;
-    if let Some(value) = mask.iter().find(|m| **m != 0. && **m != 1.) {
-        bail!("{OP}: mask holds {value}, expected 0 or 1");
-    }
-    let step = steps(&finite(OP, "scale", scale)?, cfg)?;
+    finite(OP, "features", &values, c, places)?;
+    finite(OP, "scale", scale, c, 1)?;
+    let step = steps(scale, cfg)?;
 
     let lowest = if cfg.non_negative {
         0.
@@ -128,7 +116,7 @@ pub fn perturb(
         f64::NEG_INFINITY
     };
     // Drawn for unmasked channels too, so that the mask does not shift the stream.
-    let (noise, partners) = match cfg.kind {
+    let (noise, others) = match cfg.kind {
         Noise::Gaussian => (normals(key, images, c), Vec::new()),
         Noise::Swap => (Vec::new(), partners(key, images)?),
     };
@@ -140,7 +128,7 @@ pub fn perturb(
             Noise::Gaussian => {
                 let noise = &noise[at * c..][..c];
                 for (((channel, masked), step), eps) in channels.zip(&step).zip(noise) {
-                    if *masked == 1. {
+                    if *masked {
                         let change = step * at_least(cfg.min_change, *eps, *step, channel, lowest);
                         for value in channel {
                             *value = (*value + change).max(lowest);
@@ -149,9 +137,9 @@ pub fn perturb(
                 }
             }
             Noise::Swap => {
-                let other = values[partners[at] * c * places..].chunks_exact(places);
+                let other = values[others[at] * c * places..].chunks_exact(places);
                 for ((channel, masked), other) in channels.zip(other) {
-                    if *masked == 1. {
+                    if *masked {
                         for (value, other) in channel.iter_mut().zip(other) {
                             *value = other.max(lowest);
                         }
@@ -160,13 +148,10 @@ pub fn perturb(
             }
         }
     }
-    // f64 holds every value of the smaller types, so the way there and back changes no bit.
-    Tensor::from_vec(out, features.shape(), &Device::Cpu)?
-        .to_dtype(features.dtype())?
-        .to_device(features.device())
+    Ok(out)
 }
 
-/// `eps`, changed as far as `least` asks: see [`perturb`].
+/// `eps`, changed as far as `least` asks.
 fn at_least(least: f64, eps: f64, step: f64, channel: &[f64], lowest: f64) -> f64 {
     let eps = match eps.abs() < least {
         true => least.copysign(eps),
@@ -182,12 +167,12 @@ fn at_least(least: f64, eps: f64, step: f64, channel: &[f64], lowest: f64) -> f6
 }
 
 /// Standard deviation of the noise by channel.
-fn steps(sigma: &[f64], cfg: &NoiseConfig) -> Result<Vec<f64>> {
+fn steps(sigma: &[f64], cfg: &NoiseConfig) -> Result<Vec<f64>, Error> {
     if let Some(channel) = sigma.iter().position(|s| *s < 0.) {
-        bail!(
-            "perturb: scale is {} at channel {channel}, expected a value >= 0",
-            sigma[channel]
-        );
+        return Err(Error::Scale {
+            value: sigma[channel],
+            channel,
+        });
     }
     let floor = if cfg.floor_at_median {
         median(sigma)

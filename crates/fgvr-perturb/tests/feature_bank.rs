@@ -1,5 +1,6 @@
 //! What the bank keeps, and what it says of it.
 
+#![cfg(feature = "candle")]
 #![allow(clippy::unwrap_used)] // helpers of tests are not seen as tests
 
 use std::collections::HashMap;

@@ -1,5 +1,6 @@
 //! Exact counts, chance by key only, and untouched dimensions.
 
+#![cfg(feature = "candle")]
 #![allow(clippy::unwrap_used)] // helpers of tests are not seen as tests
 
 use candle_core::{DType, Device, Tensor};

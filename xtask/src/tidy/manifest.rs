@@ -73,7 +73,14 @@ fn manifest(file: &Path, text: &str, rules: &Rules) -> Result<Vec<Problem>> {
     for (kind, dependencies) in dependency_tables(table) {
         for (key, value) in dependencies {
             let (dependency, at) = (key.get_ref().as_ref(), key.span().start);
-            if !from_workspace(Some(value)) {
+            let range = rules.own_range.get(short);
+            let ranged = range.is_some_and(|names| names.iter().any(|name| name == dependency));
+            if ranged && kind == "dependencies" {
+                if from_workspace(Some(value)) {
+                    let remedy = format!("write the range of releases that it takes ({PAGE})");
+                    say(at, format!("{dependency} is pinned"), remedy);
+                }
+            } else if !from_workspace(Some(value)) {
                 let remedy =
                     format!("write `{dependency}.workspace = true` and the version in the root");
                 say(at, format!("{dependency} has a version of its own"), remedy);
@@ -156,10 +163,10 @@ mod tests {
 
     fn rules() -> Rules {
         super::super::rules::parse(
-            "```text imports\nnn:\ngradcam:\nssl: nn\ntrain: nn ssl\ntests: *\n```\n\
+            "```text imports\nnn:\ngradcam:\nperturb:\nssl: nn\ntrain: nn ssl\ntests: *\n```\n\
              ```text only-in\nimage: data\nanyhow: train/bin\n```\n\
              ```text nothing-else\ngradcam: candle-core\n```\n\
-             ```text never-below\n```\n```text unsafe\n```\n",
+             ```text own-range\nperturb: rand\n```\n```text never-below\n```\n```text unsafe\n```\n",
         )
         .unwrap()
     }
@@ -245,6 +252,10 @@ mod tests {
             problems[0].contains("rand has a version of its own"),
             "{problems:?}"
         );
+        let range = "[dependencies]\nrand = \">=0.9, <0.11\"\n";
+        assert!(found("perturb", range).is_empty());
+        let problems = found("perturb", "[dependencies]\nrand.workspace = true\n");
+        assert!(problems[0].contains("rand is pinned"), "{problems:?}");
         let text = "[package]\nname = \"fgvr-nn\"\nversion = \"1.0.0\"\n";
         let problems = manifest(Path::new("Cargo.toml"), text, &rules()).unwrap();
         assert_eq!(problems.len(), 5);

@@ -18,6 +18,8 @@ pub(super) struct Rules {
     pub(super) only_in: Lists,
     /// `nothing-else`: the external crates a light crate may depend on.
     pub(super) nothing_else: Lists,
+    /// `own-range`: the external crates of which a crate takes a range of releases, not the workspace's.
+    pub(super) own_range: Lists,
     /// `never-below`: the external crates that may stand nowhere below a crate without features.
     pub(super) never_below: Lists,
     /// `unsafe`: the modules of a member in which unsafe code may stand.
@@ -31,6 +33,7 @@ pub(super) fn parse(page: &str) -> Result<Rules> {
         imports: block(page, "imports")?,
         only_in: block(page, "only-in")?,
         nothing_else: block(page, "nothing-else")?,
+        own_range: block(page, "own-range")?,
         never_below: block(page, "never-below")?,
         unsafe_in: block(page, "unsafe")?,
     })
@@ -72,6 +75,7 @@ mod tests {
 
     const PAGE: &str = "# Page\n```text imports\nnn:\nencoder: nn  # a layer up\n\n```\n\
                         ```text only-in\nimage: data\n```\n```text nothing-else\ngradcam: candle-core\n```\n\
+                        ```text own-range\ngradcam: candle-core\n```\n\
                         ```text never-below\nnn: tokio\n```\n```text unsafe\nnn: kernels\n```\n";
 
     #[test]
@@ -81,6 +85,7 @@ mod tests {
         assert_eq!(rules.imports["encoder"], ["nn"]);
         assert_eq!(rules.only_in["image"], ["data"]);
         assert_eq!(rules.nothing_else["gradcam"], ["candle-core"]);
+        assert_eq!(rules.own_range["gradcam"], ["candle-core"]);
         assert_eq!(rules.never_below["nn"], ["tokio"]);
         assert_eq!(rules.unsafe_in["nn"], ["kernels"]);
     }

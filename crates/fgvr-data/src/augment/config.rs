@@ -11,25 +11,25 @@ use crate::Error;
     serde(deny_unknown_fields, default)
 )]
 pub struct AugmentConfig {
-    /// Smallest and largest share of the photo's area that a view shows.
+    /// Smallest and largest share of the photo's area that a view shows. By default 0.2 and 1.
     pub crop_scale: [f64; 2],
-    /// Smallest and largest ratio of width to height of that part.
+    /// Smallest and largest ratio of width to height of that part. By default 3/4 and 4/3.
     pub crop_ratio: [f64; 2],
-    /// Probability of exchanging left and right.
+    /// Probability of exchanging left and right. By default 0.5.
     pub flip: f64,
-    /// Probability of colour jitter.
+    /// Probability of colour jitter. By default 0.8.
     pub jitter: f64,
-    /// How far colour jitter may go.
+    /// How far colour jitter may go. By default 0.4, 0.4, 0.4 and 0.1.
     pub jitter_strength: JitterStrength,
-    /// Probability of leaving colour out.
+    /// Probability of leaving colour out. By default 0.2.
     pub grayscale: f64,
-    /// Probability of a blur.
+    /// Probability of a blur. By default 0.5.
     pub blur: f64,
-    /// Smallest and largest standard deviation of the blur, in pixels of the view.
+    /// Smallest and largest standard deviation of the blur, in pixels of the view. By default 0.1 and 2.
     pub blur_sigma: [f64; 2],
-    /// Probability of solarisation.
+    /// Probability of solarisation. By default 0.
     pub solarise: f64,
-    /// Values (in [0, 1]) from here on are inverted by solarisation.
+    /// Values (in [0, 1]) from here on are inverted by solarisation. By default 0.5.
     pub solarise_threshold: f64,
 }
 

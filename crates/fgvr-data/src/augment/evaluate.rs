@@ -69,6 +69,35 @@ impl EvaluationView {
         })
     }
 
+    /// As the preprocessing of weights says it: the size (height, width) that the network sees, the pixels that the
+    /// shorter side gets before the middle is cut out (`None` where both sides are brought to the network's size), and
+    /// the name of the interpolation. fgvr-encoder's `Preprocessing` has these.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a size that is no square of at least one pixel, and an unknown interpolation.
+    pub fn of_preprocessing(
+        size: [usize; 2],
+        shorter_side: Option<usize>,
+        interpolation: &str,
+    ) -> Result<Self, Error> {
+        let [height, width] = size;
+        if height != width || height == 0 {
+            return Err(Error::Setting {
+                setting: "size",
+                found: format!("{height} x {width} pixels"),
+                expected: "a square of at least one pixel".to_owned(),
+            });
+        }
+        Ok(Self {
+            size: height,
+            fit: match shorter_side {
+                Some(side) => Fit::Crop(side.max(height)),
+                None => Fit::Squash,
+            },
+            interpolation: interpolation.parse()?,
+        })
+    }
+
     /// This view of `image`, normalised: (3, `size`, `size`).
     ///
     /// torchvision's `Resize` (antialiased) and `CenterCrop`, without computing the pixels that the
@@ -142,6 +171,26 @@ pub fn evaluate_transform(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_words_of_weights_make_a_view() {
+        let view = EvaluationView::of_preprocessing([224; 2], Some(248), "bicubic").unwrap();
+        let of_pct = EvaluationView::of_crop_pct(224, 0.9, Interpolation::Bicubic).unwrap();
+        assert_eq!(view, of_pct);
+        let view = EvaluationView::of_preprocessing([64; 2], None, "lanczos").unwrap();
+        assert_eq!(
+            (view.fit, view.interpolation),
+            (Fit::Squash, Interpolation::Lanczos)
+        );
+        let text = |size, name| {
+            EvaluationView::of_preprocessing(size, None, name)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(text([224, 192], "box").contains("size is 224 x 192 pixels"));
+        assert!(text([0, 0], "box").contains("a square of at least one pixel"));
+        assert!(text([8, 8], "cubic").contains("interpolation is \"cubic\", expected nearest"));
+    }
 
     #[test]
     fn squashing_keeps_all_of_a_wide_photo() {

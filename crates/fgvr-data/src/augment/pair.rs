@@ -21,13 +21,13 @@ use crate::{Error, Normalisation};
     serde(deny_unknown_fields, default)
 )]
 pub struct PairAugmentConfig {
-    /// Probability of colour jitter.
+    /// Probability of colour jitter. By default 0.8.
     pub jitter: f64,
-    /// How far colour jitter may go.
+    /// How far colour jitter may go. By default 0.4, 0.4, 0.4 and 0.1.
     pub jitter_strength: JitterStrength,
-    /// Probability of leaving colour out.
+    /// Probability of leaving colour out. By default 0.2.
     pub grayscale: f64,
-    /// Probability of exchanging left and right.
+    /// Probability of exchanging left and right. By default 0.5.
     pub flip: f64,
 }
 

@@ -5,9 +5,10 @@
 //! columns, into float planes.
 
 use std::f64::consts::PI;
+use std::str::FromStr;
 
 use super::Planes;
-use crate::Image;
+use crate::{Error, Image};
 
 /// A rectangle of a picture, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,30 @@ pub enum Interpolation {
     /// sin(pi t) / (pi t) under a window of the same form three times as wide (Duchon, J. Appl. Meteor.
     /// 18, 1979), as far as |t| = 3: PIL's.
     Lanczos,
+}
+
+impl FromStr for Interpolation {
+    type Err = Error;
+
+    /// Of the names of Pillow's filters in lower case, as weights report them: `nearest`, `bilinear`, `bicubic`, `box`,
+    /// `hamming`, `lanczos`.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Ok(match name {
+            "nearest" => Self::Nearest,
+            "bilinear" => Self::Bilinear,
+            "bicubic" => Self::Bicubic,
+            "box" => Self::Box,
+            "hamming" => Self::Hamming,
+            "lanczos" => Self::Lanczos,
+            _ => {
+                return Err(Error::Setting {
+                    setting: "interpolation",
+                    found: format!("{name:?}"),
+                    expected: "nearest, bilinear, bicubic, box, hamming or lanczos".to_owned(),
+                });
+            }
+        })
+    }
 }
 
 impl Interpolation {

@@ -43,26 +43,26 @@ pub type Transform = Arc<dyn Fn(&Image, ViewKey) -> Vec<f32> + Send + Sync>;
     serde(deny_unknown_fields, default)
 )]
 pub struct LoaderConfig {
-    /// N, images per batch.
+    /// N, images per batch. By default 64.
     pub batch: usize,
-    /// Views per image.
+    /// Views per image. By default 2.
     pub views: usize,
-    /// Side of a view in pixels; the transform must give 3 x size x size values.
+    /// Side of a view in pixels; the transform must give 3 x size x size values. By default 64.
     pub size: usize,
-    /// Smaller crops per image, beside the views.
+    /// Smaller crops per image, beside the views. By default none.
     pub crops: usize,
-    /// Side of such a crop in pixels.
+    /// Side of such a crop in pixels. By default 32.
     pub crop_size: usize,
-    /// Whether an epoch ends before a batch that would be smaller than the others.
+    /// Whether an epoch ends before a batch that would be smaller than the others. By default true.
     pub drop_last: bool,
-    /// Seed of the order of images and of the views.
+    /// Seed of the order of images and of the views. By default 0.
     pub seed: u64,
     /// Bytes of batches that may lie ready or be in the making. At least one batch is made ahead,
-    /// however large. Photos being decoded, one a thread, come on top.
+    /// however large. Photos being decoded, one a thread, come on top. By default 256 MiB.
     pub prefetch_bytes: usize,
-    /// Share of unreadable images that is put up with; one image is, unless this is 0.
+    /// Share of unreadable images that is put up with; one image is, unless this is 0. By default 0.01.
     pub bad_image_budget: f64,
-    /// Threads that decode and augment; 0 takes half of the machine's, at least one.
+    /// Threads that decode and augment; 0, the default, takes half of the machine's, at least one.
     pub threads: usize,
 }
 

@@ -37,20 +37,21 @@ use species::MOST_SPECIES;
     serde(deny_unknown_fields, default)
 )]
 pub struct LookalikesConfig {
-    /// Body plans, at least 1. The first 8 are hand-drawn; more repeat them in other proportions.
+    /// Body plans, at least 1. The first 8 are hand-drawn; more repeat them in other proportions. By
+    /// default 6.
     pub families: usize,
     /// Species of each family, 1 to 64. Up to 4 differ in two forms of two parts; up to 16 in more
-    /// forms; beyond that in three parts.
+    /// forms; beyond that in three parts. By default 4.
     pub species_per_family: usize,
-    /// Images of the training split.
+    /// Images of the training split. By default 4096.
     pub train_images: usize,
-    /// Images of the validation split.
+    /// Images of the validation split. By default 480.
     pub val_images: usize,
-    /// Images of the test split.
+    /// Images of the test split. By default 960.
     pub test_images: usize,
-    /// How much pose, light, surroundings and camera vary, 0 (not at all) to 1.5.
+    /// How much pose, light, surroundings and camera vary, 0 (not at all) to 1.5. By default 0.85.
     pub nuisance: f64,
-    /// Draws another set of images of the same species.
+    /// Draws another set of images of the same species. By default 0.
     pub seed: u64,
 }
 

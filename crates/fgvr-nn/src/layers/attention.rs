@@ -17,9 +17,9 @@ use crate::{Buffer, Map, Tape};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
 pub struct AttentionConfig {
-    /// Number of heads; divides the channels.
+    /// Number of heads; divides the channels. By default 3.
     pub heads: usize,
-    /// Whether the projections add a bias.
+    /// Whether the projections add a bias. By default true.
     pub bias: bool,
 }
 

@@ -21,13 +21,13 @@ use crate::{Buffer, Map, NormMode, Tape};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
 pub struct BatchNormConfig {
-    /// Added to the variance.
+    /// Added to the variance. By default 1e-5.
     pub eps: f64,
-    /// Share of the batch's statistics in the new running ones.
+    /// Share of the batch's statistics in the new running ones. By default 0.1.
     pub momentum: f64,
-    /// Initial weight; 0 for the last norm of a residual block that starts as the identity.
+    /// Initial weight; 0 for the last norm of a residual block that starts as the identity. By default 1.
     pub initial_weight: f64,
-    /// Whether there are weight and bias at all.
+    /// Whether there are weight and bias at all. By default true.
     pub affine: bool,
 }
 

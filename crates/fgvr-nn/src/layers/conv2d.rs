@@ -17,18 +17,18 @@ use crate::{Buffer, Map, Tape};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
 pub struct ConvConfig {
-    /// Distance between windows.
+    /// Distance between windows. By default 1.
     pub stride: usize,
-    /// Places of zeros added around the input.
+    /// Places of zeros added around the input. By default 0.
     pub padding: usize,
     /// TensorFlow's padding instead, from the input's height and width: see
-    /// [`Padding::same`]. `padding` must be 0.
+    /// [`Padding::same`]. `padding` must be 0. By default false.
     pub same: bool,
-    /// Distance between the taps of a window.
+    /// Distance between the taps of a window. By default 1.
     pub dilation: usize,
-    /// Number of groups of channels that do not see each other.
+    /// Number of groups of channels that do not see each other. By default 1.
     pub groups: usize,
-    /// Whether a bias is added.
+    /// Whether a bias is added. By default false.
     pub bias: bool,
 }
 

@@ -15,7 +15,7 @@ use crate::{Buffer, Map, Tape};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
 pub struct LayerNormConfig {
-    /// Added to the variance.
+    /// Added to the variance. By default 1e-6.
     pub eps: f64,
 }
 

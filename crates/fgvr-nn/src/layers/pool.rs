@@ -11,11 +11,11 @@ use crate::{Buffer, Map, Tape};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
 pub struct PoolConfig {
-    /// Side of the window, at most 16.
+    /// Side of the window, at most 16. By default 3.
     pub kernel: usize,
-    /// Distance between windows.
+    /// Distance between windows. By default 2.
     pub stride: usize,
-    /// Places added around the input, at most half of the kernel.
+    /// Places added around the input, at most half of the kernel. By default 1.
     pub padding: usize,
 }
 

@@ -16,17 +16,17 @@ use crate::kernels::simd::{self, simd_fn};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
 pub struct AdamConfig {
-    /// Share of the previous mean gradient that is kept.
+    /// Share of the previous mean gradient that is kept. By default 0.9.
     pub beta1: f64,
-    /// Share of the previous mean square gradient that is kept.
+    /// Share of the previous mean square gradient that is kept. By default 0.999.
     pub beta2: f64,
-    /// Added to the root of the mean square.
+    /// Added to the root of the mean square. By default 1e-8.
     pub eps: f64,
-    /// Share of the variable, times the learning rate, that a step takes away.
+    /// Share of the variable, times the learning rate, that a step takes away. By default 0.01.
     pub weight_decay: f64,
-    /// Leaves every variable with one dimension (norm weights, biases) without weight decay.
+    /// Leaves every variable with one dimension (norm weights, biases) without weight decay. By default false.
     pub exclude_norm_and_bias: bool,
-    /// What becomes of a variable without gradient.
+    /// What becomes of a variable without gradient. By default an error.
     pub missing: MissingGradient,
 }
 

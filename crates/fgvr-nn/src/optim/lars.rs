@@ -16,16 +16,16 @@ use crate::kernels::simd::{self, simd_fn};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
 pub struct LarsConfig {
-    /// Length of a step, as a share of the variable's, before the learning rate.
+    /// Length of a step, as a share of the variable's, before the learning rate. By default 1e-3.
     pub trust: f64,
-    /// Share of the previous velocity that is kept.
+    /// Share of the previous velocity that is kept. By default 0.9.
     pub momentum: f64,
-    /// Multiple of the variable that is added to its gradient.
+    /// Multiple of the variable that is added to its gradient. By default 1e-6.
     pub weight_decay: f64,
     /// Leaves every variable with at most one dimension (norm weights, biases) without weight decay
-    /// and without an adapted rate: it steps as in SGD.
+    /// and without an adapted rate: it steps as in SGD. By default true.
     pub exclude_norm_and_bias: bool,
-    /// What becomes of a variable without gradient.
+    /// What becomes of a variable without gradient. By default an error.
     pub missing: MissingGradient,
 }
 

@@ -16,13 +16,13 @@ use crate::kernels::simd::{self, simd_fn};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
 pub struct SgdConfig {
-    /// Share of the previous velocity that is kept.
+    /// Share of the previous velocity that is kept. By default 0.9.
     pub momentum: f64,
-    /// Multiple of the variable that is added to its gradient.
+    /// Multiple of the variable that is added to its gradient. By default 1e-4.
     pub weight_decay: f64,
-    /// Leaves every variable with one dimension (norm weights, biases) without weight decay.
+    /// Leaves every variable with one dimension (norm weights, biases) without weight decay. By default false.
     pub exclude_norm_and_bias: bool,
-    /// What becomes of a variable without gradient.
+    /// What becomes of a variable without gradient. By default an error.
     pub missing: MissingGradient,
 }
 

@@ -97,16 +97,16 @@ impl FromStr for AdaptKind {
     serde(deny_unknown_fields, default)
 )]
 pub struct AdaptConfig {
-    /// Which covariance.
+    /// Which covariance. By default [`AdaptKind::NuisanceNeighbours`].
     pub kind: AdaptKind,
     /// r >= 0: this share of the mean variance of a channel is added to each variance, so that directions in
-    /// which the views hardly vary are not blown up.
+    /// which the views hardly vary are not blown up. By default 0.3.
     pub ridge: f64,
-    /// k >= 1: images are mutual neighbours if each is among the k nearest of the other.
+    /// k >= 1: images are mutual neighbours if each is among the k nearest of the other. By default 5.
     pub neighbours: usize,
-    /// λ >= 0: the weight of the neighbours' covariance beside the nuisance's, both of trace 1.
+    /// λ >= 0: the weight of the neighbours' covariance beside the nuisance's, both of trace 1. By default 1.
     pub neighbour_weight: f64,
-    /// Draws the basis of [`AdaptKind::RandomBasis`].
+    /// Draws the basis of [`AdaptKind::RandomBasis`]. By default 0.
     pub seed: u64,
 }
 

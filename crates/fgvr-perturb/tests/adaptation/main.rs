@@ -1,5 +1,6 @@
 //! Nuisance covariance, mutual neighbours and the whitening by them.
 
+#![cfg(feature = "candle")]
 #![allow(clippy::unwrap_used)] // helpers of tests are not seen as tests
 
 mod controls;
