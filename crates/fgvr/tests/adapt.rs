@@ -51,7 +51,7 @@ fn what_cannot_be_adapted_is_one_line() {
         (
             "one",
             &[],
-            &["one", "1 photos to fit to, expected 2 or more"],
+            &["one", "photos to fit to: 1, expected 2 or more"],
         ),
         ("same", &[], &["no variance", "images that differ"]),
         ("photos", &["--views", "1"], &["adapt.views", "at least 2"]),

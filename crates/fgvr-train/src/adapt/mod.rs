@@ -272,7 +272,7 @@ fn enough(source: &str, photos: usize) -> Result<()> {
         0 | 1 => Err(Error::config(
             source,
             format!(
-                "{photos} photos to fit to, expected 2 or more, and 100 or more for an answer whether it helps"
+                "photos to fit to: {photos}, expected 2 or more, and 100 or more for an answer whether it helps"
             ),
         )),
         _ => Ok(()),

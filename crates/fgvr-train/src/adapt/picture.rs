@@ -31,8 +31,9 @@ struct Panel {
 /// Colours with a contrast of at least 3 : 1 to both white and near-black.
 fn colour(name: &str) -> &'static str {
     match name {
-        "adapted" => "#1f7fd0",
-        "plain" => "#5f7d8c",
+        "adapted" | "start, adapted" | "trained, adapted" => "#1f7fd0",
+        "plain" | "start" => "#5f7d8c",
+        "trained" => "#1a9161",
         "centred" => "#8a8f98",
         "nuisance" | "nuisance-neighbours" => "#7a74e0",
         _ => "#d9600f",
@@ -44,7 +45,12 @@ pub(super) fn picture(adapted: &Adapted) -> String {
     let panels = panels(adapted);
     let lines: usize = panels.iter().map(|panel| panel.bars.len()).sum();
     let height = LINE * (2.2 * panels.len() as f64 + lines as f64 + 3.4);
-    let title = format!("gate: {}", adapted.gate.answer);
+    let of = match &adapted.training {
+        Some(training) if training.is_taken => " (of the trained network)",
+        Some(_) => " (of the start)",
+        None => "",
+    };
+    let title = format!("gate: {}{of}", adapted.gate.answer);
     let mut svg = format!(
         r#"<svg class="adapt" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0}" role="img" aria-label="{}" font-family="system-ui, sans-serif" font-size="14" fill="currentColor"><style>.adapt{{color:#1c2024}}@media(prefers-color-scheme:dark){{.adapt{{color:#e6e8ea}}}}</style>"#,
         escape(&described(&title, &panels))
@@ -71,7 +77,10 @@ pub(super) fn picture(adapted: &Adapted) -> String {
             y += LINE;
         }
     }
-    let note = "percent; lines are 95 % intervals over classes; orange bars are controls";
+    let note = match adapted.training {
+        Some(_) => "percent; lines are 95 % intervals over classes",
+        None => "percent; lines are 95 % intervals over classes; orange bars are controls",
+    };
     text(
         &mut svg,
         (16., y + LINE),
