@@ -12,7 +12,7 @@ pub mod report;
 pub mod study;
 
 mod against_start;
-mod augment_there;
+mod augment_on_device;
 mod checkpoint;
 mod compute;
 mod data;
