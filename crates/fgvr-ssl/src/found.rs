@@ -1,5 +1,7 @@
 //! What a loss found, in either place, and its way back to the features.
 
+use std::sync::{Arc, OnceLock};
+
 use candle_core::{Result, Tensor, bail};
 use fgvr_nn::cuda::Array;
 use fgvr_nn::cuda::ops::{Rows, elementwise};
@@ -22,6 +24,8 @@ pub struct DeviceFound {
     device: Device,
     terms: Vec<Term>,
     back: Vec<Back>,
+    /// Once they were waited for.
+    numbers: Arc<OnceLock<Numbers>>,
 }
 
 /// The numbers of a [`Found`].
@@ -90,6 +94,7 @@ impl Found {
             device: device.clone(),
             terms: vec![term],
             back: vec![back],
+            numbers: Arc::default(),
         })
     }
 
@@ -98,7 +103,7 @@ impl Found {
     /// # Errors
     /// What a device says.
     pub fn numbers(&self) -> Result<Numbers> {
-        let DeviceFound { device, terms, .. } = match self {
+        let found = match self {
             Self::Host(found) => {
                 return Ok(Numbers {
                     loss: scalar(&found.loss)?,
@@ -109,18 +114,22 @@ impl Found {
             }
             Self::Device(found) => found,
         };
-        let terms = terms.iter().map(|term| term.numbers(device));
+        if let Some(numbers) = found.numbers.get() {
+            return Ok(*numbers);
+        }
+        let terms = found.terms.iter().map(|term| term.numbers(&found.device));
         let terms = terms.collect::<Result<Vec<_>>>()?;
         let count = terms.len() as f64;
         let mean = |of: fn(&Numbers) -> f64| terms.iter().map(of).sum::<f64>() / count;
         let negatives = terms.iter().map(|term| term.negative);
         let negatives = negatives.sum::<Option<f64>>();
-        Ok(Numbers {
+        let numbers = Numbers {
             loss: terms.iter().map(|term| term.loss).sum(),
             top1: mean(|term| term.top1),
             positive: mean(|term| term.positive),
             negative: negatives.map(|sum| sum / count),
-        })
+        };
+        Ok(*found.numbers.get_or_init(|| numbers))
     }
 
     /// The loss on candle's autograd.
@@ -144,6 +153,7 @@ impl Found {
             (Self::Device(mut one), Self::Device(other)) => {
                 one.terms.extend(other.terms);
                 one.back.extend(other.back);
+                one.numbers = Arc::default();
                 Ok(Self::Device(one))
             }
             _ => bail!("two losses in two places"),
@@ -161,6 +171,7 @@ impl Found {
                 device: found.device.clone(),
                 terms: found.terms.clone(),
                 back: Vec::new(),
+                numbers: Arc::clone(&found.numbers),
             }),
         }
     }

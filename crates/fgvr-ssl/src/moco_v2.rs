@@ -60,7 +60,14 @@ impl Default for MoCoConfig {
 }
 
 /// Keys of this step and their images, a pair for each pass; they enter the queue only after it.
-type Pending = Vec<(Rows, Vec<u32>)>;
+type Pending = Vec<PendingKeys>;
+
+struct PendingKeys {
+    keys: Rows,
+    images: Vec<u32>,
+    /// What the pass found that they were the keys of.
+    found: Option<Found>,
+}
 
 /// MoCo v2 (arXiv:2003.04297) as a [`Base`].
 ///
@@ -83,6 +90,25 @@ pub struct MoCoV2<E> {
     step: u64,
     pending: Pending,
     pending_pair: Pending,
+}
+
+impl PendingKeys {
+    fn of(pass: &Pass, images: &[u32]) -> Self {
+        Self {
+            keys: pass.keys.clone(),
+            images: images.to_vec(),
+            found: Some(pass.found.measured()),
+        }
+    }
+
+    fn enter(self, queue: &mut KeyQueue) -> Result<()> {
+        // A key that is not finite makes its pass's loss so, which the caller has waited for by now.
+        let known = match (&self.keys, &self.found) {
+            (Rows::Device(_), Some(found)) => found.numbers()?.loss.is_finite(),
+            _ => false,
+        };
+        queue.push(&self.keys, &self.images, known)
+    }
 }
 
 /// What the key network makes of images, in their order, without a way back.
@@ -270,7 +296,7 @@ impl<E: Encoder + Send> Base for MoCoV2<E> {
         let device = self.place()?;
         let [first, second] = views.only_global("moco", device.as_ref())?;
         let pass = self.pass([&first, &second], images, Keys::Real)?;
-        self.pending.push((pass.keys.clone(), images.to_vec()));
+        self.pending.push(PendingKeys::of(&pass, images));
         Ok(pass)
     }
 
@@ -279,7 +305,7 @@ impl<E: Encoder + Send> Base for MoCoV2<E> {
         let device = self.place()?;
         let [query, key] = pair.map(|images| images.placed(device.as_ref()));
         let pass = self.pass([&query?, &key?], images, Keys::Generated)?;
-        self.pending_pair.push((pass.keys.clone(), images.to_vec()));
+        self.pending_pair.push(PendingKeys::of(&pass, images));
         Ok(pass)
     }
 
@@ -293,7 +319,11 @@ impl<E: Encoder + Send> Base for MoCoV2<E> {
     }
 
     fn keep_pair_keys(&mut self, keys: &Rows, images: &[u32]) -> Result<()> {
-        self.pending_pair.push((keys.clone(), images.to_vec()));
+        self.pending_pair.push(PendingKeys {
+            keys: keys.clone(),
+            images: images.to_vec(),
+            found: None,
+        });
         Ok(())
     }
 
@@ -315,11 +345,11 @@ impl<E: Encoder + Send> Base for MoCoV2<E> {
             bail!("after_step: no pass on real views since the last one");
         }
         // The queues first: they refuse keys that are not finite, and then nothing is averaged.
-        for (keys, images) in real {
-            self.queue.push(&keys, &images)?;
+        for keys in real {
+            keys.enter(&mut self.queue)?;
         }
-        for (keys, images) in generated {
-            self.pair_queue.push(&keys, &images)?;
+        for keys in generated {
+            keys.enter(&mut self.pair_queue)?;
         }
         let (m, statistics) = (self.cfg.momentum, self.cfg.running_statistics);
         momentum_update(&self.online.parameters, &self.key.parameters, m, statistics)?;

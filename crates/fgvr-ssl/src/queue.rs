@@ -144,11 +144,12 @@ impl KeyQueue {
     /// Shapes that do not agree, and a key that is not finite, which would spoil every loss until it
     /// has left the queue; nothing is changed then.
     pub fn enqueue(&mut self, keys: &Tensor, images: &[u32]) -> Result<()> {
-        self.push(&Rows::Host(keys.clone()), images)
+        self.push(&Rows::Host(keys.clone()), images, false)
     }
 
-    /// [`KeyQueue::enqueue`] of keys in either place.
-    pub(crate) fn push(&mut self, keys: &Rows, images: &[u32]) -> Result<()> {
+    /// [`KeyQueue::enqueue`] of keys in either place. A device is waited for to see whether they are finite, unless that
+    /// is `known`.
+    pub(crate) fn push(&mut self, keys: &Rows, images: &[u32], known: bool) -> Result<()> {
         let [n, d] = keys.shape()?;
         if d != self.width || images.len() != n {
             bail!(
@@ -159,8 +160,8 @@ impl KeyQueue {
         }
         match (&mut self.keys, keys) {
             (Keys::Device(device, queue), Rows::Device(DeviceRows { array, .. })) => {
-                let finite = device.run(|m| all_finite(m, &[array])?.to_u32(m))?;
-                if finite != [1] {
+                let finite = || device.run(|m| all_finite(m, &[array])?.to_u32(m));
+                if !known && finite()? != [1] {
                     bail!("key queue: a key is not finite");
                 }
                 device.run(|m| queue.push(m, array, &Array::from_u32(m, images)?))?;
