@@ -139,14 +139,14 @@ fn every_base_trains_all_of_a_resnet_alone_with_synthpair_and_with_all_add_ons()
                     views: Views {
                         global: [&first, &second],
                         local: &local,
+                        sent: None,
                     },
                     images: &images,
                     step,
                     total_steps: 6,
                     seed: 1,
                     augment: &|images, _| Ok(images.clone()),
-                    views_there: None,
-                    augment_there: None,
+                    augment_on_device: None,
                     pictures: false,
                 };
                 let mut pairs = method.with(&decoder);

@@ -20,7 +20,7 @@ fn emulator() -> Option<Emulator> {
         .ok()
 }
 
-fn there(emulator: &Emulator, values: &[f32]) -> Array {
+fn on_device(emulator: &Emulator, values: &[f32]) -> Array {
     Array::from_f32(emulator, values).unwrap()
 }
 
@@ -62,12 +62,13 @@ fn a_device_compares_predictions_as_byol_and_simsiam_do() {
     for (objective, loss) in objectives {
         let predictions = Var::from_tensor(&tensor(&q)).unwrap();
         let expected = objective
-            .compare(predictions.as_tensor(), &tensor(&k), &images)
+            .comparison()
+            .of(predictions.as_tensor(), &tensor(&k), &images)
             .unwrap();
         let gradients = expected.loss.backward().unwrap();
         let compared = Compared {
-            predictions: &there(&emulator, &q),
-            targets: &there(&emulator, &k),
+            predictions: &on_device(&emulator, &q),
+            targets: &on_device(&emulator, &k),
             rows,
             width,
             shortest: 1e-6,
@@ -90,8 +91,8 @@ fn a_device_has_the_reconstruction_loss() {
     let images = Var::from_tensor(&tensor(&a)).unwrap();
     let expected = reconstruction_loss(images.as_tensor(), &tensor(&b)).unwrap();
     let gradients = expected.backward().unwrap();
-    let (images_there, target) = (there(&emulator, &a), there(&emulator, &b));
-    let (loss, gradient) = mean_squared_error(&emulator, &images_there, &target, 1.).unwrap();
+    let (made, target) = (on_device(&emulator, &a), on_device(&emulator, &b));
+    let (loss, gradient) = mean_squared_error(&emulator, &made, &target, 1.).unwrap();
     same("loss", &emulator, &loss, &expected);
     let expected = gradients.get(&images).unwrap();
     same("gradient", &emulator, &gradient, expected);
@@ -110,7 +111,7 @@ fn a_device_keeps_keys_in_the_slots_of_the_key_queue() {
         expected.enqueue(&tensor, &images).unwrap();
         let images = Array::from_u32(&emulator, &images).unwrap();
         queue
-            .push(&emulator, &there(&emulator, &keys), &images)
+            .push(&emulator, &on_device(&emulator, &keys), &images)
             .unwrap();
         let (keys, images) = expected.keys().unwrap().unwrap();
         let keys: Vec<f32> = keys.flatten_all().unwrap().to_vec1().unwrap();

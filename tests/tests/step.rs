@@ -100,8 +100,7 @@ impl Run {
             total_steps: 10,
             seed: SEED,
             augment: &augment,
-            views_there: None,
-            augment_there: None,
+            augment_on_device: None,
             pictures: false,
         };
         self.method
@@ -209,10 +208,12 @@ fn with_both_weights_zero_the_gradients_are_the_bases_bit_for_bit() {
             .base
             .real([first, second].into(), &images(step))
             .unwrap();
-        let (leaves, mut gradients) =
-            (pass.loss.backward().unwrap(), ParameterGradients::default());
+        let (leaves, mut gradients) = (
+            pass.found.tensor().unwrap().backward().unwrap(),
+            ParameterGradients::default(),
+        );
         let vars = alone.base.trainable();
-        pass.backward(leaves, &vars, &mut gradients).unwrap();
+        pass.backward(leaves.into(), &vars, &mut gradients).unwrap();
 
         let found = gradient_bits(&run.base.trainable(), &output.gradients);
         let expected = gradient_bits(&vars, &gradients);

@@ -3,15 +3,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
 use fgvr_nn::{ParameterGradients, Parameters};
 
+use crate::found::Found;
 use crate::info_nce::scalar;
-use crate::on_device::AddonOnDevice;
 use crate::state::{check, of_stores, trainable, under};
-use crate::step::{Report, StepInput, Term};
-use crate::{AddonKind, Base, Pass, Screening};
+use crate::step::{Finite, Report, StepInput, Term};
+use crate::{AddonKind, Base, FeatureGradients, Pass, Rows, Screening};
 
 /// Under what an add-on's own variables are saved.
 const OWN: &str = "addon";
@@ -26,9 +25,10 @@ pub trait Addon {
         true
     }
 
-    /// This add-on where a step stays on a device: one that has such a form.
-    fn on_device(&mut self) -> Option<&mut dyn AddonOnDevice> {
-        None
+    /// Whether its own losses run on the host, wherever those of the base do: the features that they read come over,
+    /// and their gradients go back.
+    fn runs_on_host(&self) -> bool {
+        true
     }
 
     /// Its part while the trunk's tapes are still to run: losses of the real pass's features, by
@@ -43,6 +43,14 @@ pub trait Addon {
     /// # Errors
     /// Shapes that do not fit.
     fn further_passes(&mut self, _step: &mut Further<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Puts into the report what may have had to wait for a device, now that all of the step has been started.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn report(&mut self, _report: &mut Report) -> Result<()> {
         Ok(())
     }
 
@@ -123,32 +131,48 @@ pub struct AtFeatures<'a> {
     pub base: &'a dyn Base,
     /// The batch.
     pub input: &'a StepInput<'a>,
-    /// Its real pass. Features are leaves, queries hang on them.
+    /// Its real pass. Features are leaves.
     pub pass: &'a Pass,
-    /// The images that the global branches saw, as [`Pass::seen`].
-    pub seen: &'a Tensor,
-    /// h, as [`Pass::pooled`]: (B*N, C).
-    pub pooled: &'a Tensor,
-    /// ∂L_C/∂h (B*N, C) of the base's own loss, whatever add-ons have added by now.
-    pub gradient: &'a Tensor,
-    /// Whether L_C, its gradient and the key features are finite: otherwise there is nothing to rank or
-    /// to remember.
-    pub finite: bool,
-    /// Gradients at the features, of the base's head and of the add-ons' own variables so far.
-    pub leaves: &'a mut GradStore,
+    /// h, as [`Pass::pooled`].
+    pub pooled: &'a [Rows],
+    /// ∂L_C/∂h of the base's own loss, whatever add-ons have added by now.
+    pub gradient: &'a [Rows],
+    pub(crate) finite: &'a Finite,
+    /// Gradients at the features, and of the heads' and the add-ons' own variables so far.
+    pub gradients: &'a mut FeatureGradients,
     /// What the step says of itself.
     pub report: &'a mut Report,
 }
 
 impl AtFeatures<'_> {
-    /// Adds `weight` times `loss`, a scalar on the graph of the pass: its gradients join the others, and
+    /// Whether L_C, its gradient and the features are finite: otherwise there is nothing to rank or to remember. A step
+    /// on a device is waited for.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn is_finite(&self) -> Result<bool> {
+        self.finite.get()
+    }
+
+    /// Adds `weight` times `loss`, a scalar on the graph of the pass's leaves: its gradients join the others, and
     /// its value the report.
     ///
     /// # Errors
     /// A loss that is no scalar.
     pub fn add_loss(&mut self, name: &'static str, weight: f64, loss: &Tensor) -> Result<()> {
-        self.leaves.extend((loss * weight)?.backward()?)?;
+        self.gradients.leaves.extend((loss * weight)?.backward()?)?;
         self.report.add(Term::new(name, weight, scalar(loss)?));
+        Ok(())
+    }
+
+    /// As [`AtFeatures::add_loss`], of a loss of the base's.
+    ///
+    /// # Errors
+    /// What a device says.
+    pub fn add_found(&mut self, name: &'static str, weight: f64, mut found: Found) -> Result<()> {
+        found.backward(weight, self.gradients)?;
+        self.report
+            .add(Term::new(name, weight, found.numbers()?.loss));
         Ok(())
     }
 }
@@ -159,8 +183,6 @@ pub struct Further<'a> {
     pub base: &'a mut dyn Base,
     /// The batch.
     pub input: &'a StepInput<'a>,
-    /// The images that the real pass's global branches saw, as [`Pass::seen`].
-    pub seen: &'a Tensor,
     /// All that is trained: the base's variables and the add-ons' own.
     pub trainable: &'a BTreeMap<String, Var>,
     /// The step's gradients so far.
@@ -174,8 +196,9 @@ impl Further<'_> {
     ///
     /// # Errors
     /// A branch that received no gradient.
-    pub fn add_pass(&mut self, weight: f64, pass: Pass) -> Result<()> {
-        let leaves = (&pass.loss * weight)?.backward()?;
-        pass.backward(leaves, self.trainable, self.gradients)
+    pub fn add_pass(&mut self, weight: f64, mut pass: Pass) -> Result<()> {
+        let mut gradients = FeatureGradients::default();
+        pass.found.backward(weight, &mut gradients)?;
+        pass.backward(gradients, self.trainable, self.gradients)
     }
 }

@@ -1,15 +1,14 @@
 //! BYOL: predicting what a slowly following network makes of the other view.
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 use fgvr_nn::Encoder;
 
 use crate::momentum::check_momentum;
 use crate::recipe::{BYOL_VIEWS, LearningRate, Optimizer, Recipe, Trunk};
 use crate::registry::{BaseConfig, Parts, sizes};
-use crate::siamese::{Average, Objective, Siamese, in_batch};
+use crate::siamese::{Average, Objective, Siamese};
 use crate::{
-    Activation, Base, BaseKind, Comparison, InfoNce, MlpConfig, MomentumSchedule,
-    RunningStatistics, l2_normalise,
+    Activation, Base, BaseKind, Comparison, MlpConfig, MomentumSchedule, RunningStatistics,
 };
 
 /// Choices of [`Byol`].
@@ -99,16 +98,8 @@ impl Objective for ByolObjective {
         })
     }
 
-    fn compare(&self, predictions: &Tensor, targets: &Tensor, images: &[u32]) -> Result<InfoNce> {
-        let (q, k) = (l2_normalise(predictions)?, l2_normalise(targets)?);
-        // Not 2 - 2 cos: a row of zeros stays zero when normalised.
-        let loss = (&q - &k)?.sqr()?.sum(1)?.mean_all()?;
-        let found = in_batch(&q.detach(), &k.detach(), images, 1.)?;
-        Ok(InfoNce { loss, ..found })
-    }
-
-    fn compare_there(&self) -> Option<Comparison> {
-        Some(Comparison::Distance)
+    fn comparison(&self) -> Comparison {
+        Comparison::Distance
     }
 }
 

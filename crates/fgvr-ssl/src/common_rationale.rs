@@ -301,7 +301,7 @@ impl Addon for CommonRationale {
             return Ok(());
         }
         // What is not finite is to show in the loss, and to leave no trace in the running statistics.
-        let norm = match step.finite {
+        let norm = match step.is_finite()? {
             true => NormMode::Train,
             false => NormMode::NoUpdate,
         };
@@ -309,12 +309,10 @@ impl Addon for CommonRationale {
             RationaleViews::All => usize::MAX,
             RationaleViews::First => 1,
         };
-        let (mut fits, mut start) = (Vec::new(), 0);
-        for branch in step.pass.global().take(branches) {
-            let map = &branch.features.map;
-            let gradient = step.gradient.narrow(0, start, map.dim(0)?)?;
-            start += map.dim(0)?;
-            fits.push(self.fit(map, &gradient, norm)?);
+        let mut fits = Vec::new();
+        for (branch, gradient) in step.pass.global().zip(step.gradient).take(branches) {
+            let map = &branch.leaves()?.map;
+            fits.push(self.fit(map, &gradient.to_host()?, norm)?);
         }
         let Some(first) = fits.first() else {
             bail!("lcr: the base's pass has no branch that saw a whole view");

@@ -8,7 +8,7 @@ use crate::info_nce::scalar;
 use crate::l2_normalise;
 
 /// Numbers to log besides the losses.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Diagnostics {
     /// Fraction of real queries nearest to their own key.
     pub top1: f64,
@@ -27,7 +27,7 @@ pub struct Diagnostics {
 }
 
 /// Statistics of pooled features over a batch.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FeatureStatistics {
     /// Mean of all values.
     pub mean: f64,
@@ -175,19 +175,6 @@ impl PairDiagnostics {
         }
     }
 
-    pub(crate) fn of(mask: MaskStats, found: Compared<'_>) -> Result<Self> {
-        let distance = |a: &Tensor, b: &Tensor| scalar(&(a - b)?.abs()?.mean_all()?);
-        let [x, original] = found.originals;
-        let difference =
-            distance(original, found.changed)? / distance(x, original)?.max(f64::MIN_POSITIVE);
-        Self::new(
-            mask,
-            difference,
-            found.features,
-            (found.top1, found.negative),
-        )
-    }
-
     /// By the difference of the images, the pooled features (N, C) of query and key, and top-1 and mean negative of
     /// the contrast.
     pub(crate) fn new(
@@ -225,18 +212,6 @@ impl PairDiagnostics {
         }
         sum
     }
-}
-
-/// What [`PairDiagnostics::of`] looks at.
-pub(crate) struct Compared<'a> {
-    /// Real images and their reconstructions x̂ (zeros and h, where features are compared).
-    pub(crate) originals: [&'a Tensor; 2],
-    /// x̃ (h̃).
-    pub(crate) changed: &'a Tensor,
-    /// Pooled features (N, C) of the query and the key.
-    pub(crate) features: [&'a Tensor; 2],
-    pub(crate) top1: f64,
-    pub(crate) negative: Option<f64>,
 }
 
 #[cfg(test)]

@@ -8,15 +8,15 @@ use fgvr_nn::{Encoder, Features, NormMode, Parameters};
 
 use crate::base::gradient_at;
 use crate::combination::NO_PROTOTYPES;
+use crate::compare::in_batch;
 use crate::dino_head::{DinoHead, PROTOTYPES, Scores};
 use crate::momentum::{check_momentum, check_temperature};
 use crate::recipe::{LearningRate, LocalCrops, Optimizer, Recipe, Trunk, ViewRecipe, with_crops};
 use crate::registry::{BaseConfig, Parts, sizes};
-use crate::siamese::in_batch;
 use crate::state::{check, counters, of_stores, take, trainable, under, words};
 use crate::{
-    Base, BaseKind, Between, Branch, MomentumSchedule, Network, Pass, RunLength, RunningStatistics,
-    Views, momentum_update,
+    Base, BaseKind, Between, Branch, Found, InfoNce, MomentumSchedule, Network, Pass, Rows,
+    RunLength, RunningStatistics, Values, Views, momentum_update,
 };
 
 /// Choices of [`Dino`].
@@ -251,18 +251,13 @@ impl<E: Encoder + Send> Base for Dino<E> {
         let mut branches = Vec::with_capacity(2 + found);
         let (mut queries, mut query) = (Vec::with_capacity(2 + found), None);
         for view in 0..2 + found {
-            let x = views.get(view)?;
-            let (features, tape) = self.student.encoder.forward_train(x, NormMode::Train)?;
-            let scores = self
-                .head
-                .forward(&features.pooled, NormMode::Train, frozen)?;
+            let x = Values::from(views.get(view)?);
+            let branch = Branch::forward(&self.student.encoder, &x, NormMode::Train, view)?;
+            let pooled = &branch.leaves()?.pooled;
+            let scores = self.head.forward(pooled, NormMode::Train, frozen)?;
             query.get_or_insert(scores.bottleneck.detach());
             queries.push(scores.logits);
-            branches.push(Branch {
-                features,
-                tape,
-                view,
-            });
+            branches.push(branch);
         }
         let loss = self.between(&taught, &queries)?;
         let Some(query) = query else {
@@ -273,29 +268,44 @@ impl<E: Encoder + Send> Base for Dino<E> {
         self.pending.push(logits.mean_keepdim(0)?);
         Ok(Pass {
             branches,
-            loss,
-            queries,
-            query,
-            keys: second.bottleneck,
-            key_pooled,
+            found: Found::Host(InfoNce { loss, ..similar }),
+            query: Rows::Host(query),
+            keys: Rows::Host(second.bottleneck),
+            key_pooled: Rows::Host(key_pooled),
             key_map: None,
-            top1: similar.top1,
-            positive: similar.positive,
-            negative: similar.negative,
         })
     }
 
-    fn generated(&mut self, _: [&Tensor; 2], _: &[u32]) -> Result<Pass> {
+    fn generated(&mut self, _: [&Values; 2], _: &[u32]) -> Result<Pass> {
         bail!("dino has no loss on generated images: {NO_PROTOTYPES}")
     }
 
-    fn between(&self, _: &Tensor, _: &Tensor, _: &[u32]) -> Result<Between> {
+    fn between(&self, _: &Values, _: &Values, _: &[u32]) -> Result<Between> {
         bail!("dino has no loss on perturbed features: {NO_PROTOTYPES}")
     }
 
-    fn against(&self, pass: &Pass, views: [&Tensor; 2], _: &[u32]) -> Result<Tensor> {
-        let taught = |view| self.sharpened(&self.teach(view, NormMode::NoUpdate)?.1.logits);
-        self.between(&[taught(views[0])?, taught(views[1])?], &pass.queries)
+    fn against(&self, pass: &Pass, views: [&Tensor; 2], images: &[u32]) -> Result<Found> {
+        let [first, second] = views.map(|view| self.teach(view, NormMode::NoUpdate));
+        let (first, (_, second)) = (first?.1, second?);
+        let taught = [
+            self.sharpened(&first.logits)?,
+            self.sharpened(&second.logits)?,
+        ];
+        // The head says the same as in the pass itself, and leaves no running statistics.
+        let frozen = self.prototypes_are_frozen();
+        let scores = |branch: &Branch| {
+            let pooled = &branch.leaves()?.pooled;
+            self.head.forward(pooled, NormMode::NoUpdate, frozen)
+        };
+        let scores = pass.branches.iter().map(scores);
+        let scores = scores.collect::<Result<Vec<_>>>()?;
+        let Some(query) = scores.first() else {
+            bail!("dino: no view");
+        };
+        let similar = in_batch(&query.bottleneck.detach(), &second.bottleneck, images, 1.)?;
+        let queries: Vec<_> = scores.into_iter().map(|scores| scores.logits).collect();
+        let loss = self.between(&taught, &queries)?;
+        Ok(Found::Host(InfoNce { loss, ..similar }))
     }
 
     fn after_step(&mut self) -> Result<()> {

@@ -2,7 +2,10 @@
 
 use candle_core::{Result, Tensor};
 use candle_nn::{Linear, Module, VarBuilder, linear};
-use fgvr_nn::{Map, Tape, layers};
+use fgvr_nn::layers;
+
+use crate::Values;
+use crate::projection::Projection;
 
 /// Rows shorter than this count as zero.
 pub(crate) const SHORTEST: f64 = 1e-6;
@@ -34,15 +37,17 @@ impl ProjectionHead {
         })
     }
 
-    /// (N, 1, 1, C) -> (N, 1, 1, D) on a tape, not normalised yet: a contrast on a device does that.
-    ///
-    /// # Errors
-    /// A width that is not the head's.
-    pub(crate) fn apply(&self, tape: &mut Tape, pooled: &Map) -> Result<Map> {
-        let [first, last] = &self.on_tape;
-        let x = first.apply(tape, pooled)?;
-        let x = layers::relu(tape, &x)?;
-        last.apply(tape, &x)
+    /// Features through both layers, not normalised yet.
+    pub(crate) fn project(&self, features: Projection) -> Result<Projection> {
+        features.through(
+            |x| self.last.forward(&relu(&self.first.forward(x)?)?),
+            |tape, x| {
+                let [first, last] = &self.on_tape;
+                let x = first.apply(tape, x)?;
+                let x = layers::relu(tape, &x)?;
+                last.apply(tape, &x)
+            },
+        )
     }
 
     /// (N, C) -> (N, D), each row of length 1.
@@ -50,8 +55,8 @@ impl ProjectionHead {
     /// # Errors
     /// A width that is not the head's.
     pub fn forward(&self, pooled: &Tensor) -> Result<Tensor> {
-        let z = self.last.forward(&relu(&self.first.forward(pooled)?)?)?;
-        l2_normalise(&z)
+        let features = Projection::from(&Values::from(pooled), 0)?;
+        l2_normalise(&self.project(features)?.values.to_host()?)
     }
 }
 

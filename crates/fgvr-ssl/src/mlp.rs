@@ -6,6 +6,7 @@ use fgvr_nn::layers::{self, After, BatchNorm, BatchNormConfig, Gelu, Linear};
 use fgvr_nn::{Map, NormMode, Tape};
 
 use crate::head::relu;
+use crate::projection::Projection;
 
 /// What follows each layer but the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +116,22 @@ impl Mlp {
             }
         }
         Ok(x)
+    }
+
+    /// Features through all layers; `kept` as in [`Mlp::forward_dropped`], which a tape does not have.
+    pub(crate) fn project(
+        &self,
+        features: Projection,
+        norm: NormMode,
+        kept: Option<&Tensor>,
+    ) -> Result<Projection> {
+        features.through(
+            |x| self.forward_dropped(x, norm, kept),
+            |tape, x| match kept {
+                None => self.apply(tape, x, norm),
+                Some(_) => bail!("mlp: there is no dropout on a device"),
+            },
+        )
     }
 
     /// (N, 1, 1, C) -> (N, 1, 1, D) on a tape.

@@ -1,24 +1,21 @@
 //! MoCo v2 on one device: a query encoder, its moving average as key encoder, a queue of keys.
 
-mod on_device;
-
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use fgvr_nn::{Encoder, Features, NormMode, Parameters};
 
-use fgvr_nn::cuda::Array;
-
 use crate::base::gradient_at;
+use crate::contrast::contrast;
 use crate::momentum::{check_momentum, check_temperature};
-use crate::on_device::BaseOnDevice;
-use crate::queue::negatives;
+use crate::projection::Projection;
 use crate::recipe::{LearningRate, MOCO_V2_VIEWS, Optimizer, Recipe, Trunk};
 use crate::registry::{BaseConfig, Parts, sizes};
 use crate::state::{check, counters, of_stores, prefixed, take, trainable, under, words};
+use crate::values::{device_of_all, features, place};
 use crate::{
-    Base, BaseKind, Between, Branch, KeyQueue, MomentumSchedule, Network, Pass, ProjectionHead,
-    RunningStatistics, Shuffle, Views, info_nce, momentum_update,
+    Base, BaseKind, Between, Branch, Found, KeyQueue, MomentumSchedule, Network, Pass,
+    ProjectionHead, Rows, RunningStatistics, Shuffle, Values, Views, momentum_update,
 };
 
 /// Choices of MoCo v2. The defaults are those of a few thousand images, not of ImageNet.
@@ -63,10 +60,14 @@ impl Default for MoCoConfig {
 }
 
 /// Keys of this step and their images, a pair for each pass; they enter the queue only after it.
-type Pending = Vec<(Tensor, Vec<u32>)>;
+type Pending = Vec<PendingKeys>;
 
-/// The same on a device.
-type PendingThere = Vec<(Array, Vec<u32>)>;
+struct PendingKeys {
+    keys: Rows,
+    images: Vec<u32>,
+    /// What the pass found that they were the keys of.
+    found: Option<Found>,
+}
 
 /// MoCo v2 (arXiv:2003.04297) as a [`Base`].
 ///
@@ -89,8 +90,33 @@ pub struct MoCoV2<E> {
     step: u64,
     pending: Pending,
     pending_pair: Pending,
-    pending_there: PendingThere,
-    pending_pair_there: PendingThere,
+}
+
+impl PendingKeys {
+    fn of(pass: &Pass, images: &[u32]) -> Self {
+        Self {
+            keys: pass.keys.clone(),
+            images: images.to_vec(),
+            found: Some(pass.found.measured()),
+        }
+    }
+
+    fn enter(self, queue: &mut KeyQueue) -> Result<()> {
+        // A key that is not finite makes its pass's loss so, which the caller has waited for by now.
+        let known = match (&self.keys, &self.found) {
+            (Rows::Device(_), Some(found)) => found.numbers()?.loss.is_finite(),
+            _ => false,
+        };
+        queue.push(&self.keys, &self.images, known)
+    }
+}
+
+/// What the key network makes of images, in their order, without a way back.
+struct KeyFeatures {
+    map: Values,
+    pooled: Values,
+    /// (N, D), of length one.
+    keys: Rows,
 }
 
 /// Which shuffle of a step.
@@ -143,8 +169,6 @@ impl<E: Encoder> MoCoV2<E> {
             step: 0,
             pending: Pending::new(),
             pending_pair: Pending::new(),
-            pending_there: PendingThere::new(),
-            pending_pair_there: PendingThere::new(),
             cfg: cfg.clone(),
         })
     }
@@ -167,22 +191,24 @@ impl<E: Encoder> MoCoV2<E> {
         [&self.queue, &self.pair_queue]
     }
 
-    /// Features and keys of `images`, in their order, by the key network. Without a way back.
-    fn keys(&self, images: &Tensor, which: Keys) -> Result<(Features, Tensor)> {
-        let n = images.dim(0)?;
+    fn keys(&self, images: &Values, which: Keys) -> Result<KeyFeatures> {
+        let n = images.len()?;
         let norm = NormMode::Split {
             groups: self.groups(n),
             update: matches!(which, Keys::Real)
                 && self.cfg.running_statistics == RunningStatistics::Own,
         };
         let shuffle = Shuffle::new(n, [self.cfg.seed, self.step, which as u64, 0])?;
-        let features = self.key.encoder.features(&shuffle.apply(images)?, norm)?;
-        let features = Features {
-            map: shuffle.undo(&features.map)?.detach(),
-            pooled: shuffle.undo(&features.pooled)?.detach(),
-        };
-        let keys = self.key_head.forward(&features.pooled)?.detach();
-        Ok((features, keys))
+        let shuffled = images.reordered(shuffle.order())?;
+        let (map, pooled) = features(&self.key.encoder, &shuffled, norm)?;
+        let order = shuffle.inverse();
+        let pooled = pooled.reordered(&order)?;
+        let keys = self.key_head.project(Projection::constant(&pooled)?)?;
+        Ok(KeyFeatures {
+            map: map.reordered(&order)?,
+            keys: keys.unit()?,
+            pooled,
+        })
     }
 
     /// Refuses a queue that a batch overruns: keys would leave it before any query met them.
@@ -204,46 +230,45 @@ impl<E: Encoder> MoCoV2<E> {
             .unwrap_or(1)
     }
 
-    fn pass(&self, [first, second]: [&Tensor; 2], images: &[u32], which: Keys) -> Result<Pass> {
+    fn pass(&self, [first, second]: [&Values; 2], images: &[u32], which: Keys) -> Result<Pass> {
         let (norm, queue) = match which {
             Keys::Real => (NormMode::Train, &self.queue),
             Keys::Generated => (NormMode::NoUpdate, &self.pair_queue),
             Keys::Other => (NormMode::NoUpdate, &self.queue),
         };
-        self.fetch_heads()?;
-        let (features, tape) = self.online.encoder.forward_train(first, norm)?;
-        let query = self.head.forward(&features.pooled)?;
-        let (key_features, keys) = self.keys(second, which)?;
-        let held = queue.keys()?;
-        let found = info_nce(
-            &query,
-            &keys,
-            images,
-            negatives(&held),
-            self.cfg.temperature,
-        )?;
+        let branch = Branch::forward(&self.online.encoder, first, norm, 0)?;
+        let query = self.head.project(Projection::of(&branch)?)?;
+        let key = self.keys(second, which)?;
+        let held = queue.held(first.device())?;
+        let (found, query) = contrast(query, &key.keys, images, &held, self.cfg.temperature)?;
         Ok(Pass {
-            branches: vec![Branch {
-                features,
-                tape,
-                view: 0,
-            }],
-            loss: found.loss,
-            query: query.detach(),
-            queries: vec![query],
-            keys,
-            key_pooled: key_features.pooled,
-            key_map: Some(key_features.map),
-            top1: found.top1,
-            positive: found.positive,
-            negative: found.negative,
+            branches: vec![branch],
+            found,
+            query,
+            keys: key.keys,
+            key_pooled: key.pooled.rows()?,
+            key_map: Some(key.map),
         })
     }
 
-    /// Brings heads that live on a device back, for losses on the CPU.
-    fn fetch_heads(&self) -> Result<()> {
-        self.head_parameters.fetch()?;
-        self.key_head_parameters.fetch()
+    /// Where both networks live and run, if that is one device.
+    fn networks_device(&self) -> Option<fgvr_nn::Device> {
+        let networks = [&self.online.parameters, &self.key.parameters];
+        device_of_all(&self.online.encoder, networks)
+    }
+
+    /// Takes heads and queues to where a pass is to run.
+    fn place(&mut self) -> Result<Option<fgvr_nn::Device>> {
+        let device = self.networks_device();
+        place(
+            [&self.head_parameters, &self.key_head_parameters],
+            device.as_ref(),
+        )?;
+        if let Some(device) = &device {
+            self.queue.place_on(device)?;
+            self.pair_queue.place_on(device)?;
+        }
+        Ok(device)
     }
 
     /// The four stores of variables and their prefixes.
@@ -262,70 +287,69 @@ impl<E: Encoder + Send> Base for MoCoV2<E> {
         BaseKind::MoCoV2
     }
 
-    fn on_device(&mut self) -> Option<&mut dyn BaseOnDevice> {
-        self.place()?;
-        Some(self)
+    fn device(&self) -> Option<fgvr_nn::Device> {
+        self.networks_device()
     }
 
     fn real(&mut self, views: Views<'_>, images: &[u32]) -> Result<Pass> {
         self.enough("queue", &self.queue, images)?;
-        let pass = self.pass(views.only_global("moco")?, images, Keys::Real)?;
-        self.pending.push((pass.keys.clone(), images.to_vec()));
+        let device = self.place()?;
+        let [first, second] = views.only_global("moco", device.as_ref())?;
+        let pass = self.pass([&first, &second], images, Keys::Real)?;
+        self.pending.push(PendingKeys::of(&pass, images));
         Ok(pass)
     }
 
-    fn generated(&mut self, pair: [&Tensor; 2], images: &[u32]) -> Result<Pass> {
+    fn generated(&mut self, pair: [&Values; 2], images: &[u32]) -> Result<Pass> {
         self.enough("pair_queue", &self.pair_queue, images)?;
-        let pass = self.pass(pair, images, Keys::Generated)?;
-        self.pending_pair.push((pass.keys.clone(), images.to_vec()));
+        let device = self.place()?;
+        let [query, key] = pair.map(|images| images.placed(device.as_ref()));
+        let pass = self.pass([&query?, &key?], images, Keys::Generated)?;
+        self.pending_pair.push(PendingKeys::of(&pass, images));
         Ok(pass)
     }
 
-    fn between(&self, query: &Tensor, key: &Tensor, images: &[u32]) -> Result<Between> {
+    fn between(&self, query: &Values, key: &Values, images: &[u32]) -> Result<Between> {
         self.enough("pair_queue", &self.pair_queue, images)?;
-        self.fetch_heads()?;
-        let query = self.head.forward(query)?;
-        let keys = self.key_head.forward(&key.detach())?.detach();
-        let held = self.pair_queue.keys()?;
-        let temperature = self.cfg.temperature;
-        let found = info_nce(&query, &keys, images, negatives(&held), temperature)?;
+        let query = self.head.project(Projection::from(query, 0)?)?;
+        let keys = self.key_head.project(Projection::constant(key)?)?.unit()?;
+        let held = self.pair_queue.held(query.values.device())?;
+        let (found, _) = contrast(query, &keys, images, &held, self.cfg.temperature)?;
         Ok(Between { found, keys })
     }
 
-    fn keep_pair_keys(&mut self, keys: &Tensor, images: &[u32]) -> Result<()> {
-        self.pending_pair.push((keys.clone(), images.to_vec()));
+    fn keep_pair_keys(&mut self, keys: &Rows, images: &[u32]) -> Result<()> {
+        self.pending_pair.push(PendingKeys {
+            keys: keys.clone(),
+            images: images.to_vec(),
+            found: None,
+        });
         Ok(())
     }
 
-    fn against(&self, pass: &Pass, [_, second]: [&Tensor; 2], images: &[u32]) -> Result<Tensor> {
-        self.fetch_heads()?;
-        let (_, keys) = self.keys(second, Keys::Other)?;
-        let held = self.queue.keys()?;
-        let temperature = self.cfg.temperature;
-        let query = first(&pass.queries)?;
-        Ok(info_nce(query, &keys, images, negatives(&held), temperature)?.loss)
+    fn against(&self, pass: &Pass, [_, second]: [&Tensor; 2], images: &[u32]) -> Result<Found> {
+        let [branch] = pass.branches.as_slice() else {
+            bail!("moco: {} queries, expected one", pass.branches.len());
+        };
+        let query = self.head.project(Projection::of(branch)?)?;
+        let second = Values::from(second).placed(pass.device())?;
+        let keys = self.keys(&second, Keys::Other)?.keys;
+        let held = self.queue.held(pass.device())?;
+        Ok(contrast(query, &keys, images, &held, self.cfg.temperature)?.0)
     }
 
     fn after_step(&mut self) -> Result<()> {
         let real = std::mem::take(&mut self.pending);
         let generated = std::mem::take(&mut self.pending_pair);
-        let real_there = std::mem::take(&mut self.pending_there);
-        let generated_there = std::mem::take(&mut self.pending_pair_there);
-        if real.is_empty() && real_there.is_empty() {
+        if real.is_empty() {
             bail!("after_step: no pass on real views since the last one");
         }
         // The queues first: they refuse keys that are not finite, and then nothing is averaged.
-        for (keys, images) in real {
-            self.queue.enqueue(&keys, &images)?;
+        for keys in real {
+            keys.enter(&mut self.queue)?;
         }
-        for (keys, images) in generated {
-            self.pair_queue.enqueue(&keys, &images)?;
-        }
-        for (keys, images) in real_there {
-            self.queue.enqueue_there(&keys, &images)?;
-        }
-        for (keys, images) in generated_there {
-            self.pair_queue.enqueue_there(&keys, &images)?;
+        for keys in generated {
+            keys.enter(&mut self.pair_queue)?;
         }
         let (m, statistics) = (self.cfg.momentum, self.cfg.running_statistics);
         momentum_update(&self.online.parameters, &self.key.parameters, m, statistics)?;
@@ -342,8 +366,6 @@ impl<E: Encoder + Send> Base for MoCoV2<E> {
     fn forget_step(&mut self) {
         self.pending.clear();
         self.pending_pair.clear();
-        self.pending_there.clear();
-        self.pending_pair_there.clear();
     }
 
     fn gradient_at_pooled(
@@ -352,15 +374,17 @@ impl<E: Encoder + Send> Base for MoCoV2<E> {
         others: &Tensor,
         indices: &[u32],
     ) -> Result<(Features, Tensor)> {
-        self.fetch_heads()?;
+        place([&self.head_parameters, &self.key_head_parameters], None)?;
         let features = self.online.encoder.features(images, NormMode::Eval)?;
         let other = self.key.encoder.features(others, NormMode::Eval)?;
-        let keys = self.key_head.forward(&other.pooled)?.detach();
-        let held = self.queue.keys()?;
+        let keys = Rows::Host(self.key_head.forward(&other.pooled)?.detach());
+        let (held, temperature) = (self.queue.held(None)?, self.cfg.temperature);
         let gradient = gradient_at(&features.pooled, |pooled| {
-            let query = self.head.forward(pooled)?;
-            let negatives = negatives(&held);
-            Ok(info_nce(&query, &keys, indices, negatives, self.cfg.temperature)?.loss)
+            let query = self
+                .head
+                .project(Projection::from(&Values::from(pooled), 0)?)?;
+            let (found, _) = contrast(query, &keys, indices, &held, temperature)?;
+            found.tensor().cloned()
         })?;
         Ok((features, gradient))
     }
@@ -403,14 +427,6 @@ impl<E: Encoder + Send> Base for MoCoV2<E> {
         (self.queue, self.pair_queue, self.step) = (queue, pair_queue, step);
         self.forget_step();
         Ok(())
-    }
-}
-
-/// The query of a pass with one branch.
-fn first(queries: &[Tensor]) -> Result<&Tensor> {
-    match queries {
-        [query] => Ok(query),
-        many => bail!("moco: {} queries, expected one", many.len()),
     }
 }
 

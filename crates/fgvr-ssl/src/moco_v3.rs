@@ -1,15 +1,14 @@
 //! MoCo v3: InfoNCE within the batch, against the keys of a slowly following network.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, bail};
 use fgvr_nn::Encoder;
 
 use crate::momentum::{check_momentum, check_temperature};
 use crate::recipe::{BYOL_VIEWS, LearningRate, MOCO_V3_RESNET_VIEWS, Optimizer, Recipe, Trunk};
 use crate::registry::{BaseConfig, Parts, sizes};
-use crate::siamese::{Average, Objective, Siamese, in_batch};
+use crate::siamese::{Average, Objective, Siamese};
 use crate::{
-    Activation, Base, BaseKind, Comparison, InfoNce, MlpConfig, MomentumSchedule,
-    RunningStatistics, l2_normalise,
+    Activation, Base, BaseKind, Comparison, MlpConfig, MomentumSchedule, RunningStatistics,
 };
 
 /// The patch projection of a vision transformer, by the names that timm gives it.
@@ -136,18 +135,11 @@ impl Objective for MoCoV3Objective {
         !(self.0.freeze_patch_projection && encoder_variable.starts_with(PATCH_PROJECTION))
     }
 
-    fn compare(&self, predictions: &Tensor, targets: &Tensor, images: &[u32]) -> Result<InfoNce> {
-        let (q, k) = (l2_normalise(predictions)?, l2_normalise(targets)?);
-        let found = in_batch(&q, &k, images, self.0.temperature)?;
-        let loss = (&found.loss * (2. * self.0.temperature))?;
-        Ok(InfoNce { loss, ..found })
-    }
-
-    fn compare_there(&self) -> Option<Comparison> {
-        Some(Comparison::InBatch {
+    fn comparison(&self) -> Comparison {
+        Comparison::InBatch {
             temperature: self.0.temperature,
             factor: 2. * self.0.temperature,
-        })
+        }
     }
 }
 

@@ -200,7 +200,8 @@ impl Addon for PatchMatch {
         }
         let (input, pass) = (step.input, step.pass);
         let draw = [input.seed, input.step];
-        let maps: Vec<&Tensor> = pass.global().map(|b| &b.features.map).collect();
+        let maps = pass.global().map(|branch| Ok(&branch.leaves()?.map));
+        let maps = maps.collect::<Result<Vec<&Tensor>>>()?;
         let found = match (maps.as_slice(), &pass.key_map) {
             ([first, second], _) => {
                 let forth = self.between(first, second, input.images, draw)?;
@@ -210,7 +211,7 @@ impl Addon for PatchMatch {
                     ..both
                 }
             }
-            ([one], Some(key)) => self.between(one, key, input.images, draw)?,
+            ([one], Some(key)) => self.between(one, &key.to_host()?, input.images, draw)?,
             (maps, _) => bail!(
                 "patch match: {} query branches and no map of keys, expected two branches or a map",
                 maps.len()

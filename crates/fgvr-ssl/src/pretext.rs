@@ -237,7 +237,7 @@ impl Addon for Pretext {
         let input = step.input;
         let n = input.images.len();
         let answers = self.answers(input.seed, input.step, input.images);
-        let images = self.apply(&step.seen.narrow(0, 0, n)?, &answers)?;
+        let images = self.apply(input.views.global[0], &answers)?;
         let encoder = step.base.encoder();
         let (features, tape) = encoder.forward_train(&images, NormMode::NoUpdate)?;
         let logits = self.head.forward_t(&features.pooled, true)?; // (N, answers)

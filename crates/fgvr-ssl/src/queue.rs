@@ -4,31 +4,34 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use fgvr_nn::cuda::Array;
+use fgvr_nn::cuda::ops::finite::all_finite;
 use fgvr_nn::cuda::ops::queue::Queue;
 
-use crate::Negatives;
+use crate::Rows;
+use crate::contrast::{DeviceHeld, Held};
 use crate::state::{counters, take, words};
+use crate::values::DeviceRows;
 
 /// The last `capacity` keys, each with the index of its image.
 ///
 /// The capacity need not be a multiple of the batch. A queue longer than half the set holds more than
 /// one stale key for many images: the caller caps it.
 pub struct KeyQueue {
-    /// Old, of a queue that is on a device.
-    keys: Vec<f32>,
+    keys: Keys,
+    /// The image of each slot.
     images: Vec<u32>,
     width: usize,
     /// Slot that the next key goes to.
     next: usize,
     /// Slots filled so far; they are always the first ones.
     filled: usize,
-    there: Option<There>,
 }
 
-/// The keys, on a device.
-struct There {
-    device: fgvr_nn::Device,
-    queue: Queue,
+/// Where the keys are.
+enum Keys {
+    /// All slots (K, D).
+    Host(Vec<f32>),
+    Device(fgvr_nn::Device, Queue),
 }
 
 impl KeyQueue {
@@ -41,12 +44,11 @@ impl KeyQueue {
             bail!("key queue: capacity {capacity} and width {width}, expected both in 1..2^32");
         }
         Ok(Self {
-            keys: vec![0.; capacity * width],
+            keys: Keys::Host(vec![0.; capacity * width]),
             images: vec![0; capacity],
             width,
             next: 0,
             filled: 0,
-            there: None,
         })
     }
 
@@ -76,15 +78,15 @@ impl KeyQueue {
         if self.is_empty() {
             return Ok(None);
         }
-        let keys = Tensor::from_vec(self.held()?, (self.filled, self.width), &Device::Cpu)?;
+        let keys = Tensor::from_vec(self.values()?, (self.filled, self.width), &Device::Cpu)?;
         Ok(Some((keys, &self.images[..self.filled])))
     }
 
-    /// The keys held (filled, D).
-    fn held(&self) -> Result<Vec<f32>> {
-        match &self.there {
-            None => Ok(self.keys[..self.filled * self.width].to_vec()),
-            Some(There { device, queue }) => {
+    /// The keys in filled slots (filled, D).
+    fn values(&self) -> Result<Vec<f32>> {
+        match &self.keys {
+            Keys::Host(keys) => Ok(keys[..self.filled * self.width].to_vec()),
+            Keys::Device(device, queue) => {
                 let keys = queue.keys().map_err(candle_core::Error::wrap)?;
                 device.values(&keys)
             }
@@ -95,49 +97,39 @@ impl KeyQueue {
     ///
     /// # Errors
     /// What the device says.
-    pub(crate) fn live_on(&mut self, device: &fgvr_nn::Device) -> Result<()> {
-        if self.there.is_some() {
+    pub(crate) fn place_on(&mut self, device: &fgvr_nn::Device) -> Result<()> {
+        if matches!(self.keys, Keys::Device(..)) {
             return Ok(());
         }
         let mut queue = device.run(|m| Queue::new(m, self.capacity(), self.width))?;
-        let (keys, images) = (self.held()?, &self.images[..self.filled]);
+        let (keys, images) = (self.values()?, &self.images[..self.filled]);
         device.run(|m| {
             let (keys, images) = (Array::from_f32(m, &keys)?, Array::from_u32(m, images)?);
             queue.restore(m, &keys, &images, self.next)
         })?;
-        self.there = Some(There {
-            device: device.clone(),
-            queue,
-        });
+        self.keys = Keys::Device(device.clone(), queue);
         Ok(())
     }
 
-    /// The keys on a device.
+    /// The keys as the negatives of queries that are on `device`, or on the host.
     ///
     /// # Errors
-    /// A queue that is on the CPU.
-    pub(crate) fn there(&self) -> Result<&Queue> {
-        match &self.there {
-            Some(there) => Ok(&there.queue),
-            None => bail!("key queue: it is on the CPU, expected it on a device"),
+    /// Queries on a device of a queue on the host; what a device says.
+    pub(crate) fn held(&self, device: Option<&fgvr_nn::Device>) -> Result<Held<'_>> {
+        match (&self.keys, device) {
+            (_, None) => self.keys().map(Held::Host),
+            (Keys::Device(own, queue), Some(_)) => {
+                let (keys, images) = own.run(|_| Ok((queue.keys()?, queue.images()?)))?;
+                Ok(Held::Device(DeviceHeld {
+                    keys,
+                    images,
+                    count: self.filled,
+                }))
+            }
+            (Keys::Host(_), Some(device)) => {
+                bail!("key queue: it is on the host, and its queries on {device:?}")
+            }
         }
-    }
-
-    /// [`KeyQueue::enqueue`] of keys (N, D) on the device. They are not looked at: whether they are finite is the
-    /// caller's to know.
-    ///
-    /// # Errors
-    /// A queue that is on the CPU; what the device says.
-    pub(crate) fn enqueue_there(&mut self, keys: &Array, images: &[u32]) -> Result<()> {
-        let Some(There { device, queue }) = &mut self.there else {
-            bail!("key queue: it is on the CPU, expected it on a device");
-        };
-        device.run(|m| queue.push(m, keys, &Array::from_u32(m, images)?))?;
-        for image in images {
-            self.images[self.next] = *image;
-            self.step();
-        }
-        Ok(())
     }
 
     fn step(&mut self) {
@@ -152,7 +144,13 @@ impl KeyQueue {
     /// Shapes that do not agree, and a key that is not finite, which would spoil every loss until it
     /// has left the queue; nothing is changed then.
     pub fn enqueue(&mut self, keys: &Tensor, images: &[u32]) -> Result<()> {
-        let (n, d) = keys.dims2()?;
+        self.push(&Rows::Host(keys.clone()), images, false)
+    }
+
+    /// [`KeyQueue::enqueue`] of keys in either place. A device is waited for to see whether they are finite, unless that
+    /// is `known`.
+    pub(crate) fn push(&mut self, keys: &Rows, images: &[u32], known: bool) -> Result<()> {
+        let [n, d] = keys.shape()?;
         if d != self.width || images.len() != n {
             bail!(
                 "key queue: keys are [{n}, {d}] with {} image indices, expected [N, {}] with N",
@@ -160,20 +158,30 @@ impl KeyQueue {
                 self.width
             );
         }
-        let keys = keys.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
-        let keys = keys.flatten_all()?.to_vec1::<f32>()?;
-        if let Some(at) = keys.iter().position(|v| !v.is_finite()) {
-            bail!(
-                "key queue: the key of image {} is not finite",
-                images[at / d]
-            );
+        match (&mut self.keys, keys) {
+            (Keys::Device(device, queue), Rows::Device(DeviceRows { array, .. })) => {
+                let finite = || device.run(|m| all_finite(m, &[array])?.to_u32(m));
+                if !known && finite()? != [1] {
+                    bail!("key queue: a key is not finite");
+                }
+                device.run(|m| queue.push(m, array, &Array::from_u32(m, images)?))?;
+            }
+            (Keys::Device(device, queue), Rows::Host(keys)) => {
+                let keys = finite(keys, images)?;
+                device.run(|m| {
+                    let keys = Array::from_f32(m, &keys)?;
+                    queue.push(m, &keys, &Array::from_u32(m, images)?)
+                })?;
+            }
+            (Keys::Host(slots), keys) => {
+                let (capacity, mut next) = (self.images.len(), self.next);
+                for key in finite(&keys.to_host()?, images)?.chunks_exact(d) {
+                    slots[next * d..][..d].copy_from_slice(key);
+                    next = (next + 1) % capacity;
+                }
+            }
         }
-        if let Some(there) = &self.there {
-            let keys = there.device.run(|m| Array::from_f32(m, &keys))?;
-            return self.enqueue_there(&keys, images);
-        }
-        for (key, image) in keys.chunks_exact(d).zip(images) {
-            self.keys[self.next * d..][..d].copy_from_slice(key);
+        for image in images {
             self.images[self.next] = *image;
             self.step();
         }
@@ -186,7 +194,7 @@ impl KeyQueue {
     /// None in practice.
     pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         // Slots that hold nothing are zero.
-        let mut keys = self.held()?;
+        let mut keys = self.values()?;
         keys.resize(self.capacity() * self.width, 0.);
         let keys = Tensor::from_vec(keys, (self.capacity(), self.width), &Device::Cpu)?;
         let images = Tensor::from_slice(&self.images, self.capacity(), &Device::Cpu)?;
@@ -220,12 +228,16 @@ impl KeyQueue {
             .map(|age| (oldest + age) % k)
             .filter_map(|slot| Some((slot, number(old.images[slot])?)));
         let kept: Vec<(usize, u32)> = kept.collect();
-        let mut new = Self::new(capacity, d)?;
-        for (slot, image) in &kept[kept.len().saturating_sub(capacity)..] {
-            new.keys[new.next * d..][..d].copy_from_slice(&old.keys[slot * d..][..d]);
-            new.images[new.next] = *image;
-            new.step();
-        }
+        let kept = &kept[kept.len().saturating_sub(capacity)..];
+        let (values, mut new) = (old.values()?, Self::new(capacity, d)?);
+        let keys: Vec<f32> = (kept.iter())
+            .flat_map(|(slot, _)| values[slot * d..][..d].iter().copied())
+            .collect();
+        let images: Vec<u32> = kept.iter().map(|(_, image)| *image).collect();
+        new.enqueue(
+            &Tensor::from_vec(keys, (images.len(), d), &Device::Cpu)?,
+            &images,
+        )?;
         new.state()
     }
 
@@ -244,21 +256,22 @@ impl KeyQueue {
         if next >= k || filled > k || (filled < k && next != filled) {
             bail!("key queue: position ({next}, {filled}) does not fit a queue of {k}");
         }
-        self.keys = keys.flatten_all()?.to_vec1()?;
+        let keys = Keys::Host(keys.flatten_all()?.to_vec1()?);
+        let before = std::mem::replace(&mut self.keys, keys);
         self.images = images.to_vec1()?;
         (self.next, self.filled) = (next, filled);
-        match self.there.take() {
-            Some(there) => self.live_on(&there.device),
-            None => Ok(()),
+        match before {
+            Keys::Host(_) => Ok(()),
+            Keys::Device(device, _) => self.place_on(&device),
         }
     }
 }
 
 impl std::fmt::Debug for KeyQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let place = match &self.there {
-            Some(there) => format!("{:?}", there.device),
-            None => "the CPU".to_owned(),
+        let place = match &self.keys {
+            Keys::Host(_) => "the CPU".to_owned(),
+            Keys::Device(device, _) => format!("{device:?}"),
         };
         write!(
             f,
@@ -270,10 +283,18 @@ impl std::fmt::Debug for KeyQueue {
     }
 }
 
-/// [`KeyQueue::keys`] as the negatives of an InfoNCE.
-pub(crate) fn negatives<'a>(keys: &'a Option<(Tensor, &'a [u32])>) -> Option<Negatives<'a>> {
-    keys.as_ref()
-        .map(|(keys, images)| Negatives { keys, images })
+/// The values of `keys` (N, D) of `images`, or which is not finite.
+fn finite(keys: &Tensor, images: &[u32]) -> Result<Vec<f32>> {
+    let d = keys.dim(1)?;
+    let keys = keys.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+    let keys = keys.flatten_all()?.to_vec1::<f32>()?;
+    match keys.iter().position(|v| !v.is_finite()) {
+        Some(at) => bail!(
+            "key queue: the key of image {} is not finite",
+            images[at / d]
+        ),
+        None => Ok(keys),
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //! view, compared with the other view's target.
 
 mod objective;
-mod on_device;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,12 +11,13 @@ use rand::Rng;
 
 pub use self::objective::{Average, Objective};
 use crate::base::gradient_at;
-use crate::on_device::BaseOnDevice;
+use crate::projection::Projection;
 use crate::shuffle::keyed_rng;
 use crate::state::{check, counters, of_stores, take, trainable, under, words};
+use crate::values::{device_of_all, features, place};
 use crate::{
-    Base, BaseKind, Between, Branch, InfoNce, Mlp, Negatives, Network, Pass, RunLength,
-    RunningStatistics, Views, info_nce, l2_normalise, momentum_update,
+    Base, BaseKind, Between, Branch, Found, Mlp, Network, Pass, RunLength, RunningStatistics,
+    Values, Views, momentum_update,
 };
 
 /// Sets these draws apart from others of the same (seed, step).
@@ -198,84 +198,84 @@ impl<E: Encoder, O: Objective> Siamese<E, O> {
         }
     }
 
-    /// Targets of images by the network that makes them, without a way back and without a trace.
-    fn other_targets(&self, view: &Tensor, images: Images) -> Result<Tensor> {
-        if let Some(target) = &self.target {
-            return Ok(self.targets(target, view, images)?.1);
-        }
-        let norm = self.norm(images);
-        let pooled = self.online.encoder.features(view, norm)?.pooled.detach();
-        Ok(project(self.projector.as_ref(), &pooled, norm)?.detach())
+    /// Targets of images by the network that makes them, and its pooled features, without a way back.
+    fn targets(&self, view: &Values, images: Images) -> Result<(Values, Values)> {
+        let (encoder, projector, norm) = match &self.target {
+            Some(target) => (
+                &target.network.encoder,
+                target.projector.as_ref(),
+                self.target_norm(images),
+            ),
+            None => (
+                &self.online.encoder,
+                self.projector.as_ref(),
+                self.norm(images),
+            ),
+        };
+        let (_, pooled) = features(encoder, view, norm)?;
+        let targets = project(projector, Projection::constant(&pooled)?, norm)?;
+        Ok((pooled, targets.values.detach()))
     }
 
-    /// Features and targets of one view by the averaged network, without a way back.
-    fn targets(
+    /// The prediction from z, of the images that view `view` saw.
+    fn predict(
         &self,
-        target: &Target<E>,
-        view: &Tensor,
+        z: Projection,
+        view: usize,
+        indices: &[u32],
         images: Images,
-    ) -> Result<(Tensor, Tensor)> {
-        let norm = self.target_norm(images);
-        let pooled = target.network.encoder.features(view, norm)?.pooled.detach();
-        let targets = project(target.projector.as_ref(), &pooled, norm)?.detach();
-        Ok((pooled, targets))
+    ) -> Result<Projection> {
+        let kept = self.kept(view, indices, images)?;
+        (self.predictor).project(z, self.norm(images), kept.as_ref())
     }
 
-    fn pass(&self, views: [&Tensor; 2], indices: &[u32], images: Images) -> Result<Pass> {
-        self.fetch_heads()?;
+    fn pass(&self, views: [&Values; 2], indices: &[u32], images: Images) -> Result<Pass> {
         let norm = self.norm(images);
-        let mut branches = Vec::with_capacity(2);
-        for (view, x) in views.into_iter().enumerate() {
-            let (features, tape) = self.online.encoder.forward_train(x, norm)?;
-            branches.push(Branch {
-                features,
-                tape,
-                view,
-            });
-        }
-        let projected = |branch: &Branch| {
-            let pooled = &branch.features.pooled;
-            project(self.projector.as_ref(), pooled, norm)
-        };
-        let z = [projected(&branches[0])?, projected(&branches[1])?];
-        let predicted = |view: usize| {
-            let kept = self.kept(view, indices, images)?;
-            (self.predictor).forward_dropped(&z[view], norm, kept.as_ref())
-        };
-        let q = [predicted(0)?, predicted(1)?];
+        let branch = |view: usize| Branch::forward(&self.online.encoder, views[view], norm, view);
+        let branches = [branch(0)?, branch(1)?];
+        let z = |branch| project(self.projector.as_ref(), Projection::of(branch)?, norm);
+        let z = [z(&branches[0])?, z(&branches[1])?];
+        let of_views = [z[0].values.clone(), z[1].values.clone()];
+        let query = z[0].unit()?;
+        let [first, second] = z;
+        let q = [
+            self.predict(first, 0, indices, images)?,
+            self.predict(second, 1, indices, images)?,
+        ];
         let (key_pooled, k) = match &self.target {
-            Some(target) => {
-                let (_, first) = self.targets(target, views[0], images)?;
-                let (pooled, second) = self.targets(target, views[1], images)?;
+            Some(_) => {
+                let (_, first) = self.targets(views[0], images)?;
+                let (pooled, second) = self.targets(views[1], images)?;
                 (pooled, [first, second])
             }
             None => {
-                let stop = |z: &Tensor| match self.objective.stops_gradient() {
-                    true => z.detach(),
-                    false => z.clone(),
+                let k = match self.objective.stops_gradient() {
+                    true => of_views.map(|z| z.detach()),
+                    false => of_views,
                 };
-                let pooled = branches[1].features.pooled.detach();
-                (pooled, [stop(&z[0]), stop(&z[1])])
+                (branches[1].pooled().detach(), k)
             }
         };
-        let first = self.objective.compare(&q[0], &k[1], indices)?;
-        let second = self.objective.compare(&q[1], &k[0], indices)?;
-        let found = first.plus(second)?;
-        if images == Images::Real {
-            self.return_heads()?;
-        }
+        let comparison = self.objective.comparison();
+        let [first, second] = q;
+        let first = comparison.compare(first, &k[1], indices)?;
+        let second = comparison.compare(second, &k[0], indices)?;
         Ok(Pass {
-            branches,
-            loss: found.loss,
-            queries: q.into(),
-            query: l2_normalise(&z[0].detach())?,
-            keys: l2_normalise(&k[1].detach())?,
-            key_pooled,
+            branches: branches.into(),
+            found: first.plus(second)?,
+            query,
+            keys: k[1].unit()?,
+            key_pooled: key_pooled.rows()?,
             key_map: None,
-            top1: found.top1,
-            positive: found.positive,
-            negative: found.negative,
         })
+    }
+
+    /// The stores of projectors and predictor.
+    fn heads(&self) -> impl Iterator<Item = &Parameters> {
+        let of_target = self.target.as_ref().map(|t| &t.projector_parameters);
+        [&self.projector_parameters, &self.predictor_parameters]
+            .into_iter()
+            .chain(of_target)
     }
 
     /// The stores of variables and their prefixes; those that are trained first.
@@ -294,24 +294,11 @@ impl<E: Encoder, O: Objective> Siamese<E, O> {
 }
 
 /// z of the trunk's features: themselves without a projector.
-fn project(projector: Option<&Mlp>, pooled: &Tensor, norm: NormMode) -> Result<Tensor> {
+fn project(projector: Option<&Mlp>, pooled: Projection, norm: NormMode) -> Result<Projection> {
     match projector {
-        Some(projector) => projector.forward(pooled, norm),
-        None => Ok(pooled.clone()),
+        Some(projector) => projector.project(pooled, norm, None),
+        None => Ok(pooled),
     }
-}
-
-/// -log-likelihood of its own key among the keys of a batch, and how well it is found: the reading of
-/// similarity that the symmetric bases report, whether it is their loss or not. Rows are normalised.
-pub(crate) fn in_batch(
-    queries: &Tensor,
-    keys: &Tensor,
-    images: &[u32],
-    temperature: f64,
-) -> Result<InfoNce> {
-    // A key of the query's own image, its own key too, is no negative.
-    let negatives = (images.len() > 1).then_some(Negatives { keys, images });
-    info_nce(queries, keys, images, negatives, temperature)
 }
 
 impl<E: Encoder + Send, O: Objective> Base for Siamese<E, O> {
@@ -319,61 +306,73 @@ impl<E: Encoder + Send, O: Objective> Base for Siamese<E, O> {
         self.objective.kind()
     }
 
-    fn on_device(&mut self) -> Option<&mut dyn BaseOnDevice> {
-        self.form()?;
-        Some(self)
+    fn device(&self) -> Option<fgvr_nn::Device> {
+        // Dropout, and a gradient through the targets, are candle's alone.
+        let on_host = self.objective.predictor_dropout() > 0. || !self.objective.stops_gradient();
+        let target = self.target.as_ref().map(|t| &t.network.parameters);
+        let networks = std::iter::once(&self.online.parameters).chain(target);
+        device_of_all(&self.online.encoder, networks).filter(|_| !on_host)
     }
 
     fn real(&mut self, views: Views<'_>, images: &[u32]) -> Result<Pass> {
-        let views = views.only_global(self.kind().name())?;
-        let pass = self.pass(views, images, Images::Real)?;
+        let device = self.device();
+        place(self.heads(), device.as_ref())?;
+        let [first, second] = views.only_global(self.kind().name(), device.as_ref())?;
+        let pass = self.pass([&first, &second], images, Images::Real)?;
         self.pending = true;
         Ok(pass)
     }
 
-    fn generated(&mut self, pair: [&Tensor; 2], images: &[u32]) -> Result<Pass> {
-        self.pass(pair, images, Images::Generated)
+    fn generated(&mut self, pair: [&Values; 2], images: &[u32]) -> Result<Pass> {
+        let device = self.device();
+        place(self.heads(), device.as_ref())?;
+        let [query, key] = pair.map(|images| images.placed(device.as_ref()));
+        self.pass([&query?, &key?], images, Images::Generated)
     }
 
-    fn between(&self, query: &Tensor, key: &Tensor, images: &[u32]) -> Result<Between> {
-        self.fetch_heads()?;
+    fn between(&self, query: &Values, key: &Values, images: &[u32]) -> Result<Between> {
         let norm = self.norm(Images::Generated);
-        let target = |pooled: &Tensor| -> Result<Tensor> {
+        let target = |pooled: &Values| -> Result<Values> {
             let projector = (self.target.as_ref()).map_or(&self.projector, |t| &t.projector);
-            Ok(project(projector.as_ref(), &pooled.detach(), norm)?.detach())
+            let targets = project(projector.as_ref(), Projection::constant(pooled)?, norm)?;
+            Ok(targets.values.detach())
         };
-        let term = |view: usize, query: &Tensor, keys: &Tensor| {
-            let z = project(self.projector.as_ref(), query, norm)?;
-            let kept = self.kept(view, images, Images::Generated)?;
-            let q = (self.predictor).forward_dropped(&z, norm, kept.as_ref())?;
-            self.objective.compare(&q, keys, images)
+        let term = |view: usize, query: &Values, keys: &Values| {
+            let z = project(
+                self.projector.as_ref(),
+                Projection::from(query, view)?,
+                norm,
+            )?;
+            let q = self.predict(z, view, images, Images::Generated)?;
+            self.objective.comparison().compare(q, keys, images)
         };
         let (queries, keys) = (target(query)?, target(key)?);
         let (first, second) = (term(0, query, &keys)?, term(1, key, &queries)?);
         Ok(Between {
             found: first.plus(second)?,
-            keys: l2_normalise(&keys)?,
+            keys: keys.unit()?,
         })
     }
 
-    fn against(&self, pass: &Pass, views: [&Tensor; 2], images: &[u32]) -> Result<Tensor> {
-        let [first, second] = pass.queries.as_slice() else {
+    fn against(&self, pass: &Pass, views: [&Tensor; 2], images: &[u32]) -> Result<Found> {
+        let [first, second] = pass.branches.as_slice() else {
             bail!(
                 "{}: {} queries, expected two",
                 self.kind(),
-                pass.queries.len()
+                pass.branches.len()
             );
         };
-        self.fetch_heads()?;
-        let targets = |view| self.other_targets(view, Images::Generated);
-        let loss = self
-            .objective
-            .compare(first, &targets(views[1])?, images)?
-            .loss;
-        loss + self
-            .objective
-            .compare(second, &targets(views[0])?, images)?
-            .loss
+        let term = |branch: &Branch, view: &Tensor| {
+            // The heads say the same as in the pass itself, and leave no running statistics.
+            let norm = NormMode::NoUpdate;
+            let z = project(self.projector.as_ref(), Projection::of(branch)?, norm)?;
+            let kept = self.kept(branch.view, images, Images::Real)?;
+            let q = self.predictor.project(z, norm, kept.as_ref())?;
+            let view = Values::from(view).placed(pass.device())?;
+            let (_, targets) = self.targets(&view, Images::Generated)?;
+            self.objective.comparison().compare(q, &targets, images)
+        };
+        term(first, views[1])?.plus(term(second, views[0])?)
     }
 
     fn after_step(&mut self) -> Result<()> {
@@ -402,13 +401,15 @@ impl<E: Encoder + Send, O: Objective> Base for Siamese<E, O> {
         others: &Tensor,
         indices: &[u32],
     ) -> Result<(Features, Tensor)> {
-        self.fetch_heads()?;
+        place(self.heads(), None)?;
         let features = self.online.encoder.features(images, NormMode::Eval)?;
-        let targets = self.other_targets(others, Images::Inspected)?;
+        let (_, targets) = self.targets(&Values::from(others), Images::Inspected)?;
         let gradient = gradient_at(&features.pooled, |pooled| {
+            let pooled = Projection::from(&Values::from(pooled), 0)?;
             let z = project(self.projector.as_ref(), pooled, NormMode::Eval)?;
-            let q = self.predictor.forward(&z, NormMode::Eval)?;
-            Ok(self.objective.compare(&q, &targets, indices)?.loss)
+            let q = self.predictor.project(z, NormMode::Eval, None)?;
+            let found = self.objective.comparison().compare(q, &targets, indices)?;
+            found.tensor().cloned()
         })?;
         Ok((features, gradient))
     }

@@ -1,12 +1,12 @@
 //! SimSiam: two views, one network, and no gradient through the target.
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 use fgvr_nn::Encoder;
 
 use crate::recipe::{LearningRate, MOCO_V2_VIEWS, Optimizer, Recipe, Trunk};
 use crate::registry::{BaseConfig, Parts, sizes};
-use crate::siamese::{Average, Objective, Siamese, in_batch};
-use crate::{Activation, Base, BaseKind, Comparison, InfoNce, MlpConfig, l2_normalise};
+use crate::siamese::{Average, Objective, Siamese};
+use crate::{Activation, Base, BaseKind, Comparison, MlpConfig};
 
 /// Choices of [`SimSiam`].
 #[derive(Clone, Debug, PartialEq)]
@@ -104,15 +104,8 @@ impl Objective for SimSiamObjective {
         self.0.stop_gradient
     }
 
-    fn compare(&self, predictions: &Tensor, targets: &Tensor, images: &[u32]) -> Result<InfoNce> {
-        let (p, z) = (l2_normalise(predictions)?, l2_normalise(targets)?);
-        let loss = ((&p * &z)?.sum(1)?.mean_all()? * -0.5)?;
-        let found = in_batch(&p.detach(), &z.detach(), images, 1.)?;
-        Ok(InfoNce { loss, ..found })
-    }
-
-    fn compare_there(&self) -> Option<Comparison> {
-        (self.0.stop_gradient).then_some(Comparison::HalfNegative)
+    fn comparison(&self) -> Comparison {
+        Comparison::HalfNegative
     }
 }
 

@@ -1,20 +1,24 @@
 //! One training step of a base and whatever stands on it, up to the gradients.
 
-use candle_core::{DType, Result, Tensor, bail};
+use std::cell::OnceCell;
 
+use candle_core::{DType, Result, Tensor, bail};
+use fgvr_nn::cuda::Array;
+use fgvr_nn::cuda::ops::finite::all_finite;
 use fgvr_nn::{Device, Map, ParameterGradients};
 
 use crate::diagnostics::{Diagnostics, FeatureStatistics, PairDiagnostics};
-use crate::info_nce::scalar;
-use crate::on_device;
-use crate::{Addon, AtFeatures, Base, Further, Pass, Views, supports};
+use crate::found::Numbers;
+use crate::{
+    Addon, AtFeatures, Base, FeatureGradients, Found, Further, Pass, Rows, Views, supports,
+};
 
 /// The pair's own augmentation: images (N, 3, H, W), and 0 for x̂ or 1 for x̃ of the first view, 2 or 3
 /// of the second.
 pub type PairAugment<'a> = dyn Fn(&Tensor, u64) -> Result<Tensor> + 'a;
 
 /// The same of images (N, H, W, 3) on a device.
-pub type PairAugmentThere<'a> = dyn Fn(&Device, &Map, u64) -> Result<Map> + 'a;
+pub type PairAugmentOnDevice<'a> = dyn Fn(&Device, &Map, u64) -> Result<Map> + 'a;
 
 /// One batch, and where in the run it stands.
 #[derive(Clone, Copy)]
@@ -31,11 +35,8 @@ pub struct StepInput<'a> {
     pub seed: u64,
     /// The pair's own augmentation, used if the configuration asks for it.
     pub augment: &'a PairAugment<'a>,
-    /// The global views where they are on a device already, (N, H, W, 3) each: what a step that stays there takes, in
-    /// place of sending them itself.
-    pub views_there: Option<&'a [Map; 2]>,
-    /// The pair's own augmentation of images on a device, in place of `augment`.
-    pub augment_there: Option<&'a PairAugmentThere<'a>>,
+    /// The pair's own augmentation of images on a device; without it they come to the host for `augment`.
+    pub augment_on_device: Option<&'a PairAugmentOnDevice<'a>>,
     /// Whether to return [`Pictures`].
     pub pictures: bool,
 }
@@ -60,7 +61,7 @@ impl Term {
 }
 
 /// The losses of a step.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Losses {
     /// L_C.
     pub contrastive: f64,
@@ -98,6 +99,8 @@ pub struct Pictures {
 
 /// What a step says of itself, while it is put together.
 pub struct Report {
+    /// Whether L_C, its gradient and the features are finite, once that is known: in [`Addon::report`].
+    pub finite: bool,
     /// The losses.
     pub losses: Losses,
     /// Numbers to log.
@@ -108,64 +111,135 @@ pub struct Report {
     pub pictures: Option<Pictures>,
     /// Gradients of the decoder's variables, for L_R; `None` in arms without a decoder.
     pub decoder_gradients: Option<ParameterGradients>,
+    alpha: f64,
+    nu: f64,
 }
 
 impl Report {
+    /// The reconstruction loss, which counts `alpha` times.
+    pub(crate) fn add_reconstruction(&mut self, alpha: f64, loss: f64) {
+        self.losses.reconstruction = Some(loss);
+        self.alpha = alpha;
+    }
+
     /// The pair loss of each branch, which counts `nu` times in the mean.
     pub(crate) fn add_pair(&mut self, nu: f64, passes: Vec<(f64, PairDiagnostics)>) {
         if let Some((loss, diagnostics)) = PairDiagnostics::mean_of(passes) {
             self.losses.pair = Some(loss);
-            self.losses.total += nu * loss;
+            self.nu = nu;
             self.diagnostics.pair = Some(diagnostics);
         }
     }
 
-    /// Adds a term to the total.
+    /// Adds a term.
     pub fn add(&mut self, term: Term) {
-        self.losses.total += term.weight * term.loss;
         self.losses.terms.push(term);
     }
 
-    fn of(pass: &Pass, contrastive: f64, seen: &Tensor, input: &StepInput<'_>) -> Result<Self> {
-        let Some(branch) = pass.branches.first() else {
+    /// Of a pass whose numbers are still to come.
+    fn of(pass: &Pass, gradient: &[Rows], pictures: bool) -> Result<Self> {
+        let (Some(branch), Some(gradient)) = (pass.branches.first(), gradient.first()) else {
             bail!("step: the base's pass has no query branch");
         };
-        let pooled = branch.features.pooled.detach();
-        let n = pooled.dim(0)?;
-        let pictures = match input.pictures {
+        let pictures = match pictures {
             true => Some(Pictures {
-                x: seen.narrow(0, 0, n)?,
+                x: branch.images.to_host()?,
                 reconstruction: None,
                 perturbed: None,
                 pair: None,
-                map: branch.features.map.detach(),
-                gradient: pooled.zeros_like()?,
+                map: branch.map().to_host()?,
+                gradient: gradient.to_host()?,
                 mask: None,
                 maps: Vec::new(),
             }),
             false => None,
         };
         Ok(Self {
-            losses: Losses {
-                contrastive,
-                reconstruction: None,
-                pair: None,
-                terms: Vec::new(),
-                total: contrastive,
-            },
-            diagnostics: Diagnostics {
-                top1: pass.top1,
-                positive: pass.positive,
-                negative: pass.negative,
-                features: FeatureStatistics::of(&pooled)?,
-                dead_fraction: None,
-                pair_weight: 0.,
-                pair: None,
-            },
+            finite: false,
+            losses: Losses::default(),
+            diagnostics: Diagnostics::default(),
             figures: Vec::new(),
             pictures,
             decoder_gradients: None,
+            alpha: 0.,
+            nu: 0.,
         })
+    }
+
+    fn add_contrast(&mut self, numbers: Numbers, features: FeatureStatistics) {
+        self.losses.contrastive = numbers.loss;
+        let diagnostics = &mut self.diagnostics;
+        diagnostics.top1 = numbers.top1;
+        diagnostics.positive = numbers.positive;
+        diagnostics.negative = numbers.negative;
+        diagnostics.features = features;
+    }
+
+    /// The sum of all losses by their weights.
+    fn total(&self) -> f64 {
+        let losses = &self.losses;
+        let mut total = losses.contrastive;
+        if let Some(loss) = losses.reconstruction {
+            total += self.alpha * loss;
+        }
+        for term in &losses.terms {
+            total += term.weight * term.loss;
+        }
+        if let Some(loss) = losses.pair {
+            total += self.nu * loss;
+        }
+        total
+    }
+}
+
+/// Whether what a step's add-ons work with is finite.
+pub(crate) struct Finite {
+    found: Found,
+    /// h, its gradient, the key features.
+    rows: Vec<Rows>,
+    answer: OnceCell<bool>,
+    /// What a device says, which has been asked already.
+    flag: Option<(Device, Array)>,
+}
+
+impl Finite {
+    fn new(pass: &Pass, rows: [&[Rows]; 2]) -> Result<Self> {
+        let mut rows = rows.concat();
+        rows.push(pass.key_pooled.clone());
+        let arrays = rows.iter().filter_map(|rows| match rows {
+            Rows::Host(_) => None,
+            Rows::Device(rows) => Some(&rows.array),
+        });
+        let arrays: Vec<_> = arrays.collect();
+        let flag = match pass.device() {
+            None => None,
+            Some(device) => Some((device.clone(), device.run(|m| all_finite(m, &arrays))?)),
+        };
+        Ok(Self {
+            found: pass.found.measured(),
+            rows,
+            answer: OnceCell::new(),
+            flag,
+        })
+    }
+
+    pub(crate) fn get(&self) -> Result<bool> {
+        if let Some(answer) = self.answer.get() {
+            return Ok(*answer);
+        }
+        // A loss can be finite on features that are not.
+        let mut finite = self.found.numbers()?.loss.is_finite();
+        if let Some((device, flag)) = &self.flag {
+            finite &= device.run(|m| flag.to_u32(m))? == [1];
+        }
+        for rows in &self.rows {
+            if let Rows::Host(rows) = rows {
+                // Squares in f64 cannot overflow where f32 values do not.
+                let squares = rows.to_dtype(DType::F64)?.sqr()?.sum_all()?;
+                finite &= squares.to_scalar::<f64>()?.is_finite();
+            }
+        }
+        Ok(*self.answer.get_or_init(|| finite))
     }
 }
 
@@ -190,13 +264,14 @@ pub struct StepOutput {
 /// One step of `base` with `addons`, in their order, up to the gradients. The caller then steps the
 /// optimisers, and calls `after_step` of base and add-ons.
 ///
-/// Where networks live on a device, and the base and all active add-ons have a form for it ([`Base::on_device`]), the
-/// step stays there, and its numbers come back at its end.
+/// It runs where the base does ([`Base::device`]), but for add-ons that [run on the host](Addon::runs_on_host).
+/// On a device everything is started before its numbers are waited for, unless an add-on asks whether they are finite.
 ///
 /// 1. The views through the trunk, L_C back through the head as far as the trunk's outputs.
 /// 2. Each add-on adds losses of the features there ([`Addon::at_features`]).
 /// 3. The sum of all gradients at the features goes through the trunk once.
 /// 4. Each add-on runs passes of its own ([`Addon::further_passes`]).
+/// 5. The report is put together ([`Addon::report`]).
 ///
 /// # Errors
 /// Shapes that do not fit, and an active add-on that does not stand on this base.
@@ -212,73 +287,53 @@ pub fn step(
         }
         trainable.extend(addon.trainable());
     }
-    if stays_on_device(base, addons)
-        && let Some(there) = base.on_device()
-    {
-        return on_device::step(there, addons, input);
-    }
     let mut gradients = ParameterGradients::default();
 
-    let real = base.real(input.views, input.images)?;
-    let contrastive = scalar(&real.loss)?;
-    let (seen, pooled) = (real.seen(input.views)?, real.pooled()?);
-    let mut leaves = real.loss.backward()?;
-    let gradient = real.pooled_gradient(&leaves)?;
-    // A loss can be finite on features that are not.
-    let finite = contrastive.is_finite() && all_finite(&gradient)? && all_finite(&real.key_pooled)?;
-    let mut report = Report::of(&real, contrastive, &seen, &input)?;
-    if let Some(pictures) = &mut report.pictures {
-        pictures.gradient = gradient.narrow(0, 0, pictures.x.dim(0)?)?;
-    }
+    let mut real = base.real(input.views, input.images)?;
+    let mut at_features = FeatureGradients::default();
+    real.found.backward(1., &mut at_features)?;
+    let (pooled, gradient) = (real.pooled()?, real.pooled_gradient(&at_features)?);
+    let finite = Finite::new(&real, [&pooled, &gradient])?;
+    let mut report = Report::of(&real, &gradient, input.pictures)?;
     for addon in addons.iter_mut() {
         addon.at_features(&mut AtFeatures {
             base: &*base,
             input: &input,
             pass: &real,
-            seen: &seen,
             pooled: &pooled,
             gradient: &gradient,
-            finite,
-            leaves: &mut leaves,
+            finite: &finite,
+            gradients: &mut at_features,
             report: &mut report,
         })?;
     }
     let query = real.query.clone();
-    real.backward(leaves, &trainable, &mut gradients)?;
+    real.backward(at_features, &trainable, &mut gradients)?;
     for addon in addons.iter_mut() {
         addon.further_passes(&mut Further {
             base: &mut *base,
             input: &input,
-            seen: &seen,
             trainable: &trainable,
             gradients: &mut gradients,
             report: &mut report,
         })?;
     }
+
+    // From here on a device is waited for.
+    let statistics = FeatureStatistics::of(&pooled[0].to_host()?)?;
+    report.finite = finite.get()?;
+    report.add_contrast(finite.found.numbers()?, statistics);
+    for addon in addons.iter_mut() {
+        addon.report(&mut report)?;
+    }
+    report.losses.total = report.total();
     Ok(StepOutput {
         gradients,
         decoder_gradients: report.decoder_gradients,
         losses: report.losses,
-        query,
+        query: query.to_host()?,
         diagnostics: report.diagnostics,
         figures: report.figures,
         pictures: report.pictures,
     })
-}
-
-/// Whether [`step`] stays on the device where the networks live: the base and all active add-ons have a form for it,
-/// those of add-ons for one query branch alone.
-pub fn stays_on_device(base: &mut dyn Base, addons: &mut [&mut dyn Addon]) -> bool {
-    let Some(branches) = base.on_device().map(|base| base.branches()) else {
-        return false;
-    };
-    addons
-        .iter_mut()
-        .all(|addon| !addon.is_active() || (branches == 1 && addon.on_device().is_some()))
-}
-
-/// Whether every value is finite; squares in f64 cannot overflow where f32 values do not.
-fn all_finite(tensor: &Tensor) -> Result<bool> {
-    let squares = tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?;
-    Ok(squares.to_scalar::<f64>()?.is_finite())
 }

@@ -1,31 +1,34 @@
 //! SynthPair: pairs of images, generated from the original and the perturbed features, that the encoder
 //! learns to tell apart no further than what discriminates.
 
+mod bank;
 mod decoded;
 mod image_pair;
 mod masked;
+mod masked_on_device;
+mod outcome;
 mod perceptual;
 mod twin;
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Tensor};
 use fgvr_nn::Decoder;
 use fgvr_perturb::FeatureBank;
 
+use self::bank::PlacedBank;
 use self::decoded::{Decoded, reconstruct};
 use self::image_pair::ImagePair;
-pub(crate) use self::image_pair::swapped;
-use self::masked::{Masked, mask};
+use self::masked::Masked;
+use self::outcome::Outcome;
 use self::perceptual::perceptual;
 use self::twin::twin;
-use crate::info_nce::scalar;
-use crate::on_device::{AddonOnDevice, BankThere, PairOnDevice, has_form};
+use crate::pass::FeatureOutput;
 use crate::state::{prefixed, under};
-use crate::step::{StepInput, StepOutput};
+use crate::step::{Report, StepInput, StepOutput};
 use crate::{
-    Addon, AddonKind, AtFeatures, Base, Further, PairOf, Space, SynthPairConfig, Variance,
-    pair_weight,
+    Addon, AddonKind, AtFeatures, Base, Further, PairOf, Rows, Space, SynthPairConfig, Values,
+    Variance, pair_weight,
 };
 
 /// SynthPair (after arXiv:2407.14676) over any [`Base`] that [`supports`](crate::supports) it. See
@@ -37,11 +40,8 @@ use crate::{
 /// of each view. Each pair is a batch of its own. The bank holds what the targets are made of, of the
 /// second view.
 pub struct SynthPair {
-    pub(crate) cfg: SynthPairConfig,
-    /// Old, of a bank that is on a device.
-    pub(crate) bank: FeatureBank,
-    /// The bank where steps stay on a device.
-    pub(crate) there: Option<BankThere>,
+    cfg: SynthPairConfig,
+    bank: PlacedBank,
 }
 
 impl SynthPair {
@@ -53,8 +53,7 @@ impl SynthPair {
         cfg.validate()?;
         Ok(Self {
             cfg: cfg.clone(),
-            bank: FeatureBank::new(cfg.bank_size, width, true)?,
-            there: None,
+            bank: PlacedBank::new(cfg.bank_size, width)?,
         })
     }
 
@@ -81,10 +80,14 @@ impl SynthPair {
         SynthPairStep {
             method: self,
             decoder,
-            decoded: None,
+            nu: 0.,
+            seen: Vec::new(),
             masked: Vec::new(),
+            decoded: None,
             keys: Vec::new(),
-            there: PairOnDevice::default(),
+            outcomes: Vec::new(),
+            remembered: None,
+            shown: None,
         }
     }
 
@@ -99,12 +102,7 @@ impl SynthPair {
     /// # Errors
     /// What a device says that it is on.
     pub fn bank(&self) -> Result<FeatureBank> {
-        if let Some(there) = &self.there {
-            return there.fetch();
-        }
-        let mut copy = FeatureBank::new(self.bank.capacity(), self.bank.width(), true)?;
-        copy.load_state(&self.bank.state()?.into_iter().collect())?;
-        Ok(copy)
+        self.bank.to_host()
     }
 
     /// What a resumed run needs, by name.
@@ -112,11 +110,7 @@ impl SynthPair {
     /// # Errors
     /// None in practice.
     pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        let state = match &self.there {
-            Some(there) => there.fetch()?.state()?,
-            None => self.bank.state()?,
-        };
-        Ok(prefixed([("bank", state)]))
+        Ok(prefixed([("bank", self.bank.to_host()?.state()?)]))
     }
 
     /// Takes over what [`SynthPair::state`] gave.
@@ -124,27 +118,19 @@ impl SynthPair {
     /// # Errors
     /// As [`FeatureBank::load_state`].
     pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
-        self.bank.load_state(&under(state, "bank"))?;
+        let mut bank = FeatureBank::new(self.cfg.bank_size, self.bank.width(), true)?;
+        bank.load_state(&under(state, "bank"))?;
         // A step on a device takes it there again.
-        self.there = None;
+        self.bank = PlacedBank::Host(bank);
         Ok(())
-    }
-
-    /// The key encoder's features of real images into the bank, un-normalised.
-    fn remember(&mut self, key_pooled: &Tensor, pooled: &Tensor) -> Result<()> {
-        match self.cfg.variance {
-            Variance::Bank => self.bank.push(key_pooled),
-            Variance::Between => self.bank.push_pair(key_pooled, pooled),
-        }
     }
 }
 
 impl std::fmt::Debug for SynthPair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let place = if self.there.is_some() {
-            "a device"
-        } else {
-            "the CPU"
+        let place = match &self.bank {
+            PlacedBank::Host(_) => "the CPU",
+            PlacedBank::Device(_) => "a device",
         };
         write!(f, "SynthPair({:?}, bank on {place})", self.cfg)
     }
@@ -152,13 +138,20 @@ impl std::fmt::Debug for SynthPair {
 
 /// A [`SynthPair`] and its decoder during one step.
 pub struct SynthPairStep<'a> {
-    pub(crate) method: &'a mut SynthPair,
-    pub(crate) decoder: &'a dyn Decoder,
-    pub(crate) there: PairOnDevice,
-    decoded: Option<Decoded>,
+    method: &'a mut SynthPair,
+    decoder: &'a dyn Decoder,
+    nu: f64,
+    /// The images that each branch saw.
+    seen: Vec<Values>,
     masked: Vec<Masked>,
+    decoded: Option<Decoded>,
     /// Keys that the base is to keep, of twins.
-    keys: Vec<Tensor>,
+    keys: Vec<Rows>,
+    outcomes: Vec<Outcome>,
+    /// The key features of real images, and the query's in a bank of pairs, for the bank.
+    remembered: Option<(Rows, Option<Rows>)>,
+    /// The first pair of images, for pictures.
+    shown: Option<ImagePair>,
 }
 
 impl Addon for SynthPairStep<'_> {
@@ -170,152 +163,143 @@ impl Addon for SynthPairStep<'_> {
         self.method.cfg.alpha > 0. || self.method.cfg.nu > 0.
     }
 
-    fn on_device(&mut self) -> Option<&mut dyn AddonOnDevice> {
-        let (cfg, width) = (&self.method.cfg, self.method.bank.width());
-        let decodes_there = !cfg.uses_decoder() || self.decoder.device().is_some();
-        match has_form(cfg, width) && decodes_there {
-            true => Some(self),
-            false => None,
-        }
+    fn runs_on_host(&self) -> bool {
+        !PlacedBank::fits_device(self.method.bank.width()) || self.method.cfg.perceptual > 0.
     }
 
     fn at_features(&mut self, step: &mut AtFeatures<'_>) -> Result<()> {
-        if let Some(there) = self.method.there.take() {
-            self.method.bank = there.fetch()?;
-        }
         let (method, input) = (&mut *self.method, step.input);
         let cfg = &method.cfg;
         let nu = pair_weight(cfg, input.step, input.total_steps);
-        step.report.diagnostics.pair_weight = nu;
+        self.nu = nu;
+        let between = cfg.variance == Variance::Between;
+        let fits = PlacedBank::fits_device(method.bank.width());
+        method
+            .bank
+            .place(step.pass.device().filter(|_| fits), between)?;
 
         // Importance from the gradient of L_C, variance from the bank: the mask M, and h̃.
-        let has_pair = nu > 0. && step.finite && method.bank.len() >= cfg.bank_minimum;
-        let branches = if has_pair {
-            rows(step.pooled, input)?
-        } else {
-            0
-        };
-        let h = [step.pooled, step.gradient];
-        let subject = match cfg.space {
-            Space::Vector => step.pooled.clone(),
-            Space::Map => step.pass.map()?,
-        };
-        let masked = |branch| mask(cfg, &method.bank, h, &subject, branch, input);
-        let masked = (0..branches).map(masked);
-        self.masked = masked.collect::<Result<Vec<_>>>()?;
+        let branches: Vec<_> = step.pass.global().collect();
+        let subjects = branches
+            .iter()
+            .zip(step.pooled)
+            .map(|(branch, h)| match cfg.space {
+                Space::Vector => h.values(),
+                Space::Map => Ok(branch.map()),
+            });
+        let subjects = subjects.collect::<Result<Vec<_>>>()?;
+        if nu > 0. && method.bank.len() >= cfg.bank_minimum && step.is_finite()? {
+            for (branch, subject) in subjects.iter().enumerate() {
+                let h = [&step.pooled[branch], &step.gradient[branch]];
+                let masked = Masked::new(cfg, &mut method.bank, h, subject, branch, input)?;
+                self.masked.push(masked);
+            }
+        }
 
         // d(h): L_R. Its gradient at h joins that of L_C.
         if cfg.uses_decoder() {
-            let mut decoded = reconstruct(self.decoder, &subject, step.seen)?;
+            self.seen = branches
+                .iter()
+                .map(|branch| branch.images.clone())
+                .collect();
+            let subject = Values::stack(&subjects)?;
+            let mut decoded = reconstruct(self.decoder, &subject, &Values::stack(&self.seen)?)?;
             if cfg.perceptual > 0. {
-                let maps: Vec<_> = (step.pass.global()).map(|b| &b.features.map).collect();
+                let maps = branches.iter().map(|branch| branch.map().to_host());
+                let maps = maps.collect::<Result<Vec<_>>>()?;
+                let h = match cfg.space {
+                    Space::Vector => subject.rows()?.to_host()?,
+                    Space::Map => subject.to_host()?,
+                };
                 let (encoder, into) = (step.base.encoder(), &mut decoded.gradients);
-                let weight = cfg.perceptual;
-                let loss = perceptual(encoder, self.decoder, &subject, &maps, weight, into)?;
+                let loss = perceptual(encoder, self.decoder, &h, &maps, cfg.perceptual, into)?;
                 step.report.figures.push(("loss_perceptual", loss));
             }
             if cfg.alpha > 0. && cfg.reconstruction_reaches_encoder {
-                let gradient = (&decoded.at_features * cfg.alpha)?;
-                match cfg.space {
-                    Space::Vector => step.pass.add_pooled_gradient(step.leaves, &gradient)?,
-                    Space::Map => step.pass.add_map_gradient(step.leaves, &gradient)?,
+                let gradient = decoded.at_features.scaled(cfg.alpha)?;
+                let at = match cfg.space {
+                    Space::Vector => FeatureOutput::Pooled,
+                    Space::Map => FeatureOutput::Map,
+                };
+                let n = input.images.len();
+                for (number, branch) in branches.iter().enumerate() {
+                    let part = gradient.narrow(number * n, n)?;
+                    step.gradients.add(branch, at, &part)?;
                 }
             }
-            let losses = &mut step.report.losses;
-            losses.reconstruction = Some(decoded.loss);
-            losses.total += cfg.alpha * decoded.loss;
             self.decoded = Some(decoded);
         }
 
         // The twin of the features: its gradient at h joins the others.
         if cfg.pair == PairOf::Features {
-            self.keys = add_twins(step, &self.masked, nu)?;
+            let share = nu / self.masked.len().max(1) as f64;
+            for (branch, masked) in branches.iter().zip(&self.masked) {
+                let mut twin = twin(step.base, branch, masked, input)?;
+                twin.between.found.backward(share, step.gradients)?;
+                self.keys.push(twin.between.keys);
+                self.outcomes.push(twin.outcome);
+            }
         }
-
-        // This step's masks have been drawn: the bank may move on.
-        if step.finite {
-            let pooled = step.pooled.narrow(0, 0, input.images.len())?;
-            method.remember(&step.pass.key_pooled, &pooled)?;
-        }
-        if !method.bank.is_empty() {
-            step.report.diagnostics.dead_fraction = Some(method.bank.dead()?);
-        }
+        let pooled = between.then(|| step.pooled[0].clone());
+        self.remembered = Some((step.pass.key_pooled.clone(), pooled));
         Ok(())
     }
 
     fn further_passes(&mut self, step: &mut Further<'_>) -> Result<()> {
+        let input = step.input;
         for keys in std::mem::take(&mut self.keys) {
-            step.base.keep_pair_keys(&keys, step.input.images)?;
+            step.base.keep_pair_keys(&keys, input.images)?;
         }
-        let masked = std::mem::take(&mut self.masked);
-        if let (Some(pictures), Some(first)) = (&mut step.report.pictures, masked.first()) {
-            pictures.mask = Some(first.mask.clone());
+        let (cfg, Some(decoded)) = (&self.method.cfg, &self.decoded) else {
+            return Ok(());
+        };
+        if cfg.pair == PairOf::Features {
+            return Ok(());
+        }
+        // x̂ = d(h) as it is, x̃ = d(h̃), both without a way back to the decoder; of each branch. x̂ through f, x̃
+        // through f_m (or the other way round): L_Cp, on a tape of its own.
+        let share = self.nu / self.masked.len().max(1) as f64;
+        let n = input.images.len();
+        for (branch, (masked, seen)) in self.masked.iter().zip(&self.seen).enumerate() {
+            let original = decoded.images.narrow(branch * n, n)?;
+            let pair = ImagePair::new(cfg, self.decoder, original, masked, branch, input)?;
+            let generated = (step.base).generated([&pair.query, &pair.key], input.images)?;
+            self.outcomes.push(pair.outcome(seen, masked, &generated)?);
+            step.add_pass(share, generated)?;
+            if step.report.pictures.is_some() {
+                self.shown.get_or_insert(pair);
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, report: &mut Report) -> Result<()> {
+        report.diagnostics.pair_weight = self.nu;
+        // This step's masks have been drawn: the bank may move on.
+        if let (true, Some((keys, pooled))) = (report.finite, self.remembered.take()) {
+            self.method.bank.push(&keys, pooled.as_ref())?;
+        }
+        if self.method.bank.len() > 0 {
+            report.diagnostics.dead_fraction = Some(self.method.bank.dead()?);
+        }
+        let outcomes = self.outcomes.iter().map(Outcome::numbers);
+        report.add_pair(self.nu, outcomes.collect::<Result<Vec<_>>>()?);
+        if let (Some(pictures), Some(masked)) = (&mut report.pictures, self.masked.first()) {
+            pictures.mask = Some(masked.mask.to_host()?);
+        }
+        if let (Some(pictures), Some(pair)) = (&mut report.pictures, &self.shown) {
+            pictures.perturbed = Some(pair.perturbed.to_host()?);
+            pictures.pair = Some([pair.query.to_host()?, pair.key.to_host()?]);
         }
         let Some(decoded) = self.decoded.take() else {
             return Ok(());
         };
-        if let Some(pictures) = &mut step.report.pictures {
-            pictures.reconstruction = Some(decoded.images.narrow(0, 0, step.input.images.len())?);
+        report.add_reconstruction(self.method.cfg.alpha, decoded.loss.value()?);
+        if let Some(pictures) = &mut report.pictures {
+            let n = pictures.x.dim(0)?;
+            pictures.reconstruction = Some(decoded.images.narrow(0, n)?.to_host()?);
         }
-        if self.method.cfg.pair == PairOf::Images {
-            let cfg = &self.method.cfg;
-            add_image_pairs(cfg, self.decoder, &decoded.images, masked, step)?;
-        }
-        step.report.decoder_gradients = Some(decoded.gradients);
+        report.decoder_gradients = Some(decoded.gradients);
         Ok(())
-    }
-}
-
-/// x̂ = d(h) as it is, x̃ = d(h̃), both without a way back to the decoder; of each branch. x̂ through f, x̃
-/// through f_m (or the other way round): L_Cp, on a tape of its own.
-fn add_image_pairs(
-    cfg: &SynthPairConfig,
-    decoder: &dyn Decoder,
-    reconstruction: &Tensor,
-    masked: Vec<Masked>,
-    step: &mut Further<'_>,
-) -> Result<()> {
-    let input = step.input;
-    let nu = step.report.diagnostics.pair_weight;
-    let share = nu / masked.len().max(1) as f64;
-    let n = input.images.len();
-    let (mut pairs, mut passes) = (Vec::new(), Vec::new());
-    for (branch, masked) in masked.into_iter().enumerate() {
-        let pair = ImagePair::new(cfg, decoder, reconstruction, masked, branch, input)?;
-        let generated = (step.base).generated([&pair.query, &pair.key], input.images)?;
-        let shown = step.seen.narrow(0, branch * n, n)?;
-        let diagnostics = pair.diagnostics(&shown, &generated)?;
-        passes.push((scalar(&generated.loss)?, diagnostics));
-        step.add_pass(share, generated)?;
-        pairs.push(pair);
-    }
-    step.report.add_pair(nu, passes);
-    if let (Some(pictures), Some(pair)) = (&mut step.report.pictures, pairs.into_iter().next()) {
-        pictures.perturbed = Some(pair.perturbed);
-        pictures.pair = Some([pair.query, pair.key]);
-    }
-    Ok(())
-}
-
-/// L_Cp of each branch's features and their perturbed copies; the keys they were compared with.
-fn add_twins(step: &mut AtFeatures<'_>, masked: &[Masked], nu: f64) -> Result<Vec<Tensor>> {
-    let share = nu / masked.len().max(1) as f64;
-    let (mut passes, mut keys) = (Vec::new(), Vec::new());
-    for (branch, masked) in step.pass.global().zip(masked) {
-        let twin = twin(step.base, &branch.features.pooled, masked, step.input)?;
-        let loss = twin.found.found.loss;
-        passes.push((scalar(&loss)?, twin.diagnostics));
-        step.leaves.extend((loss * share)?.backward()?)?;
-        keys.push(twin.found.keys);
-    }
-    step.report.add_pair(nu, passes);
-    Ok(keys)
-}
-
-/// How many branches' features stand one under the other in h (B*N, C).
-fn rows(h: &Tensor, input: &StepInput<'_>) -> Result<usize> {
-    match (h.dim(0)?, input.images.len()) {
-        (rows, n) if n > 0 && rows.is_multiple_of(n) => Ok(rows / n),
-        (rows, n) => bail!("synth pair: {rows} features of {n} images"),
     }
 }

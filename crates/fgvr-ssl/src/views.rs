@@ -1,6 +1,9 @@
 //! What a base is given to look at: two views of each image, and for some bases small crops of it.
 
 use candle_core::{Result, Tensor, bail};
+use fgvr_nn::{Device, Map};
+
+use crate::Values;
 
 /// Augmented, normalised views of the same images.
 #[derive(Clone, Copy, Debug)]
@@ -9,6 +12,9 @@ pub struct Views<'a> {
     pub global: [&'a Tensor; 2],
     /// Smaller crops, each (N, 3, h, w), for bases trained with multi-crop; empty otherwise.
     pub local: &'a [Tensor],
+    /// The global views where they were sent to a device already, (N, H, W, 3) each: what a base whose step is there
+    /// takes, in place of sending them itself.
+    pub sent: Option<&'a [Map; 2]>,
 }
 
 impl<'a> Views<'a> {
@@ -24,12 +30,21 @@ impl<'a> Views<'a> {
         }
     }
 
-    /// The two global views, for a base that has no use for others.
-    pub(crate) fn only_global(self, base: &str) -> Result<[&'a Tensor; 2]> {
+    /// The two global views, for a base that has no use for others, on `device` or on the host.
+    pub(crate) fn only_global(self, base: &str, device: Option<&Device>) -> Result<[Values; 2]> {
         match self.local.len() {
-            0 => Ok(self.global),
+            0 => {}
             n => {
                 bail!("{base}: found {n} local crops, expected none; only dino is trained on them")
+            }
+        }
+        let [first, second] = self.global;
+        match (device, self.sent) {
+            (None, _) => Ok([first.into(), second.into()]),
+            (Some(_), Some(sent)) => Ok(sent.clone().map(Values::Device)),
+            (Some(device), None) => {
+                let sent = [device.send(first)?, device.send(second)?];
+                Ok(sent.map(Values::Device))
             }
         }
     }
@@ -37,6 +52,10 @@ impl<'a> Views<'a> {
 
 impl<'a> From<[&'a Tensor; 2]> for Views<'a> {
     fn from(global: [&'a Tensor; 2]) -> Self {
-        Self { global, local: &[] }
+        Self {
+            global,
+            local: &[],
+            sent: None,
+        }
     }
 }

@@ -171,20 +171,22 @@ fn twenty_steps(kind: BaseKind) {
         let views = Views {
             global: [&first, &second],
             local: if kind == BaseKind::Dino { &local } else { &[] },
+            sent: None,
         };
         let pass = base.real(views, &images).unwrap();
-        let loss = pass.loss.to_scalar::<f32>().unwrap();
+        let loss = pass.found.tensor().unwrap().to_scalar::<f32>().unwrap();
         worst = worst.max((loss - expected[step as usize]).abs());
-        let leaves = pass.loss.backward().unwrap();
+        let leaves = pass.found.tensor().unwrap().backward().unwrap();
         if step == 0 && kind != BaseKind::MoCoV2 {
             for branch in &pass.branches[..2] {
                 let name = format!("{kind}.pooled_grad.{}", branch.view);
-                let found = leaves.get(&branch.features.pooled).unwrap();
+                let found = leaves.get(&branch.leaves().unwrap().pooled).unwrap();
                 assert_close(&name, found, &golden.get(&name), 1e-4);
             }
         }
         let (trainable, mut gradients) = (base.trainable(), ParameterGradients::default());
-        pass.backward(leaves, &trainable, &mut gradients).unwrap();
+        pass.backward(leaves.into(), &trainable, &mut gradients)
+            .unwrap();
         if step == 0 && kind != BaseKind::MoCoV2 {
             let of = |(name, var): (String, Var)| Some((name, gradients.get(&var)?.clone()));
             let found = trainable.into_iter().filter_map(of).collect();
@@ -250,7 +252,8 @@ fn losses_and_their_gradients_are_pytorchs() {
         let kind = objective.kind();
         let predictions = Var::from_tensor(&golden.get("predictions")).unwrap();
         let loss = objective
-            .compare(&predictions, &targets, &images)
+            .comparison()
+            .of(&predictions, &targets, &images)
             .unwrap()
             .loss;
         let expected = golden.get(&format!("{kind}.loss"));

@@ -26,11 +26,14 @@ fn train(stop_gradient: bool) -> Vec<f64> {
         .map(|step| {
             let ([first, second], images) = batch(step % 16, 32);
             let pass = base.real([&first, &second].into(), &images).unwrap();
-            let dim = pass.query.dim(1).unwrap() as f64;
-            let std = FeatureStatistics::of(&pass.query).unwrap().std * dim.sqrt();
-            let (leaves, mut gradients) =
-                (pass.loss.backward().unwrap(), ParameterGradients::default());
-            pass.backward(leaves, &base.trainable(), &mut gradients)
+            let query = pass.query.to_host().unwrap();
+            let dim = query.dim(1).unwrap() as f64;
+            let std = FeatureStatistics::of(&query).unwrap().std * dim.sqrt();
+            let (leaves, mut gradients) = (
+                pass.found.tensor().unwrap().backward().unwrap(),
+                ParameterGradients::default(),
+            );
+            pass.backward(leaves.into(), &base.trainable(), &mut gradients)
                 .unwrap();
             sgd.step(&gradients, 0.5).unwrap();
             base.after_step().unwrap();

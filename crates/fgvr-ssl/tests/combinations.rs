@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use candle_core::{DType, Device, Result, Tensor};
 use fgvr_nn::Decoder;
 use fgvr_ssl::{
-    Addon, AddonKind, AddonParts, AddonSettings, Arm, Base, BaseKind, RunLength, StepInput,
+    Addon, AddonKind, AddonParts, AddonSettings, Arm, Base, BaseKind, Rows, RunLength, StepInput,
     StepOutput, SynthPair, SynthPairConfig, Views, supports,
 };
 use fgvr_testkit::assert_close;
@@ -37,17 +37,23 @@ fn step(
         views: Views {
             global: [&first, &second],
             local: &local,
+            sent: None,
         },
         images: &images,
         step,
         total_steps: STEPS,
         seed: 3,
         augment: &|images, view| images * (1. + 0.1 * view as f64),
-        views_there: None,
-        augment_there: None,
+        augment_on_device: None,
         pictures: true,
     };
     method.step(base, decoder, input)
+}
+
+/// The rows of all branches, one under the other.
+fn stacked(rows: &[Rows]) -> Tensor {
+    let tensors = rows.iter().map(|rows| rows.to_host().unwrap());
+    Tensor::cat(&tensors.collect::<Vec<_>>(), 0).unwrap()
 }
 
 fn buffers(base: &dyn Base) -> Vec<(String, Vec<f32>)> {
@@ -134,6 +140,7 @@ fn step_with(
         Views {
             global: [&first, &second],
             local: &local,
+            sent: None,
         },
         &images,
         number,
@@ -297,12 +304,21 @@ fn generated_images_change_no_running_statistics_and_meet_no_real_ones() {
         let ([first, second], images) = batch(3, N);
         base.real([&first, &second].into(), &images).unwrap();
         let before = buffers(base.as_ref());
-        let pass = base.generated([&second, &first], &images).unwrap();
+        let pass = base
+            .generated([&(&second).into(), &(&first).into()], &images)
+            .unwrap();
         assert_eq!(pass.branches.len(), 2, "{kind}");
         assert_eq!(before, buffers(base.as_ref()), "{kind}");
         // Symmetric: the loss of a pair is that of the pair the other way round.
-        let swapped = base.generated([&first, &second], &images).unwrap();
-        assert_close(kind.name(), &pass.loss, &swapped.loss, 1e-5);
+        let swapped = base
+            .generated([&(&first).into(), &(&second).into()], &images)
+            .unwrap();
+        assert_close(
+            kind.name(),
+            pass.found.tensor().unwrap(),
+            swapped.found.tensor().unwrap(),
+            1e-5,
+        );
     }
 }
 
@@ -322,9 +338,9 @@ fn both_branches_are_masked_and_reconstructed() {
 
         // L_R over both views, from a second pass with the same weights.
         let pass = base.real([&first, &second].into(), &images).unwrap();
-        let seen = pass.seen([&first, &second].into()).unwrap();
+        let seen = Tensor::cat(&[&first, &second], 0).unwrap();
         let images_of = |h: &Tensor| decoder.generate(h, fgvr_nn::NormMode::NoUpdate).unwrap();
-        let made = images_of(&pass.pooled().unwrap());
+        let made = images_of(&stacked(&pass.pooled().unwrap()));
         let error = (&made - &seen).unwrap().sqr().unwrap().mean_all().unwrap();
         let expected = error.to_scalar::<f32>().unwrap();
         let found = output.losses.reconstruction.unwrap();
@@ -336,8 +352,10 @@ fn both_branches_are_masked_and_reconstructed() {
         // The pair of the first view is the first half of the mean: the second one's loss is the rest.
         let [query, key] = output.pictures.unwrap().pair.unwrap();
         assert_close("x̂ of view 1", &query, &made.narrow(0, 0, N).unwrap(), 1e-6);
-        let first_loss = base.generated([&query, &key], &images).unwrap().loss;
-        let first_loss = f64::from(first_loss.to_scalar::<f32>().unwrap());
+        let first_loss = base
+            .generated([&(&query).into(), &(&key).into()], &images)
+            .unwrap();
+        let first_loss = first_loss.numbers().unwrap().loss;
         let second_loss = 2. * output.losses.pair.unwrap() - first_loss;
         assert!(
             second_loss.is_finite() && second_loss != first_loss,

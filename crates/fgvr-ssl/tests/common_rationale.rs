@@ -116,6 +116,7 @@ fn steps(kind: BaseKind, addon: &mut CommonRationale, count: u64) -> StepOutput 
             Views {
                 global: [&first, &second],
                 local: &local,
+                sent: None,
             },
             &images,
             number,

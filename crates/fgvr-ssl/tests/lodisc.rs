@@ -170,7 +170,7 @@ fn the_gradient_at_the_queries_is_pytorchs() {
     for (i, q) in q.iter().enumerate() {
         let of = |keys| {
             let keys = golden.get(&format!("{keys}.{}", 1 - i));
-            objective.compare(q, &keys, &images).unwrap().loss
+            objective.comparison().of(q, &keys, &images).unwrap().loss
         };
         let gradients = (of("k") + of("k_local")).unwrap().backward().unwrap();
         let expected = golden.get(&format!("q_grad.{i}"));
@@ -203,12 +203,14 @@ fn losses_added_one_after_the_other_are_one_joint_backward() {
     let other = again
         .against(&pass, [&local[0], &local[1]], &images)
         .unwrap();
-    let leaves = (&pass.loss + (other * weight).unwrap())
+    let other = other.tensor().unwrap();
+    let leaves = (pass.found.tensor().unwrap() + (other * weight).unwrap())
         .unwrap()
         .backward()
         .unwrap();
     let (trainable, mut gradients) = (again.trainable(), ParameterGradients::default());
-    pass.backward(leaves, &trainable, &mut gradients).unwrap();
+    pass.backward(leaves.into(), &trainable, &mut gradients)
+        .unwrap();
     let of_base = base.trainable();
     assert!(
         trainable
@@ -229,6 +231,7 @@ fn fill(base: &mut dyn Base) {
     let views = Views {
         global: [&first, &second],
         local: &local,
+        sent: None,
     };
     base.real(views, &images).unwrap();
     base.after_step().unwrap();
@@ -272,6 +275,7 @@ fn the_local_branch_leaves_no_statistic_queue_or_key_and_reaches_no_target() {
                 Views {
                     global: [&first, &second],
                     local: &local,
+                    sent: None,
                 },
                 &images,
                 0,
@@ -366,7 +370,7 @@ fn moco_v2_masks_the_view_of_its_keys() {
     let pass = base.real([&first, &second].into(), &images).unwrap();
     let local = masked(&second, &mask).unwrap();
     let expected = base.against(&pass, [&first, &local], &images).unwrap();
-    let expected = f64::from(expected.to_scalar::<f32>().unwrap());
+    let expected = expected.numbers().unwrap().loss;
     // The first pass moved the running statistics by which the region is found again.
     let found = output.losses.terms[0].loss;
     assert!(
@@ -398,9 +402,9 @@ fn the_released_form_has_no_projector_a_faster_average_and_dropout() {
     let loss = |base: &mut MoCoV3<Attentive>| {
         let pass = base.real([&first, &second].into(), &images).unwrap();
         (
-            pass.loss.to_scalar::<f32>().unwrap(),
-            pass.keys,
-            pass.key_pooled,
+            pass.found.tensor().unwrap().to_scalar::<f32>().unwrap(),
+            pass.keys.to_host().unwrap(),
+            pass.key_pooled.to_host().unwrap(),
         )
     };
     // The same step draws the same, another one draws anew, and without dropout it is another loss.

@@ -16,9 +16,12 @@ use toy::{batch, descend, moco, moco_config, values};
 fn step(base: &mut dyn Base, seed: u64) -> f32 {
     let ([first, second], images) = batch(seed, 8);
     let pass = base.real([&first, &second].into(), &images).unwrap();
-    let loss = pass.loss.to_scalar::<f32>().unwrap();
-    let (leaves, mut gradients) = (pass.loss.backward().unwrap(), ParameterGradients::default());
-    pass.backward(leaves, &base.trainable(), &mut gradients)
+    let loss = pass.found.tensor().unwrap().to_scalar::<f32>().unwrap();
+    let (leaves, mut gradients) = (
+        pass.found.tensor().unwrap().backward().unwrap(),
+        ParameterGradients::default(),
+    );
+    pass.backward(leaves.into(), &base.trainable(), &mut gradients)
         .unwrap();
     descend(&base.trainable(), &gradients, 0.1);
     base.after_step().unwrap();
@@ -96,7 +99,9 @@ fn keys_are_those_of_the_shuffled_sub_batches_in_the_order_of_the_images() {
     let found = base
         .real([&first, &second].into(), &images)
         .unwrap()
-        .key_pooled;
+        .key_pooled
+        .to_host()
+        .unwrap();
     let rows = |t: &Tensor| t.to_vec2::<f32>().unwrap();
     assert_eq!(rows(&found), rows(&expected));
     assert_ne!(rows(&found), rows(&whole));
@@ -107,14 +112,15 @@ fn keys_enter_their_queues_only_after_the_step() {
     let mut base = moco(1, &moco_config());
     let ([first, second], images) = batch(3, 8);
     let pass = base.real([&first, &second].into(), &images).unwrap();
-    base.generated([&second, &first], &images).unwrap();
+    base.generated([&(&second).into(), &(&first).into()], &images)
+        .unwrap();
     assert!(base.queues().iter().all(|queue| queue.is_empty()));
     base.after_step().unwrap();
     let [real, pair] = base.queues();
     let (keys, of) = real.keys().unwrap().unwrap();
     assert_eq!(
         keys.to_vec2::<f32>().unwrap(),
-        pass.keys.to_vec2::<f32>().unwrap()
+        pass.keys.to_host().unwrap().to_vec2::<f32>().unwrap()
     );
     assert_eq!((of, pair.len()), (images.as_slice(), 8));
     let error = base.after_step().unwrap_err().to_string();
@@ -130,10 +136,12 @@ fn keys_of_every_accumulated_pass_enter_in_order() {
         let ([first, second], mut images) = batch(seed, 4);
         images.iter_mut().for_each(|i| *i += 100 * seed as u32);
         let pass = base.real([&first, &second].into(), &images).unwrap();
-        real_keys.extend(pass.keys.to_vec2::<f32>().unwrap());
+        real_keys.extend(pass.keys.to_host().unwrap().to_vec2::<f32>().unwrap());
         real_images.extend(images.clone());
-        let pass = base.generated([&second, &first], &images).unwrap();
-        pair_keys.extend(pass.keys.to_vec2::<f32>().unwrap());
+        let pass = base
+            .generated([&(&second).into(), &(&first).into()], &images)
+            .unwrap();
+        pair_keys.extend(pass.keys.to_host().unwrap().to_vec2::<f32>().unwrap());
         pair_images.extend(images);
     }
     base.after_step().unwrap();
@@ -151,7 +159,8 @@ fn a_forgotten_step_leaves_no_key() {
     let mut base = moco(1, &moco_config());
     let ([first, second], images) = batch(3, 8);
     base.real([&first, &second].into(), &images).unwrap();
-    base.generated([&second, &first], &images).unwrap();
+    base.generated([&(&second).into(), &(&first).into()], &images)
+        .unwrap();
     base.forget_step();
     assert!(base.after_step().is_err());
     assert!(base.queues().iter().all(|queue| queue.is_empty()));
@@ -163,9 +172,13 @@ fn gradients_reach_every_trainable_variable_and_no_key_variable() {
     step(&mut base, 1);
     let ([first, second], images) = batch(2, 8);
     let pass = base.real([&first, &second].into(), &images).unwrap();
-    let (leaves, mut gradients) = (pass.loss.backward().unwrap(), ParameterGradients::default());
+    let (leaves, mut gradients) = (
+        pass.found.tensor().unwrap().backward().unwrap(),
+        ParameterGradients::default(),
+    );
     let trainable = base.trainable();
-    pass.backward(leaves, &trainable, &mut gradients).unwrap();
+    pass.backward(leaves.into(), &trainable, &mut gradients)
+        .unwrap();
     assert_eq!(gradients.get_ids().count(), trainable.len());
     for (name, var) in &trainable {
         let gradient = gradients
@@ -205,7 +218,8 @@ fn real_passes_update_running_statistics_and_generated_ones_do_not() {
         let real = buffers(&base);
         assert_ne!(start[0], real[0]);
         assert_eq!(start[1] != real[1], statistics == RunningStatistics::Own);
-        base.generated([&second, &first], &images).unwrap();
+        base.generated([&(&second).into(), &(&first).into()], &images)
+            .unwrap();
         assert_eq!(real, buffers(&base));
         base.after_step().unwrap();
         let after = buffers(&base);

@@ -80,6 +80,7 @@ fn every_base_gets_a_gradient_through_its_maps_and_its_own_loss_stays() {
                 Views {
                     global: [&first, &second],
                     local: &local,
+                    sent: None,
                 },
                 &images,
                 0,

@@ -60,8 +60,7 @@ impl Run {
             total_steps: STEPS,
             seed: 3,
             augment: &augment,
-            views_there: None,
-            augment_there: None,
+            augment_on_device: None,
             pictures: true,
         };
         self.method
@@ -139,10 +138,12 @@ fn without_reconstruction_and_pairs_the_base_is_reproduced_bit_for_bit() {
     for step in 0..8 {
         let ([first, second], images) = batch(step, N);
         let pass = alone.real([&first, &second].into(), &images).unwrap();
-        let loss = pass.loss.to_scalar::<f32>().unwrap();
-        let (leaves, mut gradients) =
-            (pass.loss.backward().unwrap(), ParameterGradients::default());
-        pass.backward(leaves, &alone.trainable(), &mut gradients)
+        let loss = pass.found.tensor().unwrap().to_scalar::<f32>().unwrap();
+        let (leaves, mut gradients) = (
+            pass.found.tensor().unwrap().backward().unwrap(),
+            ParameterGradients::default(),
+        );
+        pass.backward(leaves.into(), &alone.trainable(), &mut gradients)
             .unwrap();
         descend(&alone.trainable(), &gradients, 0.1);
         alone.after_step().unwrap();
@@ -154,8 +155,7 @@ fn without_reconstruction_and_pairs_the_base_is_reproduced_bit_for_bit() {
             total_steps: 8,
             seed: 3,
             augment: &|_, _| bail!("the pair was augmented"),
-            views_there: None,
-            augment_there: None,
+            augment_on_device: None,
             pictures: false,
         };
         let output = method.step(&mut base, &Untouchable, input).unwrap();
@@ -255,9 +255,9 @@ fn importance_from_the_gradient_at_hand_is_that_of_the_full_graph() {
     let of = of.to_vec();
     let ([first, second], images) = batch(3, N);
     let pass = run.base.real([&first, &second].into(), &images).unwrap();
-    let dh = pass
-        .pooled_gradient(&pass.loss.backward().unwrap())
-        .unwrap();
+    let leaves = pass.found.tensor().unwrap().backward().unwrap();
+    let dh = pass.pooled_gradient(&leaves.into()).unwrap();
+    let dh = dh[0].to_host().unwrap();
 
     let (map, _) = run
         .base
@@ -282,9 +282,15 @@ fn importance_from_the_gradient_at_hand_is_that_of_the_full_graph() {
         keys: &keys,
         images: &of,
     });
-    let loss = info_nce(&query, &pass.keys, &images, negatives, 0.2)
-        .unwrap()
-        .loss;
+    let loss = info_nce(
+        &query,
+        &pass.keys.to_host().unwrap(),
+        &images,
+        negatives,
+        0.2,
+    )
+    .unwrap()
+    .loss;
     let full = loss
         .backward()
         .unwrap()
@@ -293,7 +299,7 @@ fn importance_from_the_gradient_at_hand_is_that_of_the_full_graph() {
         .sum((2, 3))
         .unwrap();
     assert_close("sum over places of dL/dF", &dh, &full, 1e-5);
-    let h = pass.pooled().unwrap();
+    let h = pass.pooled().unwrap()[0].to_host().unwrap();
     let kind = Importance::GradientTimesFeature;
     let (at_hand, full) = (
         importance(&h, &dh, kind, None),
@@ -514,8 +520,7 @@ fn an_unaugmented_pair_is_seen_as_it_was_generated() {
                 calls.borrow_mut().push(view);
                 Ok(images.clone())
             },
-            views_there: None,
-            augment_there: None,
+            augment_on_device: None,
             pictures: false,
         };
         run.method.step(&mut run.base, &run.decoder, input).unwrap();
@@ -567,8 +572,7 @@ fn a_step_that_is_not_finite_leaves_the_bank_alone_and_says_so() {
         total_steps: STEPS,
         seed: 3,
         augment: &augment,
-        views_there: None,
-        augment_there: None,
+        augment_on_device: None,
         pictures: false,
     };
     let output = run.method.step(&mut run.base, &run.decoder, input).unwrap();
@@ -606,8 +610,7 @@ fn a_decoder_that_does_not_fit_is_an_error() {
             total_steps: STEPS,
             seed: 3,
             augment: &augment,
-            views_there: None,
-            augment_there: None,
+            augment_on_device: None,
             pictures: false,
         };
         let outcome = run.method.step(&mut run.base, &Misfit(side), input);

@@ -49,11 +49,15 @@ fn gradients(base: &mut dyn Base, seed: u64) -> (f64, ParameterGradients) {
     let views = Views {
         global: [&first, &second],
         local: &local,
+        sent: None,
     };
     let pass = base.real(views, &images).unwrap();
-    let loss = f64::from(pass.loss.to_scalar::<f32>().unwrap());
-    let (leaves, mut gradients) = (pass.loss.backward().unwrap(), ParameterGradients::default());
-    pass.backward(leaves, &base.trainable(), &mut gradients)
+    let loss = f64::from(pass.found.tensor().unwrap().to_scalar::<f32>().unwrap());
+    let (leaves, mut gradients) = (
+        pass.found.tensor().unwrap().backward().unwrap(),
+        ParameterGradients::default(),
+    );
+    pass.backward(leaves.into(), &base.trainable(), &mut gradients)
         .unwrap();
     (loss, gradients)
 }

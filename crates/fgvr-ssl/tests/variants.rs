@@ -3,13 +3,15 @@
 
 mod toy;
 
+use std::collections::BTreeMap;
+
 use candle_core::{Result, Tensor, Var, bail};
 use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Decoder, NormMode, Tape};
 use fgvr_perturb::MaskRule;
 use fgvr_ssl::{
-    Arm, Base, BaseKind, Course, CurriculumConfig, PairOf, Space, StepInput, StepOutput, SynthPair,
-    SynthPairConfig, Views,
+    Arm, Base, BaseKind, Branch, Course, CurriculumConfig, FeatureGradients, FeatureOutput, PairOf,
+    Rows, Space, StepInput, StepOutput, SynthPair, SynthPairConfig, Values, Views,
 };
 use fgvr_testkit::{assert_close, uniform};
 use toy::{ToyDecoder, WIDTH, base, batch, descend, moco, moco_config, settings, values};
@@ -57,8 +59,7 @@ fn step(
         total_steps: STEPS,
         seed: 3,
         augment: &|images, view| images * (1. + 0.1 * view as f64),
-        views_there: None,
-        augment_there: None,
+        augment_on_device: None,
         pictures: true,
     };
     method.step(base, decoder, input)
@@ -141,18 +142,32 @@ fn the_loss_between_features_is_that_of_images_with_these_features() {
             };
             encoder.features(view, NormMode::NoUpdate).unwrap().pooled
         };
-        let pass = base.generated([&first, &second], &images).unwrap();
+        let pass = base
+            .generated([&(&first).into(), &(&second).into()], &images)
+            .unwrap();
         let query = features(base.as_ref(), &first, false);
         // Before the first average both networks are the same. MoCo's key encoder takes its statistics
         // over sub-batches; its pooled features stand in the pass.
         let key = match kind {
-            BaseKind::MoCoV2 => pass.key_pooled.clone(),
+            BaseKind::MoCoV2 => pass.key_pooled.to_host().unwrap(),
             _ => features(base.as_ref(), &second, true),
         };
         let before = base.state().unwrap();
-        let between = base.between(&query, &key, &images).unwrap();
-        assert_close(kind.name(), &between.found.loss, &pass.loss, 1e-5);
-        assert_close(kind.name(), &between.keys, &pass.keys, 1e-5);
+        let between = base
+            .between(&(&query).into(), &(&key).into(), &images)
+            .unwrap();
+        assert_close(
+            kind.name(),
+            between.found.tensor().unwrap(),
+            pass.found.tensor().unwrap(),
+            1e-5,
+        );
+        assert_close(
+            kind.name(),
+            &between.keys.to_host().unwrap(),
+            &pass.keys.to_host().unwrap(),
+            1e-5,
+        );
         for (name, tensor) in base.state().unwrap() {
             assert_close(&name, &tensor, &before[&name], 1e-12);
         }
@@ -167,7 +182,7 @@ fn the_twins_gradient_reaches_the_query_and_no_target() {
             // Without negatives the loss is flat.
             let keys = fgvr_ssl::l2_normalise(&uniform(5, (N, 6), -1., 1.)).unwrap();
             let others: Vec<u32> = (100..100 + N as u32).collect();
-            base.keep_pair_keys(&keys, &others).unwrap();
+            base.keep_pair_keys(&Rows::Host(keys), &others).unwrap();
             let ([first, second], images) = batch(0, N);
             base.real([&first, &second].into(), &images).unwrap();
             base.after_step().unwrap();
@@ -175,8 +190,12 @@ fn the_twins_gradient_reaches_the_query_and_no_target() {
         let leaf = |seed| Var::from_tensor(&uniform(seed, (N, WIDTH), 0., 1.)).unwrap();
         let (query, key) = (leaf(1), leaf(2));
         let images: Vec<u32> = (0..N as u32).collect();
-        let found = base.between(&query, &key.detach(), &images).unwrap().found;
-        let gradients: ParameterGradients = found.loss.backward().unwrap().into();
+        let features = [query.as_tensor(), &key.detach()].map(Values::from);
+        let found = base
+            .between(&features[0], &features[1], &images)
+            .unwrap()
+            .found;
+        let gradients: ParameterGradients = found.tensor().unwrap().backward().unwrap().into();
         let at_query = gradients.get(&query).unwrap();
         let size = at_query.sqr().unwrap().sum_all().unwrap();
         assert!(size.to_scalar::<f32>().unwrap() > 0., "{kind}");
@@ -219,8 +238,7 @@ fn a_growing_mask_has_its_exact_size_at_the_start_the_middle_and_the_end() {
                 total_steps: 11,
                 seed: 3,
                 augment: &|images, _| Ok(images.clone()),
-                views_there: None,
-                augment_there: None,
+                augment_on_device: None,
                 pictures: true,
             };
             mask = (method.step(base.as_mut(), &Untouchable, input).unwrap())
@@ -253,18 +271,26 @@ fn in_the_space_of_maps_the_reconstructions_gradient_reaches_the_trunk_through_t
             // The same loss on one graph: the toy's images are those of candle's autograd.
             let ([first, second], images) = batch(0, N);
             let pass = base.real([&first, &second].into(), &images).unwrap();
-            let maps = pass.map().unwrap();
-            let seen = pass.seen([&first, &second].into()).unwrap();
+            let rows = |of: &dyn Fn(&Branch) -> Values| {
+                let tensors = pass
+                    .branches
+                    .iter()
+                    .map(|branch| of(branch).to_host().unwrap());
+                Tensor::cat(&tensors.collect::<Vec<_>>(), 0).unwrap()
+            };
+            let (maps, seen) = (rows(&Branch::map), rows(&|branch| branch.images.clone()));
             let leaf = Var::from_tensor(&maps).unwrap();
             let loss = (decoder.graph(&leaf).unwrap() - seen).unwrap().sqr();
             let loss = loss.unwrap().mean_all().unwrap();
             let at_map = loss.backward().unwrap().remove(&leaf).unwrap();
-            let mut leaves = ParameterGradients::default();
-            pass.add_map_gradient(&mut leaves, &at_map).unwrap();
-            let mut own = ParameterGradients::default();
-            for branch in pass.branches {
-                branch.tape.backward(&leaves, &mut own).unwrap();
+            let mut leaves = FeatureGradients::default();
+            for (i, branch) in pass.branches.iter().enumerate() {
+                let part = at_map.narrow(0, i * N, N).unwrap();
+                let added = leaves.add(branch, FeatureOutput::Map, &Values::from(&part));
+                added.unwrap();
             }
+            let mut own = ParameterGradients::default();
+            pass.backward(leaves, &BTreeMap::new(), &mut own).unwrap();
             (found, own.get(of).unwrap().clone())
         };
         let ((alone, _), (with, own)) = (gradients(0.), gradients(0.3));

@@ -92,8 +92,7 @@ fn run(kind: BaseKind, cfg: &SynthPairConfig, golden: &Golden) -> Run {
             total_steps: 10,
             seed: 3,
             augment: &|images, _| Ok(images.clone()),
-            views_there: None,
-            augment_there: None,
+            augment_on_device: None,
             pictures: true,
         },
     );

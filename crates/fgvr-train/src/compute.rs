@@ -5,10 +5,10 @@ use fgvr_nn::{Device, Precision};
 use crate::{Error, Result};
 
 /// The CPU, or a GPU beside it. Trunks, decoders and their variables, optimisers and moving averages are then on
-/// the GPU; so are heads and losses of a step that has a form for it ([`Trainer::stays_on_device`]), and
+/// the GPU; so are heads and losses of a step whose base has kernels for it ([`Trainer::step_device`]), and
 /// otherwise those run on the CPU.
 ///
-/// [`Trainer::stays_on_device`]: crate::Trainer::stays_on_device
+/// [`Trainer::step_device`]: crate::Trainer::step_device
 #[derive(Clone, Debug)]
 pub struct Compute {
     device: Option<Device>,

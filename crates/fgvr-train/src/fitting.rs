@@ -92,7 +92,7 @@ fn largest(
             trainer.step(&[loader.next()?], false)?;
         }
         // In a run, two views of the batch that comes next are there too, as f32.
-        let ahead = match trainer.stays_on_device() {
+        let ahead = match trainer.step_device().is_some() {
             true => 2 * batch * 3 * trial.data.size.pow(2) * size_of::<f32>(),
             false => 0,
         };

@@ -11,7 +11,7 @@ pub mod study;
 
 mod against_start;
 mod answers;
-mod augment_there;
+mod augment_on_device;
 mod checkpoint;
 mod compute;
 mod data;

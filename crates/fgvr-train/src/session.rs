@@ -102,9 +102,9 @@ impl<'a> Session<'a> {
         self.log_start(observer)?;
         let mut recorder = Recorder::resume(self.run.path(), first)?;
         let mut monitor = Monitor::new(&self.config.monitor);
-        // A step that does not stay on the device takes its views from the CPU.
-        let ahead = (self.compute.device()).filter(|_| self.trainer.stays_on_device());
-        let mut feed = Feed::new(loader(&self.config, &self.splits, first)?, ahead)?;
+        // Trunks whose heads run on the CPU take their views from there.
+        let ahead = self.trainer.step_device();
+        let mut feed = Feed::new(loader(&self.config, &self.splits, first)?, ahead.as_ref())?;
         let mut means = EpochMeans::default();
         let mut last = None;
         let mut interrupted = false;
@@ -179,7 +179,8 @@ impl<'a> Session<'a> {
 
     /// What a reader of the log needs to know of what follows.
     fn log_start(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        let stays = self.trainer.stays_on_device();
+        let on_device = self.trainer.step_device().is_some();
+        let addons = self.trainer.addons_on_host();
         let (config, images) = (&self.config, self.splits.train.len());
         let name = if config.name.is_empty() {
             "-"
@@ -199,9 +200,11 @@ impl<'a> Session<'a> {
             self.compute.line()
         ))?;
         if self.compute.device().is_some() {
-            let (what, rest) = match stays {
-                true => ("each step runs", ""),
-                false => ("trunks run", "; heads and losses on the CPU"),
+            let names: Vec<_> = addons.iter().map(|kind| kind.name()).collect();
+            let (what, rest) = match (on_device, names.join(", ")) {
+                (false, _) => ("trunks run", "; heads and losses on the CPU".to_owned()),
+                (true, names) if names.is_empty() => ("each step runs", names),
+                (true, names) => ("each step runs", format!("; losses of {names} on the CPU")),
             };
             let line = format!("{what} on {}{rest}", self.compute.name());
             self.say(observer, &line)?;

@@ -16,7 +16,7 @@ use fgvr_ssl::{
     SynthPair, Views,
 };
 
-use crate::augment_there::augment_there;
+use crate::augment_on_device::augment_on_device;
 use crate::config::PretrainConfig;
 use crate::learning_rate::learning_rate;
 use crate::optimizer::TrunkOptimizer;
@@ -381,17 +381,19 @@ impl Trainer {
         Ok((row, pictures))
     }
 
-    /// Whether a step stays on the device that the networks live on, up to its numbers; otherwise heads and losses run
-    /// on the CPU.
-    pub fn stays_on_device(&mut self) -> bool {
+    /// Where the base's heads and losses run, if not on the CPU; add-ons may run there: see
+    /// [`Trainer::addons_on_host`].
+    #[must_use]
+    pub fn step_device(&self) -> Option<fgvr_nn::Device> {
+        self.base.device()
+    }
+
+    /// The active add-ons whose losses run on the CPU in any case.
+    pub fn addons_on_host(&mut self) -> Vec<fgvr_ssl::AddonKind> {
         let mut pairs = self.synthpair.with(&self.decoder);
-        let mut addons: Vec<&mut dyn Addon> = vec![&mut pairs];
-        addons.extend(
-            self.addons
-                .iter_mut()
-                .map(|addon| -> &mut dyn Addon { addon.as_mut() }),
-        );
-        fgvr_ssl::stays_on_device(self.base.as_mut(), &mut addons)
+        let addons = addons(&mut pairs, &mut self.addons).into_iter();
+        let on_host = addons.filter(|addon| addon.is_active() && addon.runs_on_host());
+        on_host.map(|addon| addon.kind()).collect()
     }
 
     fn pass(
@@ -401,14 +403,14 @@ impl Trainer {
         pictures: bool,
     ) -> Result<fgvr_ssl::StepOutput> {
         let (seed, step) = (self.config.seed, self.step);
-        let views_there = match (staged, Encoder::device(&self.encoder)) {
+        let sent = match (staged, Encoder::device(&self.encoder)) {
             (Some(staged), Some(device)) => staged.receive(device)?,
             _ => None,
         };
-        let augment_there = |device: &fgvr_nn::Device, images: &Map, view: u64| {
+        let on_device = |device: &fgvr_nn::Device, images: &Map, view: u64| {
             let cfg = &self.config.pair_augment;
             let draws = pair_draws(cfg, seed, step, view, &batch.indices);
-            augment_there(device, images, &draws, &self.config.normalisation)
+            augment_on_device(device, images, &draws, &self.config.normalisation)
         };
         let augment = |images: &Tensor, view: u64| {
             pair_augment(
@@ -425,25 +427,30 @@ impl Trainer {
             views: Views {
                 global: [&batch.views[0], &batch.views[1]],
                 local: &batch.crops,
+                sent: sent.as_ref(),
             },
             images: &batch.indices,
             step,
             total_steps: self.total,
             seed,
             augment: &augment,
-            views_there: views_there.as_ref(),
-            augment_there: Some(&augment_there),
+            augment_on_device: Some(&on_device),
             pictures,
         };
         let mut pairs = self.synthpair.with(&self.decoder);
-        let mut addons: Vec<&mut dyn Addon> = vec![&mut pairs];
-        addons.extend(
-            self.addons
-                .iter_mut()
-                .map(|addon| -> &mut dyn Addon { addon.as_mut() }),
-        );
+        let mut addons = addons(&mut pairs, &mut self.addons);
         Ok(fgvr_ssl::step(self.base.as_mut(), &mut addons, input)?)
     }
+}
+
+/// All that stands on the base, in its order.
+fn addons<'a>(
+    pairs: &'a mut dyn Addon,
+    others: &'a mut [Box<dyn Addon + Send>],
+) -> Vec<&'a mut dyn Addon> {
+    let others = others.iter_mut();
+    let others = others.map(|addon| -> &mut dyn Addon { addon.as_mut() });
+    std::iter::once(pairs).chain(others).collect()
 }
 
 /// Whether the training split fills a batch.

@@ -2,13 +2,15 @@
 
 mod apart;
 mod common;
+mod emulated;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use apart::{Apart, apart, config, difference, emulated, mixed_passes};
+use apart::{Apart, apart, base, config, mixed_passes};
 use candle_core::Tensor;
 use common::Place;
+use emulated::{difference, emulated};
 use fgvr_nn::cuda::Real;
 use fgvr_nn::cuda::emulator::Emulator;
 use fgvr_nn::{Device, Precision};
@@ -70,44 +72,93 @@ fn three_steps_of_the_symmetric_bases_are_those_of_the_cpu() {
 }
 
 #[test]
-fn a_step_stays_on_the_device_where_base_and_addons_have_a_form_for_it() {
-    let cases: [(&[&str], bool); 10] = [
-        (&["arm=base"], true),
-        (&["arm=full"], true),
-        (&["base=simsiam", "arm=base"], true),
-        (&["base=byol", "arm=base"], true),
-        (&["base=moco-v3", "arm=base"], true),
-        (&["arm=base", "addons=[\"lcr\"]", "data.size=32"], false),
-        (&["base=byol", "arm=full"], false),
+fn a_step_runs_where_its_base_has_kernels_and_says_what_runs_on_the_cpu() {
+    let cases: [(&[&str], bool, &[&str]); 10] = [
+        (&["arm=base"], true, &[]),
+        (&["arm=full"], true, &[]),
+        (&["base=simsiam", "arm=base"], true, &[]),
+        (&["base=moco-v3", "arm=full"], true, &[]),
+        (&["base=byol", "synthpair.space=map"], true, &[]),
+        (&["synthpair.perceptual=0.1"], true, &["synthpair"]),
+        (
+            &["arm=base", "addons=[\"lcr\"]", "data.size=32"],
+            true,
+            &["lcr"],
+        ),
         (
             &["base=simsiam", "simsiam.stop_gradient=false", "arm=base"],
             false,
+            &[],
         ),
         (
             &["base=moco-v3", "moco_v3.predictor_dropout=0.2", "arm=base"],
             false,
+            &[],
         ),
-        (&["base=dino", "arm=base"], false),
+        (&["base=dino", "arm=base"], false, &[]),
     ];
     let place = Place::new();
-    for (settings, stays) in cases {
+    for (settings, on_device, on_host) in cases {
         let Some(emulated) = emulated(Precision::F32) else {
             return;
         };
         let config = config(&place, settings);
-        let stays_on = |compute: &Compute| {
-            let mut trainer = Trainer::new(&config, 96, compute).expect("a trainer");
-            trainer.stays_on_device()
-        };
-        assert_eq!(stays_on(&emulated), stays, "{settings:?}");
-        assert!(!stays_on(&Compute::cpu()), "{settings:?}");
+        let trainer = |compute| Trainer::new(&config, 96, compute).expect("a trainer");
+        let mut there = trainer(&emulated);
+        assert_eq!(there.step_device().is_some(), on_device, "{settings:?}");
+        let names = there.addons_on_host().into_iter().map(|kind| kind.name());
+        assert_eq!(names.collect::<Vec<_>>(), on_host, "{settings:?}");
+        assert!(trainer(&Compute::cpu()).step_device().is_none());
     }
 }
 
 #[test]
-fn passes_on_the_cpu_between_steps_on_the_device_see_and_leave_what_those_do() {
+fn keys_that_are_not_finite_are_refused_in_both_places() {
+    let Some(emulated) = emulated(Precision::F32) else {
+        return;
+    };
+    let config = config(&Place::new(), &["arm=base"]);
+    for compute in [&Compute::cpu(), &emulated] {
+        let mut base = base(&config, compute).expect("a base");
+        let batch = apart::batch(0);
+        let broken = Tensor::full(f32::NAN, batch.views[1].dims(), &candle_core::Device::Cpu);
+        let views = [&batch.views[0], &broken.expect("a tensor")];
+        let pass = base.real(views.into(), &batch.indices).expect("a pass");
+        assert!(!pass.numbers().expect("numbers").loss.is_finite());
+        let error = base.after_step().expect_err("keys of NaN").to_string();
+        assert!(error.contains("not finite"), "{error}");
+    }
+}
+
+/// Its dead channels are a figure of every run.
+#[test]
+fn the_bank_of_pairs_without_weight_is_filled_in_both_places() {
+    let Some(emulated) = emulated(Precision::F32) else {
+        return;
+    };
     let place = Place::new();
-    for base in ["base=simsiam", "base=byol"] {
+    for settings in [
+        &["arm=base"][..],
+        &["arm=base", "base=byol"],
+        &["arm=base", "synthpair.perceptual=0.1"],
+    ] {
+        let config = config(&place, settings);
+        let filled = |compute: &Compute| {
+            let mut trainer = Trainer::new(&config, 96, compute).expect("a trainer");
+            let (row, _) = trainer.step(&[apart::batch(0)], false).expect("a step");
+            let bank = trainer.synthpair().bank().expect("a bank");
+            (bank.len(), row.dead_fraction)
+        };
+        let (count, dead) = filled(&emulated);
+        assert_eq!((count, dead), filled(&Compute::cpu()), "{settings:?}");
+        assert!(count == 8 && dead.is_some(), "{settings:?}");
+    }
+}
+
+#[test]
+fn gradients_on_the_cpu_between_steps_on_the_device_see_and_leave_what_those_do() {
+    let place = Place::new();
+    for base in ["base=simsiam", "base=byol", "base=moco-v2"] {
         let Some(emulated) = emulated(Precision::F32) else {
             return;
         };

@@ -1,36 +1,19 @@
 //! Runs on a device, here the emulated GPU: repeated, resumed, accumulated, and when something is not finite.
 
 mod common;
+mod emulated;
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use candle_core::{DType, Tensor};
 use common::Place;
+use emulated::{emulated, largest_difference};
 use fgvr_data::Batch;
-use fgvr_nn::Device;
-use fgvr_nn::cuda::Real;
-use fgvr_nn::cuda::emulator::Emulator;
+use fgvr_nn::Precision;
 use fgvr_train::{Compute, PretrainConfig, StepRow, Trainer};
 
 type Bits = BTreeMap<String, Vec<u32>>;
-
-/// A device, where there is a compiler for one.
-fn emulated() -> Option<Compute> {
-    match Emulator::new(Path::new(env!("CARGO_TARGET_TMPDIR"))) {
-        Ok(emulator) => Some(Compute::on(Device::new(
-            Arc::new(emulator),
-            Real::F32,
-            "emulator",
-        ))),
-        Err(error) => {
-            fgvr_testkit::skipped(error);
-            None
-        }
-    }
-}
 
 fn config(settings: &[&str]) -> PretrainConfig {
     let common = [
@@ -98,33 +81,16 @@ fn bits(trainer: &Trainer) -> Bits {
         .collect()
 }
 
-/// The largest length of a difference as a share of the length, and whose it is.
-fn apart(a: &BTreeMap<String, Tensor>, b: &BTreeMap<String, Tensor>) -> (f64, String) {
-    let length = |t: Tensor| -> f64 {
-        let squares = t.sqr().and_then(|t| t.sum_all()).expect("a sum");
-        squares.to_scalar::<f64>().expect("f64").sqrt()
-    };
-    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
-    let mut worst = (0., String::new());
-    for (name, a) in a {
-        let wide = |t: &Tensor| t.to_dtype(DType::F64).expect("f64");
-        let (a, b) = (wide(a), wide(&b[name]));
-        let off = length((&a - &b).expect("one shape")) / length(a).max(1e-3);
-        if off > worst.0 {
-            worst = (off, name.clone());
-        }
-    }
-    worst
-}
-
 #[test]
 fn a_run_repeats_its_bits_and_so_does_one_that_was_resumed() {
-    let Some(compute) = emulated() else { return };
+    let Some(compute) = emulated(Precision::F32) else {
+        return;
+    };
     for settings in [&["arm=full"][..], &["arm=full", "optimizer.kind=\"adamw\""]] {
         let config = config(settings);
         let whole = || {
             let mut trainer = trainer(&config, &compute);
-            assert!(trainer.stays_on_device());
+            assert!(trainer.step_device().is_some());
             (0..4).for_each(|at| drop(step(&mut trainer, at)));
             bits(&trainer)
         };
@@ -144,36 +110,35 @@ fn a_run_repeats_its_bits_and_so_does_one_that_was_resumed() {
         let mut here = trainer(&config, &Compute::cpu());
         here.load_state(2, &saved).expect("the state fits");
         (2..4).for_each(|at| drop(step(&mut here, at)));
-        let (off, name) = apart(&values(&here), &values(&resumed));
+        let (off, name) = largest_difference(&values(&here), &values(&resumed));
         assert!(off < 1e-3, "{settings:?}: {name} is off by {off:.1e}");
     }
 }
 
 #[test]
-fn what_cannot_stay_there_crosses_over_and_gives_the_same() {
-    let Some(compute) = emulated() else { return };
-    for (settings, stays) in [
-        (&["arm=full", "optimizer.accumulate=2"][..], true),
-        (&["arm=full", "synthpair.mask.control=\"random\""], true),
-        (&["arm=full", "synthpair.noise.kind=\"swap\""], true),
-        (&["arm=full", "synthpair.variance=\"between\""], true),
-        (&["arm=full", "synthpair.mask.per_sample=false"], true),
+fn variants_give_what_they_give_on_the_cpu() {
+    let Some(compute) = emulated(Precision::F32) else {
+        return;
+    };
+    for settings in [
+        &["arm=full", "optimizer.accumulate=2"][..],
+        &["arm=full", "synthpair.mask.control=\"random\""],
+        &["arm=full", "synthpair.noise.kind=\"swap\""],
+        &["arm=full", "synthpair.variance=\"between\""],
+        &["arm=full", "synthpair.mask.per_sample=false"],
         // Adam's first steps are as long for tiny gradients as for others: rounding would become a difference.
-        (
-            &[
-                "arm=full",
-                "synthpair.perceptual=0.1",
-                "optimizer.decoder_lr=1e-6",
-            ],
-            false,
-        ),
-        (&["arm=base", "addons=[\"lcr\"]", "data.size=32"], false),
+        &[
+            "arm=full",
+            "synthpair.perceptual=0.1",
+            "optimizer.decoder_lr=1e-6",
+        ],
+        &["arm=base", "addons=[\"lcr\"]", "data.size=32"],
     ] {
         let config = config(settings);
         let run = |compute: &Compute| {
             let mut trainer = trainer(&config, compute);
             let place = compute.device().is_some();
-            assert_eq!(trainer.stays_on_device(), place && stays, "{settings:?}");
+            assert_eq!(trainer.step_device().is_some(), place, "{settings:?}");
             for at in 0..2 {
                 let count = config.optimizer.accumulate as u64;
                 let batches: Vec<Batch> = (0..count)
@@ -185,7 +150,7 @@ fn what_cannot_stay_there_crosses_over_and_gives_the_same() {
             values(&trainer)
         };
         let (a, b) = (run(&Compute::cpu()), run(&compute));
-        let (off, name) = apart(&a, &b);
+        let (off, name) = largest_difference(&a, &b);
         eprintln!("{settings:?}: {name} is off by {off:.1e}");
         // A rank of the mask that rounding decides changes an image's pair, and all that follows.
         assert!(off < 1e-2, "{settings:?}: {name} is off by {off:.1e}");
@@ -194,7 +159,9 @@ fn what_cannot_stay_there_crosses_over_and_gives_the_same() {
 
 #[test]
 fn a_step_that_is_not_finite_changes_nothing() {
-    let Some(compute) = emulated() else { return };
+    let Some(compute) = emulated(Precision::F32) else {
+        return;
+    };
     let config = config(&["arm=full"]);
     let mut trainer = trainer(&config, &compute);
     (0..2).for_each(|at| drop(step(&mut trainer, at)));
@@ -203,7 +170,7 @@ fn a_step_that_is_not_finite_changes_nothing() {
     let n = broken.views[1].dims().to_vec();
     broken.views[1] = Tensor::full(f32::NAN, n, &candle_core::Device::Cpu).expect("a tensor");
     let (row, _) = trainer.step(&[broken], false).expect("a row");
-    assert!(!row.loss.is_finite());
+    assert!(!row.loss.is_finite() && row.loss_pair.is_none());
     let after = bits(&trainer);
     let changed: Vec<_> = (before.iter())
         .filter(|(name, values)| after[*name] != **values)

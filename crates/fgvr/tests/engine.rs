@@ -328,10 +328,13 @@ fn the_base_arm_is_moco_alone_bit_for_bit() {
         let pass = moco
             .real([&batch.views[0], &batch.views[1]].into(), &batch.indices)
             .unwrap();
-        assert_eq!(row.loss, f64::from(pass.loss.to_scalar::<f32>().unwrap()));
-        let leaves = pass.loss.backward().unwrap();
+        assert_eq!(
+            row.loss,
+            f64::from(pass.found.tensor().unwrap().to_scalar::<f32>().unwrap())
+        );
+        let leaves = pass.found.tensor().unwrap().backward().unwrap();
         let mut gradients = ParameterGradients::default();
-        pass.backward(leaves, &moco.trainable(), &mut gradients)
+        pass.backward(leaves.into(), &moco.trainable(), &mut gradients)
             .unwrap();
         sgd.step(&gradients, learning_rate(&config.optimizer, step, 3))
             .unwrap();

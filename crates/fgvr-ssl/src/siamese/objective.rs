@@ -1,8 +1,6 @@
 //! What tells one symmetric base from another.
 
-use candle_core::{Result, Tensor};
-
-use crate::{BaseKind, Comparison, InfoNce, MlpConfig, MomentumSchedule, RunningStatistics};
+use crate::{BaseKind, Comparison, MlpConfig, MomentumSchedule, RunningStatistics};
 
 /// How a target network follows the online one.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,16 +45,7 @@ pub trait Objective: Send {
         true
     }
 
-    /// One of the loss's two terms: predictions (N, D) of one view against targets (N, D) of the other,
-    /// neither normalised. The loss is the sum of both terms.
-    ///
-    /// # Errors
-    /// Shapes that do not agree.
-    fn compare(&self, predictions: &Tensor, targets: &Tensor, images: &[u32]) -> Result<InfoNce>;
-
-    /// How a step that stays on a device makes [`Objective::compare`] there; `None` for a loss, or choices, without such
-    /// a form.
-    fn compare_there(&self) -> Option<Comparison> {
-        None
-    }
+    /// One of the loss's two terms, of predictions of one view and targets of the other. The loss is the sum of both
+    /// terms.
+    fn comparison(&self) -> Comparison;
 }

@@ -19,7 +19,7 @@ pub(super) fn perceptual(
     encoder: &dyn Encoder,
     decoder: &dyn Decoder,
     h: &Tensor,
-    maps: &[&Tensor],
+    maps: &[Tensor],
     weight: f64,
     gradients: &mut ParameterGradients,
 ) -> Result<f64> {

@@ -1,19 +1,20 @@
 //! The pair without images: p(h̃) close to p(h), by the base's own heads.
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
+use fgvr_nn::cuda::Array;
 
 use super::masked::Masked;
-use crate::diagnostics::{Compared, PairDiagnostics};
+use super::outcome::Outcome;
 use crate::step::StepInput;
-use crate::{Base, Between};
+use crate::{Base, Between, Branch, Values};
 
 /// What a branch's features and their perturbed copies gave.
 pub(super) struct Twin {
-    pub(super) found: Between,
-    pub(super) diagnostics: PairDiagnostics,
+    pub(super) between: Between,
+    pub(super) outcome: Outcome,
 }
 
-/// [`Base::between`] of h̃ and h of one branch, whose pooled features (N, C) are `leaf`.
+/// [`Base::between`] of h̃ and h of one branch.
 ///
 /// # Design choice
 /// h̃ = (1 - M) ⊙ h + M ⊙ sg(h̃): the entries that were perturbed are constants, as they are in the
@@ -21,23 +22,37 @@ pub(super) struct Twin {
 /// to do without the others. The values are those of `masked`, bit for bit.
 pub(super) fn twin(
     base: &dyn Base,
-    leaf: &Tensor,
+    branch: &Branch,
     masked: &Masked,
     input: &StepInput<'_>,
 ) -> Result<Twin> {
-    let kept = (1. - &masked.mask)?;
-    let changed = ((leaf * kept)? + (&masked.mask * &masked.features)?)?;
-    let found = base.between(&changed, leaf, input.images)?;
-    let h = leaf.detach();
-    let diagnostics = PairDiagnostics::of(
-        masked.stats,
-        Compared {
-            originals: [&h.zeros_like()?, &h],
-            changed: &masked.features,
-            features: [&masked.features, &h],
-            top1: found.found.top1,
-            negative: found.found.negative,
-        },
-    )?;
-    Ok(Twin { found, diagnostics })
+    let leaf = branch.pooled();
+    let between = match (&leaf, &masked.features) {
+        (Values::Host(h), Values::Host(features)) => {
+            let mask = masked.mask.to_host()?;
+            let changed = ((h * (1. - &mask)?)? + (&mask * features)?)?;
+            base.between(&Values::Host(changed), &leaf, input.images)?
+        }
+        (_, changed) => {
+            let mut between = base.between(changed, &leaf, input.images)?;
+            // By way of the host: a mask is small.
+            let kept = (1. - masked.mask.to_host()?)?.flatten_all()?;
+            let kept: Vec<f32> = kept.to_vec1()?;
+            let kept = match leaf.device() {
+                Some(device) => Some(device.run(|m| Array::from_f32(m, &kept))?),
+                None => None,
+            };
+            let of_query = |at: usize| kept.clone().filter(|_| at == 0);
+            between.found.entered(branch.view, of_query);
+            between
+        }
+    };
+    let (h, changed) = (leaf.detach(), &masked.features);
+    let outcome = Outcome {
+        found: between.found.measured(),
+        stats: masked.stats.clone(),
+        distances: [h.distance(changed)?, h.zeros_like()?.distance(&h)?],
+        features: [changed.rows()?, h.rows()?],
+    };
+    Ok(Twin { between, outcome })
 }

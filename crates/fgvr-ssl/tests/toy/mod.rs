@@ -480,8 +480,7 @@ pub(crate) fn input<'a>(
         total_steps: 10,
         seed: 3,
         augment: &same,
-        views_there: None,
-        augment_there: None,
+        augment_on_device: None,
         pictures: true,
     }
 }

@@ -2,19 +2,17 @@
 #![allow(unreachable_pub, missing_docs)]
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use candle_core::{DType, Tensor};
 use fgvr_data::Batch;
 use fgvr_encoder::Backbone;
-use fgvr_nn::cuda::emulator::Emulator;
-use fgvr_nn::{Device, Parameters, Precision};
-use fgvr_ssl::{Network, Parts, RunLength, StepInput, Views};
+use fgvr_nn::{Parameters, Precision};
+use fgvr_ssl::{Base, Network, Parts, RunLength, StepInput, Views};
 use fgvr_train::{Compute, PretrainConfig, StepRow, Trainer};
 
 use crate::common::Place;
+use crate::emulated::{emulated, largest_difference, relative};
 
 pub const STEPS: u64 = 3;
 
@@ -42,16 +40,6 @@ pub fn steps(
     let rows = (0..STEPS).map(|step| trainer.step(&[batch(step)], false).expect("a step").0);
     let rows = rows.collect();
     (rows, trainer.state().expect("a state"))
-}
-
-/// The length of a - b as a share of that of a.
-pub fn difference(a: &Tensor, b: &Tensor) -> candle_core::Result<f64> {
-    let length = |t: &Tensor| -> candle_core::Result<f64> {
-        let squares = t.to_dtype(DType::F64)?.sqr()?.sum_all()?;
-        Ok(squares.to_scalar::<f64>()?.sqrt())
-    };
-    let (a, b) = (a.to_dtype(DType::F64)?, b.to_dtype(DType::F64)?);
-    Ok(length(&(&a - &b)?)? / length(&a)?.max(1e-3))
 }
 
 /// How far the steps on the emulated GPU are from the CPU's.
@@ -88,26 +76,11 @@ pub fn config(place: &Place, settings: &[&str]) -> PretrainConfig {
     place.config(&[&common[..], settings].concat())
 }
 
-/// The emulated GPU; `None` without a compiler.
-pub fn emulated(precision: Precision) -> Option<Compute> {
-    match Emulator::new(Path::new(env!("CARGO_TARGET_TMPDIR"))) {
-        Ok(emulator) => {
-            let device = Device::new(Arc::new(emulator), precision.real(), "emulator");
-            Some(Compute::on(device))
-        }
-        Err(error) => {
-            fgvr_testkit::skipped(error);
-            None
-        }
-    }
-}
-
 pub fn apart(settings: &[&str], precision: Precision) -> Option<Apart> {
     let config = config(&Place::new(), settings);
     let emulated = emulated(precision)?;
     let (rows, state) = steps(&config, &Compute::cpu());
     let (on_device, state_on_device) = steps(&config, &emulated);
-    let relative = |a: f64, b: f64| (a - b).abs() / a.abs().max(1e-3);
     let off = |(a, b): (&StepRow, &StepRow)| {
         assert_eq!(a.loss_pair.is_some(), b.loss_pair.is_some());
         let of = |row: &StepRow| {
@@ -122,12 +95,7 @@ pub fn apart(settings: &[&str], precision: Precision) -> Option<Apart> {
         off.map(|(a, b)| relative(a, b)).fold(0., f64::max)
     };
     let by_step: Vec<f64> = rows.iter().zip(&on_device).map(off).collect();
-    assert_eq!(state.len(), state_on_device.len());
-    let mut of_state = 0f64;
-    for ((name, a), (other, b)) in state.iter().zip(&state_on_device) {
-        assert_eq!(name, other);
-        of_state = of_state.max(difference(a, b).expect("a difference"));
-    }
+    let (of_state, _) = largest_difference(&state, &state_on_device);
     let of_top1 = rows
         .iter()
         .zip(&on_device)
@@ -140,11 +108,8 @@ pub fn apart(settings: &[&str], precision: Precision) -> Option<Apart> {
     })
 }
 
-/// A step, a pass on the CPU, and a step again: what the base holds then, and its gradient at features.
-pub fn mixed_passes(
-    config: &PretrainConfig,
-    compute: &Compute,
-) -> candle_core::Result<BTreeMap<String, Tensor>> {
+/// The base of these settings.
+pub fn base(config: &PretrainConfig, compute: &Compute) -> candle_core::Result<Box<dyn Base>> {
     let mut network = || {
         let parameters = Parameters::new(config.seed);
         let vb = parameters.builder(DType::F32, &candle_core::Device::Cpu);
@@ -166,35 +131,44 @@ pub fn mixed_passes(
         seed: config.seed,
         run,
     };
-    let mut base = config.base.build(&config.base_settings(96), parts)?;
+    config.base.build(&config.base_settings(96), parts)
+}
+
+/// A step, its gradient at features on the CPU, and steps again: what the base holds then, and that gradient.
+pub fn mixed_passes(
+    config: &PretrainConfig,
+    compute: &Compute,
+) -> candle_core::Result<BTreeMap<String, Tensor>> {
+    let mut base = base(config, compute)?;
+    let mut between = Vec::new();
     for pass in 0..STEPS {
         let batch = batch(pass);
         let views = Views {
             global: [&batch.views[0], &batch.views[1]],
             local: &[],
+            sent: None,
         };
-        match pass {
-            1 => drop(base.real(views, &batch.indices)?),
-            _ => {
-                let input = StepInput {
-                    views,
-                    images: &batch.indices,
-                    step: pass,
-                    total_steps: STEPS,
-                    seed: config.seed,
-                    augment: &|images, _| Ok(images.clone()),
-                    views_there: None,
-                    augment_there: None,
-                    pictures: false,
-                };
-                fgvr_ssl::step(base.as_mut(), &mut [], input)?;
-            }
-        }
+        let input = StepInput {
+            views,
+            images: &batch.indices,
+            step: pass,
+            total_steps: STEPS,
+            seed: config.seed,
+            augment: &|images, _| Ok(images.clone()),
+            augment_on_device: None,
+            pictures: false,
+        };
+        fgvr_ssl::step(base.as_mut(), &mut [], input)?;
         base.after_step()?;
+        // Heads come to the CPU for it, and the next step finds them where they were.
+        let [first, second] = views.global;
+        between.push(base.gradient_at_pooled(first, second, &batch.indices)?.1);
     }
     let Batch { views, indices, .. } = batch(STEPS);
     let (_, gradient) = base.gradient_at_pooled(&views[0], &views[1], &indices)?;
     let mut state = base.state()?;
     state.insert("gradient".into(), gradient);
+    let between = between.into_iter().enumerate();
+    state.extend(between.map(|(pass, gradient)| (format!("gradient {pass}"), gradient)));
     Ok(state)
 }

@@ -7,7 +7,7 @@ use fgvr_nn::cuda::ops::augment::{self, Draw, Norm, Shape, augment_pairs};
 use fgvr_nn::{Device, Map};
 
 /// [`pair_augment`](fgvr_data::augment::pair_augment) of `images` (N, H, W, 3) on `device`, each by what was drawn for it.
-pub(crate) fn augment_there(
+pub(crate) fn augment_on_device(
     device: &Device,
     images: &Map,
     draws: &[PairDraw],
