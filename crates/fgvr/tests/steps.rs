@@ -1,7 +1,7 @@
 //! A few steps of every base with every add-on that stands on it: on the CPU beside a table, and on the emulated GPU
 //! beside the CPU.
 //!
-//! `FGVR_WRITE_STEPS=1 cargo test -p fgvr-train --test steps table` writes the table anew, for the instructions at hand
+//! `FGVR_WRITE_STEPS=1 cargo test -p fgvr --test steps table` writes the table anew, for the instructions at hand
 //! (`FGVR_SIMD`): after a change of arithmetic that is meant, with the reason in the commit.
 
 mod common;
