@@ -39,7 +39,7 @@ pub fn save(
     if overwrite == Overwrite::Never && path.exists() {
         return Err(Error::Exists { file: path.into() });
     }
-    parameters.fetch().map_err(|source| Error::Tensor {
+    parameters.to_host().map_err(|source| Error::Tensor {
         name: "the variables".to_owned(),
         source,
     })?;

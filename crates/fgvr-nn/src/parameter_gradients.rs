@@ -11,11 +11,11 @@ use fgvr_cuda::{Array, DType};
 use crate::Device;
 
 /// Gradients of variables: candle tensors for those on the CPU, which this derefs to, and arrays for those that live on
-/// a device ([`Parameters::live_on`](crate::Parameters::live_on)).
+/// a device ([`Parameters::to_device`](crate::Parameters::to_device)).
 #[derive(Default)]
 pub struct ParameterGradients {
     host: GradStore,
-    there: HashMap<TensorId, OnDevice>,
+    on_device: HashMap<TensorId, OnDevice>,
 }
 
 pub(crate) struct OnDevice {
@@ -44,8 +44,8 @@ impl ParameterGradients {
     }
 
     fn add(&mut self, parameter: TensorId, new: OnDevice) -> Result<()> {
-        let Some(sum) = self.there.get_mut(&parameter) else {
-            self.there.insert(parameter, new);
+        let Some(sum) = self.on_device.get_mut(&parameter) else {
+            self.on_device.insert(parameter, new);
             return Ok(());
         };
         // An array that somebody else holds too is left as it is.
@@ -56,8 +56,8 @@ impl ParameterGradients {
     }
 
     /// The gradient of a variable that lives on a device.
-    pub(crate) fn there(&self, parameter: &Tensor) -> Option<&OnDevice> {
-        self.there.get(&parameter.id())
+    pub(crate) fn on_device(&self, parameter: &Tensor) -> Option<&OnDevice> {
+        self.on_device.get(&parameter.id())
     }
 
     /// The gradient of `parameter`, brought to the CPU if it is on a device.
@@ -65,9 +65,9 @@ impl ParameterGradients {
     /// # Errors
     /// What the device says.
     pub fn tensor(&self, parameter: &Tensor) -> Result<Option<Tensor>> {
-        match self.there(parameter) {
-            Some(there) => {
-                let values = there.device.values(&there.values)?;
+        match self.on_device(parameter) {
+            Some(found) => {
+                let values = found.device.values(&found.values)?;
                 Tensor::from_vec(values, parameter.shape(), parameter.device()).map(Some)
             }
             None => Ok(self.host.get(parameter).cloned()),
@@ -80,8 +80,8 @@ impl ParameterGradients {
     /// Gradients of one variable whose shapes differ; what the device says.
     pub fn append(&mut self, other: Self) -> Result<()> {
         self.host.extend(other.host)?;
-        let mut there = other.there.into_iter();
-        there.try_for_each(|(parameter, new)| self.add(parameter, new))
+        let mut new = other.on_device.into_iter();
+        new.try_for_each(|(parameter, new)| self.add(parameter, new))
     }
 
     /// Multiplies the gradients of `parameters` by `factor`.
@@ -94,9 +94,9 @@ impl ParameterGradients {
         factor: f64,
     ) -> Result<()> {
         for parameter in parameters {
-            if let Some(there) = self.there.get_mut(&parameter.id()) {
-                let (values, factor) = (&there.values, factor as f32);
-                there.values = there
+            if let Some(found) = self.on_device.get_mut(&parameter.id()) {
+                let (values, factor) = (&found.values, factor as f32);
+                found.values = found
                     .device
                     .run(|m| elementwise::scale(m, values, factor))?;
             }
@@ -112,7 +112,7 @@ impl From<GradStore> for ParameterGradients {
     fn from(host: GradStore) -> Self {
         Self {
             host,
-            there: HashMap::new(),
+            on_device: HashMap::new(),
         }
     }
 }

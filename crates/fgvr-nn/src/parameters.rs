@@ -53,7 +53,7 @@ impl Parameters {
     }
 
     /// All variables by name, buffers included. The values here may be old where variables live on a device:
-    /// see [`Parameters::fetch`].
+    /// see [`Parameters::to_host`].
     #[must_use]
     pub fn all(&self) -> BTreeMap<String, Var> {
         self.lock().clone()
@@ -107,7 +107,7 @@ impl Parameters {
     ///
     /// # Errors
     /// Variables that live on another device; what the device says.
-    pub fn live_on(&self, device: &crate::Device) -> Result<()> {
+    pub fn to_device(&self, device: &crate::Device) -> Result<()> {
         if let Some(before) = self.device()
             && !before.is(device)
         {
@@ -117,7 +117,7 @@ impl Parameters {
         vars.values().try_for_each(|var| device.take_in(var))?;
         let variables = vars.values().map(|var| var.id()).collect();
         match &mut *self.residence() {
-            Some(there) => there.variables = variables,
+            Some(residence) => residence.variables = variables,
             none => {
                 *none = Some(Residence {
                     device: device.clone(),
@@ -132,7 +132,7 @@ impl Parameters {
     #[must_use]
     pub fn device(&self) -> Option<crate::Device> {
         let residence = self.residence();
-        residence.as_ref().map(|there| there.device.clone())
+        residence.as_ref().map(|residence| residence.device.clone())
     }
 
     /// Brings the values of variables that live on a device back to those on the CPU: before they are saved, or
@@ -140,7 +140,7 @@ impl Parameters {
     ///
     /// # Errors
     /// What the device says.
-    pub fn fetch(&self) -> Result<()> {
+    pub fn to_host(&self) -> Result<()> {
         let Some(device) = self.device() else {
             return Ok(());
         };
@@ -153,7 +153,7 @@ impl Parameters {
     /// # Errors
     /// As [`Parameters::set_all`].
     pub fn copy_from(&self, other: &Self) -> Result<()> {
-        other.fetch()?;
+        other.to_host()?;
         let tensors = other
             .all()
             .into_iter()

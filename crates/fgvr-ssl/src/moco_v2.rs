@@ -75,7 +75,7 @@ struct PendingKeys {
 /// Shuffled batch norm across GPUs becomes split batch norm on one device: the key batch is shuffled by
 /// a permutation of (seed, step), takes its statistics over sub-batches, and is put back in order.
 /// The queue starts empty rather than random, and keys of the query's own image are no negatives
-/// ([`info_nce`]). The average is taken after the optimiser's step, not before the next forward pass,
+/// ([`info_nce`](crate::info_nce())). The average is taken after the optimiser's step, not before the next forward pass,
 /// which is the same thing. The head's weights start as candle's `linear` does: normal, variance 2/fan-in.
 pub struct MoCoV2<E> {
     cfg: MoCoConfig,

@@ -71,7 +71,7 @@ pub(crate) fn of_stores(
 ) -> Result<BTreeMap<String, Tensor>> {
     let mut state = BTreeMap::new();
     for (prefix, store) in stores {
-        store.fetch()?;
+        store.to_host()?;
         for (name, var) in store.all() {
             state.insert(format!("{prefix}.{name}"), var.as_tensor().copy()?);
         }

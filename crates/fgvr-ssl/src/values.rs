@@ -310,9 +310,9 @@ pub(crate) fn place<'a>(
     device: Option<&Device>,
 ) -> Result<()> {
     heads.into_iter().try_for_each(|head| match device {
-        Some(device) if head.device().is_none() => head.live_on(device),
+        Some(device) if head.device().is_none() => head.to_device(device),
         Some(_) => Ok(()),
-        None => head.fetch(),
+        None => head.to_host(),
     })
 }
 

@@ -128,7 +128,7 @@ fn train(
     let vb = parameters.builder(DType::F32, &Device::Cpu);
     let encoder = Backbone::new(&config.encoder, vb)?.on(compute.device().cloned());
     if let Some(device) = compute.device() {
-        parameters.live_on(device)?;
+        parameters.to_device(device)?;
     }
     // It stays on the CPU.
     let of_classifier = Parameters::new(config.seed);
@@ -179,7 +179,7 @@ fn train(
             ..StepRow::default()
         });
     }
-    parameters.fetch()?;
+    parameters.to_host()?;
     let encoder = encoder.freeze()?;
     let mut right = 0;
     let mut seen = 0;

@@ -86,7 +86,7 @@ impl Trainer {
             let vb = parameters.builder(DType::F32, &Device::Cpu);
             let encoder = Backbone::new(&config.encoder, vb)?;
             if let Some(device) = compute.device() {
-                parameters.live_on(device)?;
+                parameters.to_device(device)?;
             }
             candle_core::Result::Ok(encoder.on(compute.device().cloned()))
         };
@@ -144,7 +144,7 @@ impl Trainer {
         )?
         .on(compute.device().cloned());
         if let Some(device) = compute.device() {
-            decoder_parameters.live_on(device)?;
+            decoder_parameters.to_device(device)?;
         }
         let trainer = Self {
             images,
@@ -193,7 +193,7 @@ impl Trainer {
     /// # Errors
     /// What a device says.
     pub fn freeze(&self) -> Result<FrozenBackbone> {
-        self.encoder_parameters.fetch()?;
+        self.encoder_parameters.to_host()?;
         Ok(self.encoder.freeze()?)
     }
 

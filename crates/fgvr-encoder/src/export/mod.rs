@@ -324,7 +324,7 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
 /// The variables, and the number of batches that every batch norm counts in PyTorch and nobody here.
 fn with_counters(parameters: &Parameters) -> Result<BTreeMap<String, Tensor>, Error> {
     let mut tensors = BTreeMap::new();
-    parameters.fetch().map_err(|source| Error::Tensor {
+    parameters.to_host().map_err(|source| Error::Tensor {
         name: "the encoder".to_owned(),
         source,
     })?;

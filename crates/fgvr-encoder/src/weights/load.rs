@@ -151,7 +151,7 @@ pub fn load(
         report.loaded.push(name);
     }
     if let Some(device) = parameters.device() {
-        let sent = parameters.live_on(&device);
+        let sent = parameters.to_device(&device);
         sent.map_err(|source| Error::Tensor {
             name: "the variables".to_owned(),
             source,

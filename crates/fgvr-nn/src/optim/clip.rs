@@ -67,7 +67,7 @@ impl There {
     fn new(vars: &BTreeMap<String, Var>, gradients: &ParameterGradients) -> Result<Option<Self>> {
         let (mut device, mut parameters) = (None, Vec::new());
         for var in vars.values() {
-            let Some(there) = gradients.there(var) else {
+            let Some(there) = gradients.on_device(var) else {
                 continue;
             };
             let Some(value) = there.device.resident(var) else {

@@ -146,7 +146,7 @@ impl<const M: usize> Variables<M> {
         }
         let (mut work, mut there) = (Vec::new(), Vec::new());
         for (name, slot) in &mut self.slots {
-            if let Some(gradient) = gradients.there(&slot.var) {
+            if let Some(gradient) = gradients.on_device(&slot.var) {
                 there.push((slot, gradient));
                 continue;
             }

@@ -96,7 +96,7 @@ impl Tape {
     /// # Errors
     /// A map that is elsewhere than this tape's maps are.
     pub fn constant(&mut self, map: &Map) -> Result<Map> {
-        let map = self.adopt(map)?;
+        let map = self.entered(map)?;
         self.make_constant(&map);
         Ok(map)
     }
@@ -106,13 +106,13 @@ impl Tape {
     /// # Errors
     /// As [`Tape::constant`].
     pub fn enter(&mut self, map: &Map) -> Result<Map> {
-        let map = self.adopt(map)?;
+        let map = self.entered(map)?;
         let [n, h, w, c] = map.shape;
         self.input = Some((map.id, map.shape, vec![n, c, h, w]));
         Ok(map)
     }
 
-    fn adopt(&mut self, map: &Map) -> Result<Map> {
+    fn entered(&mut self, map: &Map) -> Result<Map> {
         let fits = match (map.device(), self.device()) {
             (None, None) => true,
             (Some(one), Some(other)) => one.is(other),

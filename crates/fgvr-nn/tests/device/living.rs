@@ -36,7 +36,7 @@ impl Net {
             parameters,
         };
         if let Some(device) = device {
-            net.parameters.live_on(device).unwrap();
+            net.parameters.to_device(device).unwrap();
         }
         net
     }
@@ -65,7 +65,7 @@ impl Net {
     }
 
     fn values(&self) -> BTreeMap<String, Tensor> {
-        self.parameters.fetch().unwrap();
+        self.parameters.to_host().unwrap();
         let vars = self.parameters.all().into_iter();
         vars.map(|(name, var)| (name, var.as_tensor().copy().unwrap()))
             .collect()
@@ -229,7 +229,7 @@ fn variables_leave_with_the_last_handle_and_live_in_one_place() {
     let before = device.memory().unwrap().held;
     let net = Net::new(Some(device));
     assert!(device.memory().unwrap().held > before);
-    let error = net.parameters.live_on(other).unwrap_err().to_string();
+    let error = net.parameters.to_device(other).unwrap_err().to_string();
     assert!(error.contains("and were to live on"), "{error}");
     drop(net);
     assert_eq!(device.memory().unwrap().held, before);

@@ -62,7 +62,7 @@ fn pass(
         Where::Sent(device) | Where::Living(device) => Some(device),
     };
     if let Where::Living(device) = place {
-        parameters.live_on(device)?;
+        parameters.to_device(device)?;
     }
     let mut tape = Tape::recording().on(device);
     let x = tape.input(input, true)?;
@@ -83,7 +83,7 @@ fn pass(
         let gradient = gradient.expect("every variable has a gradient");
         found.insert(format!("gradient of {name}"), gradient);
     }
-    parameters.fetch()?;
+    parameters.to_host()?;
     for (name, var) in parameters.buffers() {
         found.insert(name, var.as_tensor().clone());
     }

@@ -23,7 +23,7 @@ impl Trainer {
             }
         };
         let values = |parameters: &Parameters| {
-            parameters.fetch()?;
+            parameters.to_host()?;
             let vars = parameters.all().into_iter();
             let values = vars.map(|(name, var)| (name, var.as_tensor().clone()));
             candle_core::Result::Ok(values.collect())

@@ -115,7 +115,7 @@ pub fn base(config: &PretrainConfig, compute: &Compute) -> candle_core::Result<B
         let vb = parameters.builder(DType::F32, &candle_core::Device::Cpu);
         let encoder = Backbone::new(&config.encoder, vb)?.on(compute.device().cloned());
         if let Some(device) = compute.device() {
-            parameters.live_on(device)?;
+            parameters.to_device(device)?;
         }
         Ok(Network {
             encoder,
