@@ -2,7 +2,9 @@
 //! beside the CPU.
 //!
 //! `FGVR_WRITE_STEPS=1 cargo test -p fgvr --test steps table` writes the table anew, for the instructions at hand
-//! (`FGVR_SIMD`): after a change of arithmetic that is meant, with the reason in the commit.
+//! (`FGVR_SIMD`): after a change of arithmetic that is meant, with the reason in the commit. The hashes of the states are
+//! compared with `FGVR_EXACT_STEPS=1` alone, for a change that must not touch a bit: the C library and candle's matrix
+//! products round differently from one processor to another, so that a table of one machine does not bind the next.
 
 mod common;
 mod emulated;
@@ -69,6 +71,7 @@ fn off(found: &[f64], expected: &[f64]) -> f64 {
 #[test]
 fn every_combination_on_the_cpu_is_that_of_the_table() {
     let writes = std::env::var_os("FGVR_WRITE_STEPS").is_some();
+    let exact = std::env::var_os("FGVR_EXACT_STEPS").is_some();
     let level = simd::level().name();
     let mut rows = match writes && !table_path().exists() {
         true => BTreeMap::new(),
@@ -106,8 +109,7 @@ fn every_combination_on_the_cpu_is_that_of_the_table() {
                 case.name
             ));
         }
-        let comparable = Level::detected() == Level::Avx512 && cfg!(target_os = "linux");
-        if comparable && row.sha256.get(level) != Some(&hash) {
+        if exact && row.sha256.get(level) != Some(&hash) {
             wrong.push(format!("{}: other bits with {level}", case.name));
         }
     }
