@@ -269,7 +269,8 @@ fn under_nohup_a_run_outlives_its_terminal_and_can_still_be_asked_to_end() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
-    assert!(rest.contains("saving, then leaving"), "{rest}");
+    // A step of this size may end before the announcement of the stop, which is made within 100 ms.
+    assert!(rest.contains("saved at step"), "{rest}");
     assert!(!last_checkpoint(&place.join("run")).is_empty());
 }
 
