@@ -16,7 +16,7 @@ pub enum Align {
 /// at spaces where it would not.
 ///
 /// ```
-/// use fgvr_train::report::{Align, Table};
+/// use fgvr_report::{Align, Table};
 ///
 /// let table = Table::new(&[("arm", Align::Left), ("top-1", Align::Right)])
 ///     .row(["base", "61.2"])
