@@ -193,7 +193,8 @@ fn stages(root: &Path) -> Result<Vec<Stage>> {
             std::fs::read_to_string(&manifest).with_context(|| manifest.display().to_string())?;
         let (name, features) =
             workspace::name_and_features(&text).with_context(|| manifest.display().to_string())?;
-        let calls = alone(&name, &features);
+        let library = root.join(&member).join("src/lib.rs").is_file();
+        let calls = alone(&name, &features, library);
         stages.push(Stage::cargo(
             &name,
             "builds, tests and documents alone",
@@ -209,7 +210,7 @@ fn stages(root: &Path) -> Result<Vec<Stage>> {
 /// its dependencies those that any test asks for. So the crate is compiled once with nothing but its
 /// own dependencies, once per feature, and its tests and examples once with its own features; the
 /// tests themselves have run in the stage `test`, and would do the same again.
-fn alone(name: &str, features: &[String]) -> Vec<Cargo> {
+fn alone(name: &str, features: &[String], library: bool) -> Vec<Cargo> {
     let mut calls = vec![Cargo::new(["check", "-p", name])];
     for feature in features {
         calls.push(Cargo::new([
@@ -222,7 +223,10 @@ fn alone(name: &str, features: &[String]) -> Vec<Cargo> {
         ]));
     }
     calls.push(Cargo::new(["check", "-p", name, "--all-targets"]));
-    calls.push(Cargo::new(["test", "-p", name, "--doc"]));
+    // Cargo refuses to look for doctests where there is no library.
+    if library {
+        calls.push(Cargo::new(["test", "-p", name, "--doc"]));
+    }
     calls.push(doc(&["-p", name]));
     calls
 }
@@ -284,7 +288,8 @@ mod tests {
     fn a_crate_alone_is_checked_with_each_of_its_features() {
         let manifest = "[package]\nname = \"x\"\n[features]\ndefault = []\nserde = []\nhub = []\n";
         let (name, features) = workspace::name_and_features(manifest).unwrap();
-        let calls: Vec<String> = alone(&name, &features)
+        assert_eq!(alone(&name, &features, false).len(), 5);
+        let calls: Vec<String> = alone(&name, &features, true)
             .iter()
             .map(ToString::to_string)
             .collect();
