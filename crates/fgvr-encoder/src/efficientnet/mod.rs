@@ -22,8 +22,8 @@ pub use config::{EfficientNetConfig, Padding};
 /// `bn1.weight`, `blocks.0.0.conv_dw.weight`, `blocks.1.0.conv_pw.weight`, `blocks.1.0.bn3.weight`,
 /// `conv_head.weight`, `bn2.weight`, ...
 ///
-/// [`Features::map`] is the head's convolution after its norm and ReLU6, (N, 1280, H/32, W/32), rounded up;
-/// [`Features::pooled`] is its mean over places.
+/// [`Features::map`](fgvr_nn::Features::map) is the head's convolution after its norm and ReLU6, (N, 1280, H/32, W/32), rounded up;
+/// [`Features::pooled`](fgvr_nn::Features::pooled) is its mean over places.
 ///
 /// The Lite networks are EfficientNets without squeeze-and-excitation, with ReLU6 in place of SiLU, and with a stem and
 /// a head that the multipliers leave as they are.
