@@ -73,7 +73,7 @@ pub fn load_batch(
 /// The photo in the file `path` as `view` shows it, normalised: (1, 3, size, size), ready for a network.
 ///
 /// # Errors
-/// As [`decode`](crate::decode()), and [`Error::Tensor`] for size 0.
+/// A file that cannot be read or is no image of a known format, a truncated or oversized image, and [`Error::Tensor`] for size 0.
 pub fn load_photo(
     path: &Path,
     view: &EvaluationView,

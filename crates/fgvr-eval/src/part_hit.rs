@@ -78,7 +78,7 @@ pub fn part_hit(map: &Tensor, mask: &Tensor, parts: &Tensor) -> Result<PartHit, 
     of_values(&map, [n, c, h, w], &mask, &parts, size)
 }
 
-/// As [`part_hit`], of finite values of these shapes, none of them empty; `parts` are (N, H, W) of a size (H, W).
+/// What [`part_hit`] gives, from values that are known to be finite and not empty; `parts` are (N, H, W).
 pub(crate) fn of_values(
     map: &[f32],
     [n, c, h, w]: [usize; 4],

@@ -52,7 +52,7 @@ pub enum Interpolation {
 impl FromStr for Interpolation {
     type Err = Error;
 
-    /// Of the names of Pillow's filters in lower case, as weights report them: `nearest`, `bilinear`, `bicubic`, `box`,
+    /// Takes the name of one of Pillow's filters in lower case, as weights report it: `nearest`, `bilinear`, `bicubic`, `box`,
     /// `hamming`, `lanczos`.
     fn from_str(name: &str) -> Result<Self, Error> {
         Ok(match name {

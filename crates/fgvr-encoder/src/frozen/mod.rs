@@ -87,7 +87,7 @@ impl FrozenBackbone {
     /// token of a vision transformer, no other token is looked at any more in the last block.
     ///
     /// # Errors
-    /// As [`FrozenBackbone::features`].
+    /// Images of a shape that does not fit the network, or not f32 on the CPU; what a GPU says, if it is on one.
     pub fn embed(&self, images: &Tensor) -> Result<Tensor> {
         self.network.embed(&mut self.tape(), images)
     }

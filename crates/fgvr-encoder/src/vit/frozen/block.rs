@@ -5,7 +5,7 @@ use fgvr_nn::layers::{LayerNorm, LayerScale, Linear};
 
 use crate::vit::block::Block;
 
-/// As [`Block`], with norms `N` and linear layers `L` of the CPU or of a device.
+/// A transformer [`Block`] made ready for embedding, with norms `N` and linear layers `L` of the CPU or of a device.
 pub(super) struct FrozenBlock<N, L> {
     pub(super) norm1: N,
     pub(super) qkv: L,
