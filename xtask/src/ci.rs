@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::command::Cargo;
 use crate::nearest::nearest;
 use crate::summary::{End, shown, summary};
-use crate::{cross, interchange, kernels, package, tidy, workspace};
+use crate::{cross, features, interchange, kernels, package, tidy, workspace};
 
 /// One stage of the checks.
 struct Stage {
@@ -23,6 +23,8 @@ enum Work {
     Tidy,
     /// What would be published, in this process.
     Package,
+    /// The features of external crates, in this process.
+    Features,
     /// Calls of cargo, one after another.
     Cargo(Vec<Cargo>),
     /// The round trips of weights, in this process.
@@ -111,6 +113,7 @@ impl Stage {
                 Ok(Outcome::Passed)
             }
             Work::Package => Ok(outcome(package::check(root), "ci package")),
+            Work::Features => Ok(outcome(features::check(root), "ci features")),
             Work::Interchange => Ok(outcome(interchange::round_trips(root), "interchange")),
             Work::Kernels => Ok(outcome(kernels::check(root), "kernels check")),
             Work::Skip(reason) => Ok(Outcome::Skipped(reason.clone())),
@@ -156,6 +159,11 @@ fn stages(root: &Path) -> Result<Vec<Stage>> {
             name: "package".to_string(),
             about: "what would be published of each crate",
             work: Work::Package,
+        },
+        Stage {
+            name: "features".to_string(),
+            about: "a crate alone is tested with the external crates of the workspace",
+            work: Work::Features,
         },
         Stage::cargo("clippy", "no warning in any target", vec![Cargo::new(lint)]),
         Stage::cargo(
@@ -204,6 +212,10 @@ fn stages(root: &Path) -> Result<Vec<Stage>> {
     Ok(stages)
 }
 
+/// Examples in documentation compute little, so alone a crate and those below it are compiled for them without
+/// optimisation. The profile of other packages is their own: those are there from the stage `test`.
+const UNOPTIMISED: (&str, &str) = ("CARGO_PROFILE_DEV_OPT_LEVEL", "0");
+
 /// What shows that a crate stands without the rest of the workspace.
 ///
 /// In the workspace's own builds every crate gets the features that some other member asks for, and
@@ -225,7 +237,7 @@ fn alone(name: &str, features: &[String], library: bool) -> Vec<Cargo> {
     calls.push(Cargo::new(["check", "-p", name, "--all-targets"]));
     // Cargo refuses to look for doctests where there is no library.
     if library {
-        calls.push(Cargo::new(["test", "-p", name, "--doc"]));
+        calls.push(Cargo::new(["test", "-p", name, "--doc"]).env(UNOPTIMISED.0, UNOPTIMISED.1));
     }
     calls.push(doc(&["-p", name]));
     calls
@@ -271,6 +283,7 @@ mod tests {
             "format",
             "tidy",
             "package",
+            "features",
             "clippy",
             "test",
             "doc",
@@ -278,7 +291,7 @@ mod tests {
             "kernels",
             "cross",
         ];
-        assert_eq!(names[..9], first);
+        assert_eq!(names[..10], first);
         for name in ["fgvr-nn", "fgvr-gradcam", "fgvr-train", "fgvr-testkit"] {
             assert!(names.contains(&name), "{names:?}");
         }
@@ -300,7 +313,7 @@ mod tests {
                 "cargo check -p x --no-default-features --features hub",
                 "cargo check -p x --no-default-features --features serde",
                 "cargo check -p x --all-targets",
-                "cargo test -p x --doc",
+                "CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo test -p x --doc",
                 "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps -p x",
             ]
         );

@@ -75,6 +75,23 @@ impl Cargo {
             .status()
             .with_context(|| format!("cannot run `{self}`"))
     }
+
+    /// Runs the call in `folder`; what it wrote to standard output and to standard error.
+    ///
+    /// # Errors
+    /// A call that fails, with what it wrote to standard error.
+    pub(crate) fn output(&self, folder: &Path) -> Result<(String, String)> {
+        let output = self
+            .command()
+            .current_dir(folder)
+            .output()
+            .with_context(|| format!("cannot run `{self}`"))?;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        if !output.status.success() {
+            bail!("`{self}`:\n{}", told.trim());
+        }
+        Ok((String::from_utf8_lossy(&output.stdout).into_owned(), told))
+    }
 }
 
 impl fmt::Display for Cargo {

@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod command;
 mod cross;
+mod features;
 mod fuzz;
 mod gpu;
 mod help;

@@ -22,7 +22,7 @@ const OURS: [&str; 2] = ["tests", "golden"];
 /// A crate that cannot be packaged, one without what a registry asks for, files that are missing or do not belong there.
 pub(crate) fn check(root: &Path) -> Result<Option<String>> {
     let metadata = Cargo::new(["metadata", "--no-deps", "--format-version", "1"]);
-    let metadata: Value = serde_json::from_str(&said(root, &metadata)?.0)?;
+    let metadata: Value = serde_json::from_str(&metadata.output(root)?.0)?;
     let published = published(&metadata)?;
     let names: Vec<&str> = published
         .iter()
@@ -33,11 +33,11 @@ pub(crate) fn check(root: &Path) -> Result<Option<String>> {
         all = all.args(["-p", name]);
     }
     say!("    {all}");
-    let (_, told) = said(root, &all)?;
+    let (_, told) = all.output(root)?;
     let mut problems = Vec::new();
     for (package, name) in published.iter().zip(&names) {
         let list = Cargo::new(["package", "--list", "--allow-dirty", "-p", name]);
-        let (files, _) = said(root, &list)?;
+        let (files, _) = list.output(root)?;
         let missing = missing(package).into_iter();
         problems.extend(missing.map(|field| format!("{name}: no {field} in its manifest")));
         problems.extend(
@@ -62,20 +62,6 @@ pub(crate) fn check(root: &Path) -> Result<Option<String>> {
         bail!("{}", problems.join("\n"));
     }
     Ok(None)
-}
-
-/// Standard output and standard error of a call that succeeds.
-fn said(root: &Path, call: &Cargo) -> Result<(String, String)> {
-    let output = call
-        .command()
-        .current_dir(root)
-        .output()
-        .with_context(|| format!("cannot run `{call}`"))?;
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    if !output.status.success() {
-        bail!("`{call}`:\n{}", told.trim());
-    }
-    Ok((String::from_utf8_lossy(&output.stdout).into_owned(), told))
 }
 
 fn target(metadata: &Value) -> Result<&Path> {
@@ -212,7 +198,7 @@ mod tests {
     fn what_only_tests_need_is_not_published() {
         let root = workspace::root().unwrap();
         let metadata = Cargo::new(["metadata", "--no-deps", "--format-version", "1"]);
-        let metadata = said(&root, &metadata).unwrap().0;
+        let metadata = metadata.output(&root).unwrap().0;
         let metadata: Value = serde_json::from_str(&metadata).unwrap();
         let names: Vec<&str> = published(&metadata)
             .unwrap()
