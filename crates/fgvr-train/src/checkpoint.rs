@@ -238,6 +238,16 @@ fn settings(path: &Path) -> Result<Option<PretrainConfig>> {
         .map_err(|e| Error::checkpoint(&path, format!("cannot be read ({e}){REMEDY}")))
 }
 
+/// The tensors under `section`, without it.
+pub(crate) fn under(tensors: &HashMap<String, Tensor>, section: &str) -> HashMap<String, Tensor> {
+    let section = format!("{section}.");
+    let inside = |name: &String| name.strip_prefix(&section).map(str::to_owned);
+    tensors
+        .iter()
+        .filter_map(|(name, tensor)| Some((inside(name)?, tensor.clone())))
+        .collect()
+}
+
 fn by_file(state: &State) -> BTreeMap<String, HashMap<String, Tensor>> {
     let mut files = BTreeMap::<String, HashMap<String, Tensor>>::new();
     for (name, tensor) in state {

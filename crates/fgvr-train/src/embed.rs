@@ -3,18 +3,15 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use fgvr_data::augment::EvaluationView;
-use fgvr_data::{Dataset, Loaded, Normalisation, Splits, load_batch, shown};
+use fgvr_data::{Dataset, Loaded, load_batch};
 use fgvr_encoder::FrozenBackbone;
 use fgvr_eval::Embeddings;
 use fgvr_ssl::Screening;
 
-use crate::config::PretrainConfig;
-use crate::evaluate::all;
+use crate::Result;
 use crate::finite::{self, Finite};
-use crate::fitting::explain_embedding;
-use crate::judge::adaptation_in_words;
-use crate::{Embedder, EmbeddingTable, Error, Observer, Result};
+use crate::out_of_memory::explain_embedding;
+use crate::view::Sight;
 
 /// Pooled features of a data set, and labels where every image has one.
 pub(crate) struct Embedded {
@@ -50,29 +47,6 @@ impl Embedded {
                 labels.clone(),
             )?)),
             None => Ok(None),
-        }
-    }
-}
-
-/// How evaluation looks at images.
-#[derive(Clone, Debug)]
-pub(crate) struct Sight {
-    /// What of a photo, and how it is resized.
-    pub(crate) view: EvaluationView,
-    /// Images a forward pass.
-    pub(crate) batch: usize,
-    /// From pixel values to what the network is fed.
-    pub(crate) normalisation: Normalisation,
-}
-
-impl Sight {
-    /// As the settings say.
-    #[must_use]
-    pub(crate) fn of(config: &PretrainConfig) -> Self {
-        Self {
-            view: config.evaluation_view(),
-            batch: config.evaluate.batch,
-            normalisation: config.normalisation.clone(),
         }
     }
 }
@@ -149,7 +123,7 @@ pub(crate) fn pixels(
 }
 
 /// The images at `indices`, as the encoder sees them.
-fn load(dataset: &Arc<dyn Dataset>, indices: &[usize], how: &Sight) -> Result<Loaded> {
+pub(crate) fn load(dataset: &Arc<dyn Dataset>, indices: &[usize], how: &Sight) -> Result<Loaded> {
     Ok(load_batch(
         dataset.as_ref(),
         indices,
@@ -187,85 +161,7 @@ pub(crate) fn map_images(
     }))
 }
 
-/// Features of every photo of a data set, split by split, unreadable ones left out and named to the
-/// observer.
-///
-/// # Errors
-/// A data set that cannot be opened, or one without a readable photo; features that are not finite.
-pub fn embed_set(
-    embedder: &Embedder,
-    source: &str,
-    observer: &mut dyn Observer,
-) -> Result<EmbeddingTable> {
-    let splits = fgvr_data::open(source, &embedder.data)?;
-    observer.on_data(&splits.found);
-    embed_splits(embedder, source, &splits, observer)
-}
-
-/// The same of a data set that is open.
-///
-/// # Errors
-/// As [`embed_set`].
-pub(crate) fn embed_splits(
-    embedder: &Embedder,
-    source: &str,
-    splits: &Splits,
-    observer: &mut dyn Observer,
-) -> Result<EmbeddingTable> {
-    let sets = [
-        ("train", Some(&splits.train)),
-        ("val", Some(&splits.val)),
-        ("test", splits.test.as_ref()),
-    ];
-    let sets: Vec<_> = sets
-        .into_iter()
-        .filter_map(|(name, set)| Some((name, set.filter(|set| !set.is_empty())?)))
-        .collect();
-    let total: usize = sets.iter().map(|(_, set)| set.len()).sum();
-    observer.on_phase(&format!("embedding {total} photos"));
-    let mut table = EmbeddingTable {
-        features: Vec::with_capacity(total * embedder.width()),
-        width: embedder.width(),
-        paths: Vec::with_capacity(total),
-        splits: Vec::with_capacity(total),
-        labels: Vec::with_capacity(total),
-        // A split without labels beside others has none.
-        classes: sets
-            .iter()
-            .map(|(_, set)| set.classes())
-            .find(|classes| !classes.is_empty())
-            .map_or_else(Vec::new, <[String]>::to_vec),
-        device: embedder.device().to_owned(),
-        adaptation: embedder.adaptation().map(adaptation_in_words),
-    };
-    let mut done = 0;
-    let mut finite = Finite::default();
-    for (split, set) in &sets {
-        for indices in all(set).chunks(embedder.sight.batch.max(1)) {
-            let loaded = load(set, indices, &embedder.sight)?;
-            for bad in &loaded.unreadable {
-                let line = format!("left out: {} ({})", bad.path, bad.reason);
-                observer.on_message(&shown(&line));
-            }
-            if let Some(images) = loaded.images {
-                let features = embedder.embed(&images)?;
-                finite.look(&features, |row| set.id(loaded.indices[row]))?;
-                table
-                    .features
-                    .extend(features.flatten_all()?.to_vec1::<f32>()?);
-                for index in loaded.indices {
-                    table.paths.push(set.id(index));
-                    table.splits.push(*split);
-                    table.labels.push(set.label(index).map_or(-1, i64::from));
-                }
-            }
-            done += indices.len();
-            observer.on_images(done, total);
-        }
-    }
-    if table.paths.is_empty() {
-        return Err(Error::config(source, "holds no photo that can be read"));
-    }
-    finite.verdict(embedder.not_finite)?;
-    Ok(table)
+/// The numbers of all images of `dataset`.
+pub(crate) fn all(dataset: &Arc<dyn Dataset>) -> Vec<usize> {
+    (0..dataset.len()).collect()
 }

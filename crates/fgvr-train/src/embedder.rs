@@ -2,23 +2,21 @@
 
 mod seen;
 
-use std::path::Path;
-
 use candle_core::{DType, Device, Tensor};
 use fgvr_data::DataConfig;
 use fgvr_encoder::weights::{LoadOptions, LoadReport, Preprocessing, Weights, load};
-use fgvr_encoder::{AdaptationLayer, Architecture, Backbone, EncoderConfig, FrozenBackbone};
+use fgvr_encoder::{Architecture, Backbone, EncoderConfig, FrozenBackbone};
 use fgvr_nn::Parameters;
 use fgvr_perturb::Adaptation;
 
 use self::seen::{Seen, seen, seen_to_judge, told_architecture};
-use crate::checkpoint::{self, Saved, Which};
+use crate::adaptation::adaptation_of;
+use crate::checkpoint::{self, Saved, Which, under};
 use crate::config::Use;
-use crate::embed::{Sight, explained};
+use crate::embed::explained;
 use crate::finite;
-use crate::start::advised;
-use crate::trained::under;
-use crate::view::preprocessing;
+use crate::view::{Sight, preprocessing};
+use crate::weights_source::{advised, architecture};
 use crate::{Compute, Error, PretrainConfig, Result, RunFolder};
 
 /// An encoder that no longer changes, and the view of a photo that it takes.
@@ -282,19 +280,6 @@ impl Embedder {
     }
 }
 
-/// The adaptation that comes with `weights`, if one does.
-///
-/// # Errors
-/// A mark of one that their files do not bear out.
-pub fn adaptation_of(weights: &Weights) -> Result<Option<Adaptation>> {
-    let layer = weights.adaptation()?;
-    let read = |layer: AdaptationLayer| {
-        let name = format!("{}/{}", weights.origin(), AdaptationLayer::FILE);
-        Adaptation::from_bytes(name, layer.bytes())
-    };
-    Ok(layer.map(read).transpose()?)
-}
-
 /// That `embedder` pools what the adaptation of `weights` was fitted to.
 ///
 /// # Errors
@@ -312,27 +297,6 @@ pub(crate) fn fitted_to(weights: &Weights, embedder: &Embedder) -> Result<()> {
         )),
         _ => Ok(()),
     }
-}
-
-/// A saved adaptation: a file of one, or a folder such as an export with an `adaptation.safetensors` in it.
-///
-/// # Errors
-/// It is not there, or no adaptation.
-pub fn open_adaptation(path: &Path) -> Result<Adaptation> {
-    let file = match path.is_dir() {
-        true => path.join(AdaptationLayer::FILE),
-        false => path.to_owned(),
-    };
-    if path.is_dir() && !file.is_file() {
-        return Err(Error::config(
-            path.display().to_string(),
-            format!(
-                "has no {} in it; name an export with an adaptation, or the file itself",
-                AdaptationLayer::FILE
-            ),
-        ));
-    }
-    Ok(Adaptation::load(file)?)
 }
 
 /// The variables of a transformer, `trained`, in `network`, which differs in the size of its images.
@@ -361,34 +325,6 @@ pub(crate) fn at_least_one(batch: usize) -> Result<usize> {
         0 => Err(Error::config("--batch", "expected at least 1, found 0")),
         batch => Ok(batch),
     }
-}
-
-/// The architecture that weights are of, found by their tensors, or by `told` where they do not show it.
-///
-/// # Errors
-/// It is none of ours, or cannot be told.
-pub(crate) fn architecture(weights: &Weights, told: Option<Architecture>) -> Result<EncoderConfig> {
-    let encoder = weights.encoder_as(told).map_err(|error| match error {
-        // Its text has the names.
-        fgvr_encoder::Error::Untold { .. } => Error::config(
-            "encoder.architecture",
-            format!("{error}, such as --set encoder.architecture=tf_efficientnet_lite0"),
-        ),
-        error => error.into(),
-    })?;
-    encoder.ok_or_else(|| {
-        let found = match (weights.architecture(), weights.other_family()) {
-            (Some(found), _) => format!("holds {found}, a network that fgvr does not have"),
-            (None, Some(family)) => format!("holds {family}, a network that fgvr does not have"),
-            (None, None) => "holds no network that is known here".to_owned(),
-        };
-        Error::config(
-            weights.origin(),
-            format!(
-                "{found}; `fgvr weights inspect` shows its tensors, docs/weights.md the networks"
-            ),
-        )
-    })
 }
 
 /// The encoder's variables as a checkpoint of a run has them, and its step.

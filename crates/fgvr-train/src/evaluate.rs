@@ -1,24 +1,22 @@
-//! Judging frozen features: kNN, linear probe and retrieval beside honest baselines.
+//! All figures of a run's frozen networks beside honest baselines: `eval.json`.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
-use candle_core::{DType, Device};
-use fgvr_data::augment::EvaluationView;
-use fgvr_data::{Dataset, Found, Splits, shown};
-use fgvr_encoder::Backbone;
-use fgvr_eval::{RetrievalConfig, knn, linear_probe, retrieval};
-use fgvr_nn::Parameters;
+use fgvr_data::{Found, Splits, shown};
+use fgvr_decoder::ConvDecoder;
+use fgvr_encoder::FrozenBackbone;
+use fgvr_ssl::Screening;
 use serde::Serialize;
 
-use crate::against_start::{self, AgainstStart};
+use crate::against_start::AgainstStart;
+use crate::compare_start::{by_knn, by_views};
 use crate::config::PretrainConfig;
 use crate::data::lacking;
-use crate::embed::{Embedded, Sight, embed, embed_screened, pixels};
-use crate::parts::{PartHits, part_hits};
+use crate::embed::{Embedded, all, embed, embed_screened};
+use crate::figures::{Figures, figures, named, pixel_figures};
+use crate::judged_on::JudgedOn;
+use crate::parts::{MapSources, PartHits, part_hits};
 use crate::reconstruct::{Psnr, reconstruction_psnr};
-use crate::start::{load_start, open_weights};
-use crate::trained::Trained;
+use crate::start::encoder_before;
+use crate::view::Sight;
 use crate::{Compute, Error, Observer, Result};
 
 /// `eval.json`: figures are fractions in [0, 1], absent (`null`) where there are no labels, and those of
@@ -63,194 +61,15 @@ pub struct Evaluation {
     pub device: String,
 }
 
-/// The split that figures are of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum JudgedOn {
-    /// Images that neither training nor any choice has seen.
-    Test,
-    /// Where there are no test images, or none with labels: images that training has not seen, and by
-    /// which the best checkpoint is chosen.
-    Validation,
-}
-
-impl JudgedOn {
-    /// The split, and its images.
-    fn choose(splits: &Splits) -> (Self, &Arc<dyn Dataset>) {
-        let labelled = |set: &Arc<dyn Dataset>| set.label(0).is_some();
-        match &splits.test {
-            Some(test) if labelled(test) || !labelled(&splits.val) => (Self::Test, test),
-            None if splits.val.is_empty() => (Self::Test, &splits.val),
-            _ => (Self::Validation, &splits.val),
-        }
-    }
-
-    /// As it stands before the word "images".
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Test => "test",
-            Self::Validation => "validation",
-        }
-    }
-}
-
-/// Figures of one kind of features.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Figures {
-    /// Nearest neighbours, from training to judged images.
-    pub knn: Option<Knn>,
-    /// Linear probe, from training to judged images.
-    pub linear: Option<Linear>,
-    /// Retrieval among the judged images.
-    pub retrieval: Option<Retrieval>,
-}
-
-/// Accuracy of the nearest-neighbour vote.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Knn {
-    /// Fraction of judged images whose class is voted first.
-    pub top1: f64,
-}
-
-/// Accuracy of the linear probe.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Linear {
-    /// Fraction of judged images whose class comes first.
-    pub top1: f64,
-    /// Fraction of judged images whose class is among the first five.
-    pub top5: f64,
-}
-
-/// Retrieval of the same class.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Retrieval {
-    /// Fraction of queries whose nearest image is of their class.
-    pub rank1: f64,
-    /// Fraction with one of their class among the five nearest.
-    pub rank5: f64,
-    /// Mean average precision.
-    pub map: f64,
-}
-
-/// Figures of features of the training and the judged images, and how many of the latter retrieval
-/// leaves out. A figure that the set does not allow (no labels, one class, a judged class without a
-/// training image) is `None`.
-///
-/// # Errors
-/// Features that are not finite.
-pub(crate) fn figures(
-    config: &PretrainConfig,
-    train: Option<&Embedded>,
-    test: Option<&Embedded>,
-) -> Result<(Figures, Option<usize>)> {
-    let (Some(train), Some(test)) = (train, test) else {
-        return Ok((Figures::default(), None));
-    };
-    let (Some(train), Some(test)) = (train.embeddings()?, test.embeddings()?) else {
-        return Ok((Figures::default(), None));
-    };
-    // Images of a class that nothing is trained on would count as wrong, whatever the features are.
-    let seen: BTreeSet<u32> = train.labels.iter().copied().collect();
-    let (nearest, linear) = if test.labels.iter().all(|label| seen.contains(label)) {
-        let linear = match linear_probe(&train, &test, &config.evaluate.linear) {
-            Ok(probe) => Some(Linear {
-                top1: probe.top1,
-                top5: probe.top5,
-            }),
-            Err(fgvr_eval::Error::OneClass { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
-        let nearest = knn(&train, &test, &config.evaluate.knn)?;
-        (Some(Knn { top1: nearest.top1 }), linear)
-    } else {
-        (None, None)
-    };
-    let (retrieval, left_out) = match retrieval(&test, &RetrievalConfig::default()) {
-        Ok(ranked) => {
-            let figures = Retrieval {
-                rank1: ranked.rank1,
-                rank5: ranked.rank5,
-                map: ranked.map,
-            };
-            (Some(figures), ranked.left_out)
-        }
-        // Every test image is alone in its class.
-        Err(fgvr_eval::Error::Nothing { .. }) => (None, test.labels.len()),
-        Err(error) => return Err(error.into()),
-    };
-    let figures = Figures {
-        knn: nearest,
-        linear,
-        retrieval,
-    };
-    Ok((figures, Some(left_out)))
-}
-
-/// Figures of an encoder's frozen features.
-///
-/// # Errors
-/// As [`figures`] and [`embed`].
-pub(crate) fn encoder_figures(
-    config: &PretrainConfig,
-    encoder: &Backbone,
-    train: &Arc<dyn Dataset>,
-    test: &Arc<dyn Dataset>,
-) -> Result<Figures> {
-    let (sight, encoder) = (Sight::of(config), encoder.freeze()?);
-    let train = embed(&encoder, train, &all(train), &sight)?;
-    let test = embed(&encoder, test, &all(test), &sight)?;
-    Ok(figures(config, train.as_ref(), test.as_ref())?.0)
-}
-
-/// Figures of the pixels themselves.
-///
-/// # Errors
-/// As [`figures`] and [`pixels`].
-pub(crate) fn pixel_figures(
-    config: &PretrainConfig,
-    train: &Arc<dyn Dataset>,
-    test: &Arc<dyn Dataset>,
-) -> Result<Figures> {
-    let side = config.evaluate.pixel_side.min(config.data.size);
-    let sight = Sight {
-        view: EvaluationView::of_ratio(side, config.evaluate.resize_ratio),
-        ..Sight::of(config)
-    };
-    let train = pixels(train, &all(train), &sight)?;
-    let test = pixels(test, &all(test), &sight)?;
-    Ok(figures(config, train.as_ref(), test.as_ref())?.0)
-}
-
-/// The encoder of a run with the weights it started from, random or pretrained, and its variables.
-///
-/// # Errors
-/// Pretrained weights that are not there any more.
-pub(crate) fn encoder_before(
-    config: &PretrainConfig,
-    compute: &Compute,
-    observer: &mut dyn Observer,
-) -> Result<(Backbone, Parameters)> {
-    let parameters = Parameters::new(config.seed);
-    let vb = parameters.builder(DType::F32, &Device::Cpu);
-    let encoder = Backbone::new(&config.encoder, vb)?.on(compute.device().cloned());
-    if !config.weights.source.is_empty() {
-        let weights = open_weights(&config.weights.source, observer)?;
-        load_start(config, &parameters, &weights)?;
-    }
-    Ok((encoder, parameters))
-}
-
-/// Figures of the encoder before training as those of the start and of the untrained encoder, of which a run has one.
-pub(crate) fn named(config: &PretrainConfig, before: Figures) -> [Option<Figures>; 2] {
-    match config.is_pretrained() {
-        true => [Some(before), None],
-        false => [None, Some(before)],
-    }
-}
-
-pub(crate) fn all(dataset: &Arc<dyn Dataset>) -> Vec<usize> {
-    (0..dataset.len()).collect()
+/// The frozen networks of a run, and what else its figures are made of.
+pub(crate) struct Networks<'a> {
+    pub(crate) encoder: &'a FrozenBackbone,
+    /// The map that weighs places, of a run with an add-on that has one.
+    pub(crate) screening: Option<&'a Screening>,
+    /// Absent for arms without a decoder.
+    pub(crate) decoder: Option<&'a ConvDecoder>,
+    /// Needed on sets that know the parts of their images.
+    pub(crate) maps: Option<MapSources<'a>>,
 }
 
 /// All figures of `eval.json`, and what a person should know about them.
@@ -259,7 +78,7 @@ pub(crate) fn all(dataset: &Arc<dyn Dataset>) -> Vec<usize> {
 /// Features that are not finite, or a tensor operation that fails.
 pub(crate) fn evaluate(
     config: &PretrainConfig,
-    (networks, compute): (&Trained<'_>, &Compute),
+    (networks, compute): (&Networks<'_>, &Compute),
     splits: &Splits,
     observer: &mut dyn Observer,
 ) -> Result<(Evaluation, Vec<String>)> {
@@ -329,10 +148,10 @@ pub(crate) fn evaluate(
                         (&start, of_train.as_ref()),
                         (encoder, train_features.as_ref()),
                     ];
-                    against = against_start::by_knn(config, both, splits)?;
+                    against = by_knn(config, both, splits)?;
                     if against.is_none() {
                         let both = [&start, encoder];
-                        against = against_start::by_views(config, both, splits, observer)?;
+                        against = by_views(config, both, splits, observer)?;
                     }
                 }
             }
@@ -352,8 +171,8 @@ pub(crate) fn evaluate(
         observer.on_phase("reconstructing held-out images");
         psnr = reconstruction_psnr(config, encoder, decoder, train, test)?;
     }
-    let parts = match networks.trainer {
-        Some(trainer) => part_hits(config, trainer, test),
+    let parts = match &networks.maps {
+        Some(maps) => part_hits(config, maps, test),
         None => Ok(None),
     };
     let parts = match parts {

@@ -1,11 +1,11 @@
 //! Which batch a GPU's memory would hold.
 
 use fgvr_data::Splits;
-use fgvr_encoder::FrozenBackbone;
 use fgvr_nn::{Device, Exhausted};
 
 use crate::config::PretrainConfig;
-use crate::pretrain::loader;
+use crate::loader::loader;
+use crate::out_of_memory::found;
 use crate::{Compute, Error, Result, Trainer};
 
 /// The share of the memory that is planned with; the rest is for what else lives there, and what its pool cannot use.
@@ -34,33 +34,6 @@ pub(crate) fn explain(
         key: format!("loader.batch={batch}"),
         problem: format!("{found}; {advice} (optimizer.accumulate makes up for a smaller one)"),
     }
-}
-
-/// What to say of a pass of a frozen network over `images` that memory was short of; of any other error, itself.
-pub(crate) fn explain_embedding(encoder: &FrozenBackbone, images: usize, error: Error) -> Error {
-    let device = encoder.device();
-    match device.and_then(|device| Some((device, device.take_exhausted()?))) {
-        Some((device, short)) => Error::Config {
-            key: "embedding".to_owned(),
-            problem: format!(
-                "{}; try half as many (evaluate.batch; --batch of embed and eval)",
-                found(images, device, short)
-            ),
-        },
-        None => error,
-    }
-}
-
-/// How short memory was.
-fn found(images: usize, device: &Device, short: Exhausted) -> String {
-    let mebibytes = |bytes: usize| bytes as f64 / f64::from(1 << 20);
-    format!(
-        "{images} images do not fit the memory of {}: {:.1} MiB more were wanted, {:.1} of {:.1} MiB were free",
-        device.name(),
-        mebibytes(short.wanted),
-        mebibytes(short.free),
-        mebibytes(short.total)
-    )
 }
 
 /// The largest batch that would fit, from what an eighth and a quarter of the batch need; none where the

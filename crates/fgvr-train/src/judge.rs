@@ -7,12 +7,15 @@ use fgvr_eval::{BootstrapConfig, Bootstrapped, Embeddings};
 use fgvr_perturb::Adaptation;
 use serde::Serialize;
 
+use crate::adaptation::{adaptation_in_words, adaptation_of};
 use crate::answers::{Answers, intervals};
 use crate::config::{Layers, PretrainConfig, Use};
 use crate::data::lacking;
-use crate::embed::{Embedded, embed_splits};
+use crate::embed::Embedded;
+use crate::embed_set::embed_splits;
 use crate::embedder::{at_least_one, fitted_to};
-use crate::evaluate::{Figures, JudgedOn, figures, pixel_figures};
+use crate::figures::{Figures, figures, pixel_figures};
+use crate::judged_on::JudgedOn;
 use crate::{Compute, Embedder, EmbeddingTable, Error, Observer, Result};
 
 /// Share of the rows of every class that are held out where a file has no test rows.
@@ -88,7 +91,7 @@ pub fn evaluate_weights(
     let own = match (&options.adaptation, options.plain) {
         (Some(given), _) => Some(given.clone()),
         (None, true) => None,
-        (None, false) => crate::adaptation_of(weights)?,
+        (None, false) => adaptation_of(weights)?,
     };
     let (mut embedder, config, report) =
         Embedder::to_judge(weights, &options.settings, &options.allow_mismatch, compute)?;
@@ -356,15 +359,4 @@ fn judge(
         data: None,
         device: None,
     })
-}
-
-/// What an adaptation is, on a line.
-#[must_use]
-pub fn adaptation_in_words(adaptation: &Adaptation) -> String {
-    format!(
-        "{} of {} features, fitted to {} images",
-        adaptation.config().kind,
-        adaptation.width(),
-        adaptation.fitted().images
-    )
 }

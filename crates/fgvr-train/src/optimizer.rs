@@ -7,38 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{Tensor, Var};
 use fgvr_nn::ParameterGradients;
-use serde::{Deserialize, Serialize};
 
 use self::groups::{Group, grouped};
 use self::stepper::Stepper;
 use crate::Result;
-use crate::config::OptimizerSettings;
+use crate::config::{OptimizerKind, OptimizerSettings};
 use crate::learning_rate::of_peak;
-
-/// An optimiser of encoder and heads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OptimizerKind {
-    /// Gradient descent with momentum: MoCo v2, SimSiam.
-    #[default]
-    Sgd,
-    /// Layer-wise adaptive rates, for large batches: BYOL, MoCo v3 on residual networks.
-    Lars,
-    /// Adam with decoupled weight decay: transformers.
-    Adamw,
-}
-
-impl OptimizerKind {
-    /// Its name in settings, and of its file in a checkpoint.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Sgd => "sgd",
-            Self::Lars => "lars",
-            Self::Adamw => "adamw",
-        }
-    }
-}
 
 /// An optimiser over all trained variables, in groups that each have a rate of their own.
 pub(crate) struct TrunkOptimizer {

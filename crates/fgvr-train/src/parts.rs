@@ -11,11 +11,11 @@ use fgvr_nn::Features;
 use fgvr_perturb::{
     Control, FeatureBank, MaskConfig, MaskRule, RandomKey, non_discriminative_mask,
 };
-use fgvr_ssl::{AddonKind, Shuffle};
+use fgvr_ssl::{Addon, AddonKind, Base, Shuffle};
 use serde::Serialize;
 
+use crate::Result;
 use crate::config::PretrainConfig;
-use crate::{Result, Trainer};
 
 /// Sets the shuffles of maps apart from other draws of the same seed.
 const SHUFFLED: u64 = 0x6d61_7073;
@@ -62,6 +62,16 @@ pub struct MapHits {
     pub images: usize,
 }
 
+/// What masks and maps of images are made from.
+pub(crate) struct MapSources<'a> {
+    /// The loss whose gradient says what is important.
+    pub(crate) base: &'a dyn Base,
+    /// Features of training images, which say what varies.
+    pub(crate) bank: FeatureBank,
+    /// Those that look at places have maps.
+    pub(crate) addons: &'a [Box<dyn Addon + Send>],
+}
+
 /// Hits on at most `evaluate.part_images` test images; `None` where the set does not know its parts, and
 /// where there is nothing to measure.
 ///
@@ -69,19 +79,18 @@ pub struct MapHits {
 /// A tensor operation that fails.
 pub(crate) fn part_hits(
     config: &PretrainConfig,
-    trainer: &Trainer,
+    sources: &MapSources<'_>,
     test: &Arc<dyn Dataset>,
 ) -> Result<Option<PartHits>> {
     // A transformer pools its class token: the gradient there says nothing of places.
     let pools_places = !config.encoder.architecture.is_vit();
-    let bank = &trainer.synthpair().bank()?;
-    let has_mask = pools_places && bank.len() >= config.synthpair.bank_minimum;
-    let addons = trainer.addons();
+    let has_mask = pools_places && sources.bank.len() >= config.synthpair.bank_minimum;
+    let addons = sources.addons;
     if !has_mask && addons.is_empty() || test.is_empty() || test.part_mask(0)?.is_none() {
         return Ok(None);
     }
     let mut channels = match has_mask {
-        true => Some(Channels::new(config, bank)?),
+        true => Some(Channels::new(config, &sources.bank)?),
         false => None,
     };
     let wanted = config.evaluate.part_images.min(test.len()).max(1);
@@ -108,12 +117,13 @@ pub(crate) fn part_hits(
             &numbers,
         )?;
         if let Some(channels) = &mut channels {
-            let (features, gradient) =
-                (trainer.base()).gradient_at_pooled(&images, &others, &numbers)?;
+            let (features, gradient) = sources
+                .base
+                .gradient_at_pooled(&images, &others, &numbers)?;
             channels.push(&features, &gradient, &parts, &numbers)?;
         }
         for (addon, hits) in addons.iter().zip(&mut maps) {
-            if let Some(map) = addon.map(trainer.base(), &images, &others, &numbers)? {
+            if let Some(map) = addon.map(sources.base, &images, &others, &numbers)? {
                 hits.push(map_hit(&map, &parts, config.seed, &numbers)?);
             }
         }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::config::PretrainConfig;
 use crate::data::open_data;
 use crate::environment::peak_memory;
-use crate::pretrain::loader;
+use crate::loader::loader;
 use crate::{Compute, Observer, Result, Trainer};
 
 /// Steps that are tried: one to warm up, the others are timed.

@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::config::PretrainConfig;
-use crate::embed::{Sight, explained, map_images};
-use crate::evaluate::all;
+use crate::embed::{all, explained, map_images};
+use crate::view::Sight;
 
 /// Peak signal-to-noise ratio in dB over pixels in [0, 1], from the mean squared error over all
 /// images.

@@ -3,15 +3,16 @@
 use candle_core::Tensor;
 use fgvr_ssl::{BaseKind, KeyQueue};
 
-use crate::checkpoint::{self, Saved};
+use crate::checkpoint::{self, Saved, under};
 use crate::config::PretrainConfig;
 use crate::data::{Compared, Data, Difference, Located, UNKNOWN, is_built_in};
 use crate::environment::simd;
-use crate::pretrain::{log_data, position};
-use crate::session::{Origin, Session};
-use crate::start::{find_weights, from_root};
-use crate::trained::under;
-use crate::{Compute, Error, Observer, Result, RunFolder, Summary, Trainer};
+use crate::loader::position;
+use crate::pretrain::log_data;
+use crate::session::{Origin, Session, Summary};
+use crate::start::find_weights;
+use crate::weights_source::from_root;
+use crate::{Compute, Error, Observer, Result, RunFolder, Trainer};
 
 /// The queues of a base that has any, as they are called in a checkpoint.
 const QUEUES: [&str; 2] = ["objective.queue", "objective.pair_queue"];
@@ -88,7 +89,8 @@ pub(crate) fn resume_with(
     let data = Data::look(&config, &splits, observer)?;
     let step = saved.manifest.step;
     let mut is_changed = false;
-    match Compared::new(run, &saved, &config, &data)? {
+    let remembered = (saved.manifest.data.as_ref(), saved.settings.as_ref());
+    match Compared::new(run, remembered, &config, &data)? {
         Compared::Same => {}
         Compared::Unknown => {
             lines.push(UNKNOWN.to_owned());

@@ -9,6 +9,11 @@ use fgvr_data::{Existing, can_hold_files, write_whole};
 use crate::config::{Layers, PretrainConfig, Use};
 use crate::{Error, Result};
 
+/// The folder of a run with the weights to use: its own, or the start's where it ended below.
+pub(crate) const EXPORT: &str = "export";
+/// The folder with a run's own weights, of one that ended below its start.
+pub(crate) const EXPORT_TRAINED: &str = "export-trained";
+
 /// Where a new run goes.
 #[derive(Clone, Debug)]
 pub enum Place {

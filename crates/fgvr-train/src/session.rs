@@ -1,32 +1,57 @@
 //! The steps of a run from where it stands to its report.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
-use fgvr_data::{Batch, Splits, shown, write_quarantine};
+use fgvr_data::{Batch, Found, Splits, shown, write_quarantine};
+use fgvr_encoder::FrozenBackbone;
 use fgvr_ssl::{BaseKind, Pictures};
+use serde::Serialize;
 
 use crate::checkpoint::{self, Manifest};
 use crate::config::PretrainConfig;
 use crate::data::lacking_classes;
-use crate::embed::{Sight, embed};
+use crate::embed::{all, embed};
 use crate::environment::simd;
 use crate::epoch::EpochMeans;
-use crate::evaluate::{Evaluation, all, encoder_before, evaluate};
+use crate::evaluate::{Evaluation, Networks, evaluate};
 use crate::export::export;
 use crate::fitting;
+use crate::loader::loader;
 use crate::monitor::{Monitor, Vitals};
+use crate::parts::MapSources;
 use crate::path_text::path_text;
 use crate::pictures::sheets;
-use crate::pretrain::loader;
 use crate::run_report::write_report;
-use crate::trained::Trained;
+use crate::start::encoder_before;
+use crate::view::Sight;
 use crate::{
-    Compute, DataRecord, Environment, Error, Feed, Observer, Result, RunFolder, StepRow, Summary,
-    Trainer, evaluation_tables,
+    Compute, DataRecord, Environment, Error, Feed, Observer, Result, RunFolder, StepRow, Trainer,
+    evaluation_tables,
 };
 use fgvr_report::record::Recorder;
+
+/// What a run came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The run folder.
+    #[serde(serialize_with = "crate::path_text::serialize")]
+    pub run: PathBuf,
+    /// Optimiser steps done, of how many.
+    pub steps: [u64; 2],
+    /// Whether a signal ended the run before its last step; its state is saved.
+    pub interrupted: bool,
+    /// Seconds of training in this process.
+    pub seconds: f64,
+    /// The last step's figures.
+    pub last: Option<StepRow>,
+    /// The evaluation; absent if interrupted.
+    pub evaluation: Option<Evaluation>,
+    /// What was found where the data was opened.
+    pub data: Found,
+}
 
 /// What a run remembers of how it was asked for.
 pub(crate) struct Origin {
@@ -323,10 +348,25 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// What is judged: `encoder` is the trainer's, frozen.
+    fn networks<'n>(&'n self, encoder: &'n FrozenBackbone) -> Result<Networks<'n>> {
+        let (trainer, addons) = (&self.trainer, self.trainer.addons());
+        Ok(Networks {
+            encoder,
+            screening: addons.iter().find_map(|addon| addon.screening()),
+            decoder: trainer.uses_decoder().then(|| trainer.decoder()),
+            maps: Some(MapSources {
+                base: trainer.base(),
+                bank: trainer.synthpair().bank()?,
+                addons,
+            }),
+        })
+    }
+
     /// Evaluation, exported weights and report.
     fn finish(&self, observer: &mut dyn Observer) -> Result<Evaluation> {
         let encoder = self.trainer.freeze()?;
-        let networks = (&Trained::of(&self.trainer, &encoder), &self.compute);
+        let networks = (&self.networks(&encoder)?, &self.compute);
         let (evaluation, warnings) = evaluate(&self.config, networks, &self.splits, observer)?;
         for warning in &warnings {
             self.say(observer, warning)?;

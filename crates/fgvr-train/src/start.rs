@@ -1,62 +1,33 @@
-//! Weights from elsewhere, and to elsewhere: what a run starts from, and the Hub.
+//! The weights that a run starts from, random or pretrained.
 
 use std::path::Path;
-use std::sync::mpsc::channel;
 
-use fgvr_encoder::hub::{self, PublishOptions, Published};
-use fgvr_encoder::weights::{LoadOptions, LoadReport, Source, Weights, load};
+use candle_core::{DType, Device};
+use fgvr_encoder::Backbone;
+use fgvr_encoder::weights::{LoadOptions, LoadReport, Weights, load};
 use fgvr_nn::Parameters;
 
 use crate::config::PretrainConfig;
-use crate::{Error, Observer, Result};
+use crate::weights_source::{advised, open_weights};
+use crate::{Compute, Observer, Result};
 
-/// Opens weights by what a person calls them; a Hub repository is fetched first.
+/// The encoder of a run with the weights it started from, random or pretrained, and its variables.
 ///
 /// # Errors
-/// A source that is not there, cannot be fetched, or holds no weights.
-pub fn open_weights(source: &str, observer: &mut dyn Observer) -> Result<Weights> {
-    let source: Source = source.parse()?;
-    fetching(observer, |progress| Weights::open_with(&source, progress))
-}
-
-/// Runs `work`, which talks to the Hub, and tells the observer how far it is.
-pub(crate) fn fetching<T: Send>(
+/// Pretrained weights that are not there any more.
+pub(crate) fn encoder_before(
+    config: &PretrainConfig,
+    compute: &Compute,
     observer: &mut dyn Observer,
-    work: impl FnOnce(&mut dyn hub::Progress) -> Result<T, fgvr_encoder::Error> + Send,
-) -> Result<T> {
-    let (sender, receiver) = channel::<(String, u64, u64)>();
-    // An observer stays on its thread.
-    let done = std::thread::scope(|scope| {
-        let worker = scope.spawn(move || {
-            work(&mut |file: &str, done: u64, total: u64| {
-                // Nobody listens any more: nothing to tell.
-                let _ = sender.send((file.to_owned(), done, total));
-            })
-        });
-        for (file, done, total) in receiver {
-            observer.on_download(&file, done, total);
-        }
-        worker.join()
-    });
-    match done {
-        Ok(done) => Ok(done?),
-        Err(panic) => std::panic::resume_unwind(panic),
+) -> Result<(Backbone, Parameters)> {
+    let parameters = Parameters::new(config.seed);
+    let vb = parameters.builder(DType::F32, &Device::Cpu);
+    let encoder = Backbone::new(&config.encoder, vb)?.on(compute.device().cloned());
+    if !config.weights.source.is_empty() {
+        let weights = open_weights(&config.weights.source, observer)?;
+        load_start(config, &parameters, &weights)?;
     }
-}
-
-/// Puts an export directory on the Hub.
-///
-/// # Errors
-/// No token, a repository that may not be written, or a transfer that fails.
-pub fn publish(
-    directory: &Path,
-    repository: &str,
-    options: &PublishOptions,
-    observer: &mut dyn Observer,
-) -> Result<Published> {
-    fetching(observer, |progress| {
-        Ok(hub::publish(repository, directory, options, progress)?)
-    })
+    Ok((encoder, parameters))
 }
 
 /// Sets the variables of the network that `config` asks for from `weights`.
@@ -79,28 +50,6 @@ pub(crate) fn load_start(
             format!("--set 'weights.allow_mismatch=[{}]'", names.join(", "))
         })
     })
-}
-
-/// `error`, and how a person says on the command line that it is meant, if it can be.
-pub(crate) fn advised(error: fgvr_encoder::Error, how: impl FnOnce(&[String]) -> String) -> Error {
-    match error.allowed_by() {
-        Some(names) => Error::Unfit {
-            how: how(&names),
-            weights: Box::new(error),
-        },
-        None => error.into(),
-    }
-}
-
-/// Local weights as a path from the root, by which a run finds them from any folder; `None` for none, and for those of
-/// the Hub.
-#[must_use]
-pub(crate) fn from_root(source: &str) -> Option<String> {
-    if !Path::new(source).exists() {
-        return None;
-    }
-    let path = std::path::absolute(source).ok()?;
-    path.to_str().map(str::to_owned)
 }
 
 /// Sets `config.weights.source` to the path by which a run remembers its weights, where they still are.

@@ -16,11 +16,12 @@ use serde::Serialize;
 
 use crate::config::{OptimizerSettings, PretrainConfig};
 use crate::data::{lacking_classes, open_data};
-use crate::embed::explained;
-use crate::evaluate::{Figures, all, encoder_before, encoder_figures, named, pixel_figures};
+use crate::embed::{all, explained};
+use crate::figures::{Figures, encoder_figures, named, pixel_figures};
 use crate::finite::Finite;
 use crate::learning_rate::learning_rate;
-use crate::trainer::enough_images;
+use crate::loader::enough_images;
+use crate::start::encoder_before;
 use crate::{Compute, Error, Observer, Result, StepRow};
 
 /// Figures that frame a labelled set.

@@ -5,20 +5,19 @@ mod state;
 use candle_core::{DType, Device, Tensor, Var};
 use fgvr_data::Batch;
 use fgvr_data::augment::{pair_augment, pair_draws};
-use fgvr_decoder::{ConvDecoder, DecoderConfig, DecoderInput};
+use fgvr_decoder::ConvDecoder;
 use fgvr_encoder::weights::{LoadReport, Weights};
 use fgvr_encoder::{Backbone, FrozenBackbone, Positions};
 use fgvr_eval::{effective_rank, embedding_std};
 use fgvr_nn::optim::{Adam, AdamConfig, clip_gradient_norm};
 use fgvr_nn::{Encoder, Map, ParameterGradients, Parameters};
-use fgvr_ssl::{
-    Addon, AddonParts, Base, Network, NormedBy, Parts, Pictures, RunLength, Space, StepInput,
-    SynthPair, Views,
-};
+use fgvr_ssl::{Addon, Base, Pictures, StepInput, SynthPair, Views};
 
 use crate::augment_on_device::augment_on_device;
 use crate::config::PretrainConfig;
 use crate::learning_rate::learning_rate;
+use crate::loader::enough_images;
+use crate::objective::{Objective, decoder_config};
 use crate::optimizer::TrunkOptimizer;
 use crate::start::load_start;
 use crate::{Compute, Error, Result, StagedViews, StepRow};
@@ -80,53 +79,14 @@ impl Trainer {
         start: impl FnOnce(&Parameters) -> Result<R>,
     ) -> Result<(Self, R)> {
         enough_images(config, images)?;
-        let mut synthpair = config.synthpair.clone();
-        config.arm.apply(&mut synthpair);
-        let build = |parameters: &Parameters| {
-            let vb = parameters.builder(DType::F32, &Device::Cpu);
-            let encoder = Backbone::new(&config.encoder, vb)?;
-            if let Some(device) = compute.device() {
-                parameters.to_device(device)?;
-            }
-            candle_core::Result::Ok(encoder.on(compute.device().cloned()))
-        };
-        let encoder_parameters = Parameters::new(config.seed);
-        let encoder = build(&encoder_parameters)?;
-        // A base copies these to the network that follows them.
-        let started = start(&encoder_parameters)?;
-        let width = config.encoder.out_channels()?;
-        let mut online = Some(encoder_parameters.clone());
-        let mut network = || {
-            let fresh = || Parameters::new(config.seed);
-            let parameters = online.take().unwrap_or_else(fresh);
-            // Also the network that follows, whose features would drift from the online ones otherwise.
-            let encoder = NormedBy::new(build(&parameters)?, config.optimizer.trunk_norm);
-            Ok(Network {
-                encoder,
-                parameters,
-            })
-        };
-        let run = RunLength {
-            steps: config.total_steps(images),
-            steps_per_epoch: config.steps_per_epoch(images),
-        };
-        let base = config.base.build(
-            &config.base_settings(images),
-            Parts {
-                network: &mut network,
-                seed: config.seed,
-                run,
-            },
-        )?;
-        let parts = AddonParts {
-            width,
-            seed: config.seed,
-            run,
-        };
-        let settings = config.addon_settings();
-        let build = |kind: &fgvr_ssl::AddonKind| kind.build(&settings, parts);
-        let addons = config.addons.iter().map(build);
-        let addons = addons.collect::<candle_core::Result<Vec<_>>>()?;
+        let (objective, started) = Objective::new(config, images, compute, start)?;
+        let Objective {
+            encoder,
+            encoder_parameters,
+            base,
+            synthpair,
+            addons,
+        } = objective;
         let mut trained = base.trainable();
         if config.encoder.positions == Positions::Sincos {
             // A fixed table.
@@ -153,7 +113,7 @@ impl Trainer {
             optimizer,
             encoder,
             adam: Adam::new(decoder_parameters.trainable(), &AdamConfig::default())?,
-            synthpair: SynthPair::new(&synthpair, width)?,
+            synthpair,
             encoder_parameters,
             decoder_parameters,
             addons,
@@ -451,36 +411,4 @@ fn addons<'a>(
     let others = others.iter_mut();
     let others = others.map(|addon| -> &mut dyn Addon { addon.as_mut() });
     std::iter::once(pairs).chain(others).collect()
-}
-
-/// Whether the training split fills a batch.
-pub(crate) fn enough_images(config: &PretrainConfig, images: usize) -> Result<()> {
-    if images >= config.loader.batch {
-        return Ok(());
-    }
-    Err(Error::config(
-        "loader.batch",
-        format!(
-            "{} has {images} training images, fewer than a batch of {}; lower loader.batch or give more images",
-            config.source, config.loader.batch
-        ),
-    ))
-}
-
-/// The decoder that fits the encoder and the image size.
-pub(crate) fn decoder_config(config: &PretrainConfig) -> Result<DecoderConfig> {
-    Ok(DecoderConfig {
-        hidden: config.decoder.hidden,
-        residual: config.decoder.residual,
-        input: match config.synthpair.space {
-            Space::Vector => DecoderInput::Vector,
-            Space::Map => DecoderInput::Map,
-        },
-        ..DecoderConfig::for_size(
-            config.encoder.out_channels()?,
-            config.data.size,
-            config.encoder.stride()?,
-            config.decoder.channels,
-        )
-    })
 }

@@ -1,9 +1,33 @@
-//! How images are made ready, in the words of weights and in those of data.
+//! What of an image a frozen network sees, in the words of weights and in those of data.
 
-use fgvr_data::augment::{Fit, Interpolation};
+use fgvr_data::Normalisation;
+use fgvr_data::augment::{EvaluationView, Fit, Interpolation};
 use fgvr_encoder::weights::{self, Preprocessing, Resize};
 
-use crate::embed::Sight;
+use crate::config::PretrainConfig;
+
+/// How evaluation looks at images.
+#[derive(Clone, Debug)]
+pub(crate) struct Sight {
+    /// What of a photo, and how it is resized.
+    pub(crate) view: EvaluationView,
+    /// Images a forward pass.
+    pub(crate) batch: usize,
+    /// From pixel values to what the network is fed.
+    pub(crate) normalisation: Normalisation,
+}
+
+impl Sight {
+    /// As the settings say.
+    #[must_use]
+    pub(crate) fn of(config: &PretrainConfig) -> Self {
+        Self {
+            view: config.evaluation_view(),
+            batch: config.evaluate.batch,
+            normalisation: config.normalisation.clone(),
+        }
+    }
+}
 
 /// How `preprocessing` brings an image to a square of `size` pixels: the same part of it as at its own
 /// size, rounded down as timm does.

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use fgvr_train::adapt::{adapt_trained, careful_config, check_export, train_carefully};
-use fgvr_train::{AdaptOptions, Embedder, Error, Observer, Which, path_text};
+use fgvr_train::adapt::{adapt_trained, check_export};
+use fgvr_train::{
+    AdaptOptions, Embedder, Error, Observer, Which, careful_config, path_text, train_carefully,
+};
 
 use crate::adapt::{finish, parent, settings};
 use crate::adapt_args::Adapt;

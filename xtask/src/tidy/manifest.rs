@@ -166,7 +166,8 @@ mod tests {
             "```text imports\nnn:\ngradcam:\nperturb:\nssl: nn\ntrain: nn ssl\ntests: *\n```\n\
              ```text only-in\nimage: data\nanyhow: train/bin\n```\n\
              ```text nothing-else\ngradcam: candle-core\n```\n\
-             ```text own-range\nperturb: rand\n```\n```text never-below\n```\n```text unsafe\n```\n",
+             ```text own-range\nperturb: rand\n```\n```text never-below\n```\n```text unsafe\n```\n```text names-cuda\n```\n\
+             ```text no-circles\n```\n",
         )
         .unwrap()
     }

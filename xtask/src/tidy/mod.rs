@@ -1,6 +1,8 @@
 //! `cargo xtask tidy`: the rules of this project that no compiler checks.
 
+mod circles;
 mod commands;
+mod cuda_uses;
 mod errors;
 mod files;
 mod golden;
@@ -8,6 +10,7 @@ mod links;
 mod manifest;
 mod markdown;
 mod names;
+mod places;
 mod readme;
 mod rules;
 mod tree;
@@ -95,6 +98,8 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Problem>> {
     }
     golden::check(root, &tracked, &mut problems)?;
     unsafe_code::check(root, &tracked, &rules.unsafe_in, &mut problems)?;
+    cuda_uses::check(root, &tracked, &rules.names_cuda, &mut problems)?;
+    circles::check(root, &tracked, &rules.no_circles, &mut problems)?;
     let known = names::Known::of(root, &members, &tracked)?;
     problems.extend(names::untold(&text, &known));
     for page in tracked.iter().filter(|path| is_page(path)) {

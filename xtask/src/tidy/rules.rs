@@ -1,4 +1,4 @@
-//! The rules on imports and unsafe code, read from the fenced blocks of docs/architecture.md, so that the page and the
+//! The rules on imports, modules and unsafe code, read from the fenced blocks of docs/architecture.md, so that the page and the
 //! check cannot differ.
 
 use std::collections::BTreeMap;
@@ -22,6 +22,10 @@ pub(super) struct Rules {
     pub(super) own_range: Lists,
     /// `never-below`: the external crates that may stand nowhere below a crate without features.
     pub(super) never_below: Lists,
+    /// `names-cuda`: the modules of a member that may name `fgvr-cuda`, by itself or as `fgvr_nn::cuda`; `*` is all.
+    pub(super) names_cuda: Lists,
+    /// `no-circles`: the members whose modules import each other in no circle.
+    pub(super) no_circles: Lists,
     /// `unsafe`: the modules of a member in which unsafe code may stand.
     pub(super) unsafe_in: Lists,
 }
@@ -35,6 +39,8 @@ pub(super) fn parse(page: &str) -> Result<Rules> {
         nothing_else: block(page, "nothing-else")?,
         own_range: block(page, "own-range")?,
         never_below: block(page, "never-below")?,
+        names_cuda: block(page, "names-cuda")?,
+        no_circles: block(page, "no-circles")?,
         unsafe_in: block(page, "unsafe")?,
     })
 }
@@ -76,7 +82,8 @@ mod tests {
     const PAGE: &str = "# Page\n```text imports\nnn:\nencoder: nn  # a layer up\n\n```\n\
                         ```text only-in\nimage: data\n```\n```text nothing-else\ngradcam: candle-core\n```\n\
                         ```text own-range\ngradcam: candle-core\n```\n\
-                        ```text never-below\nnn: tokio\n```\n```text unsafe\nnn: kernels\n```\n";
+                        ```text never-below\nnn: tokio\n```\n```text unsafe\nnn: kernels\n```\n\
+                        ```text names-cuda\nssl: *\n```\n```text no-circles\ntrain:\n```\n";
 
     #[test]
     fn blocks_parse_with_comments_and_empty_lists() {
@@ -88,6 +95,8 @@ mod tests {
         assert_eq!(rules.own_range["gradcam"], ["candle-core"]);
         assert_eq!(rules.never_below["nn"], ["tokio"]);
         assert_eq!(rules.unsafe_in["nn"], ["kernels"]);
+        assert_eq!(rules.names_cuda["ssl"], ["*"]);
+        assert!(rules.no_circles["train"].is_empty());
     }
 
     #[test]

@@ -72,7 +72,8 @@ mod tests {
     #[test]
     fn the_check_sees_what_is_there() {
         let page = "```text imports\n```\n```text only-in\n```\n```text nothing-else\n```\n\
-                    ```text own-range\n```\n```text never-below\nencoder: candle-core no-such-crate\n```\n```text unsafe\n```\n";
+                    ```text own-range\n```\n```text never-below\nencoder: candle-core no-such-crate\n```\n```text unsafe\n```\n\
+                    ```text names-cuda\n```\n```text no-circles\n```\n";
         let rules = super::super::rules::parse(page).unwrap();
         let mut problems = Vec::new();
         check(&workspace::root().unwrap(), &rules, &mut problems).unwrap();

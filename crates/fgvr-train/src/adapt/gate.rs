@@ -5,10 +5,10 @@ use std::fmt;
 use candle_core::{Device, Tensor};
 use fgvr_eval::{Interval, class_bootstrap, neighbour_agreement, pair_ranks};
 use fgvr_perturb::Adaptation;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::AdaptSettings;
 use crate::Result;
+use crate::config::{AdaptSettings, Measure};
 
 /// What the gate says of an adaptation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -29,36 +29,6 @@ impl fmt::Display for Answer {
             Self::Shut => "shut",
             Self::CannotTell => "cannot tell",
         })
-    }
-}
-
-/// What is measured on photos that are held out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Measure {
-    /// The share of photos whose other view is found first among all that are held out. Whitening raises it by design, so
-    /// it cannot choose a ridge, and a gain of it is no proof.
-    #[default]
-    FoundFirst,
-    /// The mean over photos of one over the rank of the other view.
-    ReciprocalRank,
-    /// The share of nearest photos that two halves of a photo have in common. Nothing is fitted to halves, and both find
-    /// other photos than their own.
-    Agreement,
-}
-
-impl Measure {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::FoundFirst, Self::ReciprocalRank, Self::Agreement];
-
-    /// In words.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::FoundFirst => "other view found first",
-            Self::ReciprocalRank => "mean reciprocal rank of the other view",
-            Self::Agreement => "halves agree on neighbours",
-        }
     }
 }
 

@@ -1,186 +1,9 @@
-//! Settings of an adaptation: `adapt.*`.
+//! What an adaptation is asked for.
 
-use fgvr_data::augment::{AugmentConfig, Interpolation, JitterStrength, moco_v2};
-use fgvr_eval::{BootstrapConfig, KnnConfig, ProbeConfig};
-use fgvr_perturb::{AdaptConfig, AdaptKind};
-use serde::{Deserialize, Serialize};
+use fgvr_eval::{KnnConfig, ProbeConfig};
 
-use super::Measure;
-use crate::config::{Layers, Use};
+use crate::config::{AdaptSettings, Layers, Use};
 use crate::{Error, Result};
-
-/// How an adaptation is fitted and tried.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AdaptSettings {
-    /// Which covariance is divided out.
-    pub kind: AdaptKind,
-    /// This share of the mean variance of a channel is added to each variance.
-    pub ridge: f64,
-    /// Photos are mutual neighbours if each is among so many nearest of the other.
-    pub neighbours: usize,
-    /// Weight of the neighbours' covariance beside that of the views.
-    pub neighbour_weight: f64,
-    /// Decides which photos are held out, and draws views, bootstraps and the control's basis.
-    pub seed: u64,
-    /// Augmented views of each photo that the adaptation is fitted to.
-    pub views: usize,
-    /// Share of the training photos that the adaptation is tried on and not fitted to.
-    pub held_out: f64,
-    /// Photos that are held out at least, where that leaves as many to fit to; with fewer the answer is that nothing can
-    /// be told.
-    pub held_out_min: usize,
-    /// Photos that are held out at most: each is compared with all others.
-    pub held_out_max: usize,
-    /// The measure that decides whether the gate opens.
-    pub gate: Measure,
-    /// Nearest photos that two halves of a held-out photo are to agree on.
-    pub agreement: usize,
-    /// Samples of a bootstrap.
-    pub draws: usize,
-    /// How a view is made.
-    pub augment: ViewAugment,
-}
-
-impl Default for AdaptSettings {
-    fn default() -> Self {
-        let adaptation = AdaptConfig::default();
-        Self {
-            kind: adaptation.kind,
-            ridge: adaptation.ridge,
-            neighbours: adaptation.neighbours,
-            neighbour_weight: adaptation.neighbour_weight,
-            seed: adaptation.seed,
-            views: 4,
-            held_out: 0.1,
-            held_out_min: 50,
-            held_out_max: 2000,
-            gate: Measure::default(),
-            agreement: 10,
-            draws: 2000,
-            augment: ViewAugment::default(),
-        }
-    }
-}
-
-/// How the views are made that an adaptation is fitted to: no blur, no solarisation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ViewAugment {
-    /// Smallest and largest share of the photo's area that a view shows.
-    pub crop_scale: [f64; 2],
-    /// Smallest and largest ratio of width to height of that part.
-    pub crop_ratio: [f64; 2],
-    /// How the part is resized.
-    pub interpolation: Interpolation,
-    /// Probability of exchanging left and right.
-    pub flip: f64,
-    /// Probability of colour jitter.
-    pub jitter: f64,
-    /// How far colour jitter may go.
-    pub jitter_strength: JitterStrength,
-    /// Probability of leaving colour out.
-    pub grayscale: f64,
-}
-
-impl Default for ViewAugment {
-    fn default() -> Self {
-        let usual = moco_v2();
-        Self {
-            crop_scale: usual.crop_scale,
-            crop_ratio: usual.crop_ratio,
-            interpolation: Interpolation::Bicubic,
-            flip: usual.flip,
-            jitter: usual.jitter,
-            jitter_strength: usual.jitter_strength,
-            grayscale: usual.grayscale,
-        }
-    }
-}
-
-impl ViewAugment {
-    /// The same for what makes views.
-    #[must_use]
-    pub fn config(&self) -> AugmentConfig {
-        AugmentConfig {
-            crop_scale: self.crop_scale,
-            crop_ratio: self.crop_ratio,
-            flip: self.flip,
-            jitter: self.jitter,
-            jitter_strength: self.jitter_strength.clone(),
-            grayscale: self.grayscale,
-            blur: 0.,
-            solarise: 0.,
-            ..moco_v2()
-        }
-    }
-}
-
-impl AdaptSettings {
-    /// What is fitted.
-    #[must_use]
-    pub fn config(&self) -> AdaptConfig {
-        AdaptConfig {
-            kind: self.kind,
-            ridge: self.ridge,
-            neighbours: self.neighbours,
-            neighbour_weight: self.neighbour_weight,
-            seed: self.seed,
-        }
-    }
-
-    /// How intervals are made.
-    #[must_use]
-    pub fn bootstrap(&self) -> BootstrapConfig {
-        BootstrapConfig {
-            draws: self.draws,
-            seed: self.seed,
-            ..BootstrapConfig::default()
-        }
-    }
-
-    /// Checks every range.
-    ///
-    /// # Errors
-    /// The first setting out of range, with the range.
-    pub fn validate(&self) -> Result<()> {
-        self.config().validate().map_err(|error| {
-            let text = error.to_string();
-            let (field, problem) = text.split_once(" is ").unwrap_or(("", &text));
-            Error::config(format!("adapt.{field}"), format!("found {problem}"))
-        })?;
-        if self.views < 2 {
-            return Err(Error::config(
-                "adapt.views",
-                format!(
-                    "expected at least 2, since what two views of a photo differ by is what is divided out, found {}",
-                    self.views
-                ),
-            ));
-        }
-        if !(0. ..=0.5).contains(&self.held_out) {
-            return Err(Error::config(
-                "adapt.held_out",
-                format!("expected 0 to 0.5, found {}", self.held_out),
-            ));
-        }
-        for (key, value) in [
-            ("adapt.held_out_max", self.held_out_max),
-            ("adapt.agreement", self.agreement),
-            ("adapt.draws", self.draws),
-        ] {
-            if value == 0 {
-                return Err(Error::config(key, "expected at least 1, found 0"));
-            }
-        }
-        self.augment.config().validate().map_err(|error| {
-            let text = error.to_string();
-            let (name, problem) = text.split_once(" is ").unwrap_or(("augment", &text));
-            let name = name.strip_prefix("augment.").unwrap_or(name);
-            Error::config(format!("adapt.augment.{name}"), format!("found {problem}"))
-        })
-    }
-}
 
 /// What [`adapt`](super::adapt()) is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -286,6 +109,9 @@ fn leaves(path: &str, table: &toml::Table, settings: &mut Vec<String>) {
 
 #[cfg(test)]
 mod tests {
+    use fgvr_data::augment::Interpolation;
+    use fgvr_perturb::AdaptKind;
+
     use super::*;
 
     #[test]

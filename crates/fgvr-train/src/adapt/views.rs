@@ -4,7 +4,7 @@ use fgvr_data::augment::{AugmentConfig, Interpolation, Region, ViewKey, augment_
 use fgvr_data::{Image, Normalisation};
 
 use super::AdaptSettings;
-use crate::embed::Sight;
+use crate::view::Sight;
 
 /// What a photo is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

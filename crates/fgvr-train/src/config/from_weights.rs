@@ -5,7 +5,7 @@ use fgvr_encoder::{NetworkConfig, Pooling};
 use toml::Value;
 
 use super::Layers;
-use crate::start::open_weights;
+use crate::weights_source::{architecture, open_weights};
 use crate::{Error, Observer, Result};
 
 impl Layers {
@@ -16,7 +16,7 @@ impl Layers {
     /// A source that cannot be opened, or weights of no known architecture.
     pub fn weights(&mut self, source: &str, observer: &mut dyn Observer) -> Result<()> {
         let weights = open_weights(source, observer)?;
-        let encoder = crate::embedder::architecture(&weights, None);
+        let encoder = architecture(&weights, None);
         // Not beside what a preset says of another network.
         self.remove("encoder");
         self.set_value("weights.source", source)?;

@@ -1,15 +1,19 @@
 //! The settings of a run: every choice is a field, every field has a default, and the resolved
 //! settings are written into the run folder.
 
+mod adapt;
 mod derived;
 mod from_weights;
 mod frozen;
+mod optimizer_kind;
 mod overrides;
 mod presets;
 mod safe_start;
 mod validate;
 
+pub use adapt::{AdaptSettings, Measure, ViewAugment};
 pub use frozen::Use;
+pub use optimizer_kind::OptimizerKind;
 pub use overrides::Layers;
 pub(crate) use overrides::did_you_mean;
 pub use presets::PRESETS;
@@ -25,9 +29,6 @@ use fgvr_ssl::{
     TrunkNorm,
 };
 use serde::{Deserialize, Serialize};
-
-use crate::adapt::AdaptSettings;
-use crate::optimizer::OptimizerKind;
 
 /// Everything that determines a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

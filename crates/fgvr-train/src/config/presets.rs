@@ -79,8 +79,7 @@ mod tests {
     use fgvr_encoder::{Initialisation, NetworkConfig, Positions};
     use fgvr_ssl::{BaseKind, MomentumSchedule, Optimizer, ViewRecipe};
 
-    use crate::config::{Layers, PretrainConfig};
-    use crate::optimizer::OptimizerKind;
+    use crate::config::{Layers, OptimizerKind, PretrainConfig};
 
     fn resolved(name: &str) -> PretrainConfig {
         let mut layers = Layers::default();

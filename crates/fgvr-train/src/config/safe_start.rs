@@ -1,7 +1,6 @@
 //! What is safe for weights that are worth something already.
 
-use super::{Layers, PretrainConfig};
-use crate::optimizer::OptimizerKind;
+use super::{Layers, OptimizerKind, PretrainConfig};
 use fgvr_ssl::TrunkNorm;
 
 /// The rate of the presets for pretrained weights, with AdamW.

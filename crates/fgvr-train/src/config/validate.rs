@@ -3,8 +3,7 @@
 use fgvr_encoder::Pooling;
 use fgvr_ssl::{AddonKind, Arm, BaseKind, Regions, Space};
 
-use super::PretrainConfig;
-use crate::optimizer::OptimizerKind;
+use super::{OptimizerKind, PretrainConfig};
 use crate::{Error, Result};
 
 impl PretrainConfig {

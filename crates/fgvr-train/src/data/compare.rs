@@ -2,7 +2,6 @@
 
 use super::changes::Changes;
 use super::{Data, DataRecord, Fingerprint, is_built_in, list_file};
-use crate::checkpoint::Saved;
 use crate::config::PretrainConfig;
 use crate::{Result, RunFolder};
 
@@ -31,33 +30,20 @@ pub(crate) const UNKNOWN: &str = "this run was made by a version that did not re
      the same as then cannot be told";
 
 impl Compared {
-    /// `now` is the data of `config`, `saved` a checkpoint of `run`.
+    /// `now` is the data of `config`; `record` what `run` remembers of its data, if anything, and `saved` the settings that
+    /// this is of, if known.
     ///
     /// # Errors
     /// A run folder that cannot be read.
     pub(crate) fn new(
         run: &RunFolder,
-        saved: &Saved,
+        (record, saved): (Option<&DataRecord>, Option<&PretrainConfig>),
         config: &PretrainConfig,
         now: &Data,
     ) -> Result<Self> {
-        match &saved.manifest.data {
-            Some(record) => Self::with(run, record, saved.settings.as_ref(), config, now),
-            None => Ok(Self::Unknown),
-        }
-    }
-
-    /// The same of a record by itself, and the settings that it is of, if known.
-    ///
-    /// # Errors
-    /// A run folder that cannot be read.
-    pub(crate) fn with(
-        run: &RunFolder,
-        record: &DataRecord,
-        saved: Option<&PretrainConfig>,
-        config: &PretrainConfig,
-        now: &Data,
-    ) -> Result<Self> {
+        let Some(record) = record else {
+            return Ok(Self::Unknown);
+        };
         let (was, is) = (&record.fingerprint, &now.fingerprint);
         let contents = was.contents.as_ref().zip(is.contents.as_ref());
         if was.digest == is.digest && contents.is_none_or(|(was, is)| was == is) {

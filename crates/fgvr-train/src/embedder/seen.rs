@@ -5,8 +5,7 @@ use fgvr_encoder::weights::Preprocessing;
 use fgvr_encoder::{Architecture, Pooling};
 
 use crate::config::{Layers, Use};
-use crate::embed::Sight;
-use crate::view::fit;
+use crate::view::{Sight, fit};
 use crate::{PretrainConfig, Result};
 
 /// Images a forward pass.

@@ -13,7 +13,8 @@ use serde_json::Value;
 use super::{ExportOptions, Of};
 use crate::checkpoint::Which;
 use crate::config::PretrainConfig;
-use crate::{JudgedOn, Result, RunFolder};
+use crate::judged_on::JudgedOn;
+use crate::{Result, RunFolder};
 
 /// The card as Markdown with the Hub's front matter.
 ///

@@ -10,12 +10,11 @@ use fgvr_encoder::export::{Export, Format};
 use fgvr_nn::Parameters;
 use serde::Serialize;
 
-use crate::against_start::{OF_BETTER, OF_WORSE};
 use crate::checkpoint::Which;
 use crate::config::PretrainConfig;
-use crate::embed::Sight;
 use crate::embedder::encoder_of;
-use crate::view::preprocessing;
+use crate::run_folder::{EXPORT, EXPORT_TRAINED};
+use crate::view::{Sight, preprocessing};
 use crate::{Error, Result, RunFolder};
 
 /// What is exported, and how.
@@ -92,7 +91,7 @@ pub(crate) fn export(
         Some(start) => ((start, Of::Start), Some(trained)),
         None => (trained, None),
     };
-    let beside = run.join(OF_WORSE);
+    let beside = run.join(EXPORT_TRAINED);
     match worse {
         Some((parameters, of)) => {
             write(run, config, parameters, of, &beside, &options, over)?;
@@ -102,7 +101,7 @@ pub(crate) fn export(
         None => {}
     }
     let (parameters, of) = better;
-    let directory = run.join(OF_BETTER);
+    let directory = run.join(EXPORT);
     write(run, config, parameters, of, &directory, &options, over).map(drop)
 }
 

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Var;
 
-use super::OptimizerKind;
-use crate::config::OptimizerSettings;
+use crate::config::{OptimizerKind, OptimizerSettings};
 
 /// Variables that share a rate.
 #[derive(Clone, Copy, Debug, PartialEq)]

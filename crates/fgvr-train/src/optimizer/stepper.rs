@@ -6,8 +6,7 @@ use candle_core::{Result, Tensor, Var};
 use fgvr_nn::ParameterGradients;
 use fgvr_nn::optim::{Adam, AdamConfig, Lars, LarsConfig, MissingGradient, Sgd, SgdConfig};
 
-use super::OptimizerKind;
-use crate::config::OptimizerSettings;
+use crate::config::{OptimizerKind, OptimizerSettings};
 
 pub(super) enum Stepper {
     Sgd(Sgd),

@@ -4,7 +4,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::compare::Spread;
-use super::figures::RunFigures;
 use fgvr_report::{Align, Table};
 
 /// One hit in one run, beside what chance gives.
@@ -55,15 +54,15 @@ pub(super) fn hits(evaluation: &Value) -> Vec<Hit> {
 }
 
 /// The hits of an arm's runs, each kind over seeds.
-pub(super) fn reports(arm: &str, runs: &[(u64, &RunFigures)]) -> Vec<HitReport> {
+pub(super) fn reports(arm: &str, runs: &[&[Hit]]) -> Vec<HitReport> {
     let mut kinds: Vec<&str> = Vec::new();
-    for hit in runs.iter().flat_map(|(_, figures)| &figures.hits) {
+    for hit in runs.iter().copied().flatten() {
         if !kinds.contains(&hit.of.as_str()) {
             kinds.push(&hit.of);
         }
     }
     let report = |of: &str| {
-        let all = runs.iter().flat_map(|(_, figures)| &figures.hits);
+        let all = runs.iter().copied().flatten();
         let all: Vec<&Hit> = all.filter(|hit| hit.of == of).collect();
         let spread = |value: fn(&Hit) -> f64| {
             Spread::of(&all.iter().map(|hit| value(hit)).collect::<Vec<_>>())
@@ -117,12 +116,8 @@ mod tests {
                 "maps": [{"addon": "lcr", "share": 2. * hit, "shuffled": 0.045}],
             }})
         };
-        let run = |hit| RunFigures {
-            hits: hits(&evaluation(hit)),
-            ..RunFigures::default()
-        };
-        let (first, second) = (run(0.01), run(0.03));
-        let reports = reports("both", &[(0, &first), (1, &second)]);
+        let [first, second] = [0.01, 0.03].map(|hit| hits(&evaluation(hit)));
+        let reports = reports("both", &[&first, &second]);
         let found: Vec<_> = reports
             .iter()
             .map(|r| (r.of.as_str(), r.hit.mean))

@@ -245,7 +245,11 @@ fn data_report(study: &StudyConfig, data: &str, found: &Found) -> DataReport {
             },
         ],
         hits: (study.arm.iter())
-            .flat_map(|arm| parts::reports(&arm.name, &of(&arm.name)))
+            .flat_map(|arm| {
+                let runs = of(&arm.name).into_iter();
+                let hits: Vec<_> = runs.map(|(_, figures)| figures.hits.as_slice()).collect();
+                parts::reports(&arm.name, &hits)
+            })
             .collect(),
         seconds: fastest,
     }

@@ -36,7 +36,7 @@ pub(super) fn check(jobs: &[Job], job: &Job, observer: &mut dyn Observer) -> Res
     let splits = fgvr_data::open(&config.source, &config.data)?;
     let now = Data::look(config, &splits, observer)?;
     for (run, record) in there {
-        let compared = Compared::with(&run, &record, None, config, &now)?;
+        let compared = Compared::new(&run, (Some(&record), None), config, &now)?;
         if let Compared::Different(difference) = compared {
             return Err(Error::run(
                 run.path(),

@@ -7,8 +7,7 @@ use fgvr_nn::Parameters;
 
 use super::Trainer;
 use crate::Result;
-use crate::checkpoint::State;
-use crate::trained::under;
+use crate::checkpoint::{State, under};
 
 impl Trainer {
     /// All that a resumed run needs to go on with the same bits.

@@ -1,7 +1,5 @@
-//! What evaluation needs of a run: from a trainer that is at hand, or from a checkpoint, without what training alone
-//! needs.
+//! What evaluation needs of a run, from a checkpoint, without what training alone needs.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
@@ -9,43 +7,23 @@ use fgvr_data::Dataset;
 use fgvr_decoder::ConvDecoder;
 use fgvr_encoder::{Backbone, FrozenBackbone};
 use fgvr_nn::Parameters;
-use fgvr_ssl::{Addon, AddonParts, BaseKind, RunLength, Screening};
+use fgvr_ssl::{Addon, AddonParts, BaseKind, RunLength};
 
-use crate::checkpoint::Saved;
+use crate::checkpoint::{Saved, under};
 use crate::config::PretrainConfig;
 use crate::embedder::encoder_parameters;
-use crate::trainer::decoder_config;
-use crate::{Compute, Result, RunFolder, Trainer};
+use crate::evaluate::Networks;
+use crate::objective::{Objective, decoder_config};
+use crate::parts::MapSources;
+use crate::{Compute, Result, RunFolder};
 
-/// What is judged.
-pub(crate) struct Trained<'a> {
-    pub(crate) encoder: &'a FrozenBackbone,
-    /// The map that weighs places, of a run with an add-on that has one.
-    pub(crate) screening: Option<&'a Screening>,
-    /// Of arms that have one.
-    pub(crate) decoder: Option<&'a ConvDecoder>,
-    /// Base and add-ons, which say where they look: needed on sets that know the parts of their images.
-    pub(crate) trainer: Option<&'a Trainer>,
-}
-
-impl<'a> Trained<'a> {
-    /// All of it, as `trainer` has it; `encoder` is its own, frozen.
-    pub(crate) fn of(trainer: &'a Trainer, encoder: &'a FrozenBackbone) -> Self {
-        Self {
-            encoder,
-            screening: trainer.addons().iter().find_map(|addon| addon.screening()),
-            decoder: trainer.uses_decoder().then(|| trainer.decoder()),
-            trainer: Some(trainer),
-        }
-    }
-}
-
-/// The same, taken from a checkpoint.
+/// The networks of a checkpoint.
 pub(crate) struct Restored {
     encoder: FrozenBackbone,
     addons: Vec<Box<dyn Addon + Send>>,
     decoder: Option<ConvDecoder>,
-    trainer: Option<Trainer>,
+    /// Of sets that know the parts of their images.
+    objective: Option<Objective>,
 }
 
 impl Restored {
@@ -97,36 +75,47 @@ impl Restored {
         }
 
         let knows_parts = !test.is_empty() && test.part_mask(0)?.is_some();
-        let trainer = match knows_parts {
-            true => Some(trainer(run, config, saved, compute)?),
+        let objective = match knows_parts {
+            true => Some(objective(run, config, saved, compute)?),
             false => None,
         };
         Ok(Self {
             encoder,
             addons,
             decoder,
-            trainer,
+            objective,
         })
     }
 
     /// What is judged.
-    pub(crate) fn trained(&self) -> Trained<'_> {
-        Trained {
+    ///
+    /// # Errors
+    /// What a device says.
+    pub(crate) fn networks(&self) -> Result<Networks<'_>> {
+        let maps = match &self.objective {
+            Some(of) => Some(MapSources {
+                base: of.base.as_ref(),
+                bank: of.synthpair.bank()?,
+                addons: &of.addons,
+            }),
+            None => None,
+        };
+        Ok(Networks {
             encoder: &self.encoder,
             screening: self.addons.iter().find_map(|addon| addon.screening()),
             decoder: self.decoder.as_ref(),
-            trainer: self.trainer.as_ref(),
-        }
+            maps,
+        })
     }
 }
 
-/// The whole trainer, with queues as long as they are in the checkpoint.
-fn trainer(
+/// Base and add-ons, with queues as long as they are in the checkpoint.
+fn objective(
     run: &RunFolder,
     config: &PretrainConfig,
     saved: &Saved,
     compute: &Compute,
-) -> Result<Trainer> {
+) -> Result<Objective> {
     let mut config = config.clone();
     let mut images = config.loader.batch;
     if config.base == BaseKind::MoCoV2 {
@@ -141,19 +130,9 @@ fn trainer(
         config.loader.batch = config.loader.batch.min(short);
         images = (2 * long).max(config.loader.batch);
     }
-    let mut trainer = Trainer::new(&config, images, compute)?;
-    trainer
-        .load_state(saved.manifest.step, &saved.tensors)
+    let (mut objective, ()) = Objective::new(&config, images, compute, |_| Ok(()))?;
+    objective
+        .load_state(&saved.tensors)
         .map_err(|error| saved.unfit(run, &config, error))?;
-    Ok(trainer)
-}
-
-/// The tensors under `section`, without it.
-pub(crate) fn under(tensors: &HashMap<String, Tensor>, section: &str) -> HashMap<String, Tensor> {
-    let section = format!("{section}.");
-    let inside = |name: &String| name.strip_prefix(&section).map(str::to_owned);
-    tensors
-        .iter()
-        .filter_map(|(name, tensor)| Some((inside(name)?, tensor.clone())))
-        .collect()
+    Ok(objective)
 }
