@@ -74,16 +74,15 @@ pub(crate) fn part_hits(
 ) -> Result<Option<PartHits>> {
     // A transformer pools its class token: the gradient there says nothing of places.
     let pools_places = !config.encoder.architecture.is_vit();
-    let bank = &trainer.synthpair().bank()?;
-    let has_mask = pools_places && bank.len() >= config.synthpair.bank_minimum;
+    let bank = trainer.bank()?;
+    let bank = bank.filter(|bank| pools_places && bank.len() >= config.synthpair.bank_minimum);
     let addons = trainer.addons();
-    if !has_mask && addons.is_empty() || test.is_empty() || test.part_mask(0)?.is_none() {
+    if bank.is_none() && config.addons.is_empty() || test.is_empty() || test.part_mask(0)?.is_none()
+    {
         return Ok(None);
     }
-    let mut channels = match has_mask {
-        true => Some(Channels::new(config, bank)?),
-        false => None,
-    };
+    let channels = bank.map(|bank| Channels::new(config, &bank));
+    let mut channels = channels.transpose()?;
     let wanted = config.evaluate.part_images.min(test.len()).max(1);
     // Evenly spread, as the test images may be in the order of their classes.
     let chosen: Vec<usize> = (0..wanted).map(|i| i * test.len() / wanted).collect();

@@ -411,7 +411,7 @@ fn vitals(row: &StepRow) -> Vitals {
         gradient_norm: row.gradient_norm,
         embedding_std: row.embedding_std,
         effective_rank: row.effective_rank,
-        pair_top1: row.pair_top1,
-        pair_difference: row.pair_difference,
+        pair_top1: row.get("pair_top1"),
+        pair_difference: row.get("pair_difference"),
     }
 }

@@ -6,15 +6,14 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use fgvr_data::Dataset;
-use fgvr_decoder::ConvDecoder;
 use fgvr_encoder::{Backbone, FrozenBackbone};
-use fgvr_nn::Parameters;
-use fgvr_ssl::{Addon, AddonParts, BaseKind, RunLength, Screening};
+use fgvr_nn::Decoder;
+use fgvr_ssl::{Addon, BaseKind, RunLength, Screening};
 
 use crate::checkpoint::Saved;
 use crate::config::PretrainConfig;
 use crate::embedder::encoder_parameters;
-use crate::trainer::decoder_config;
+use crate::trainer::build_addons;
 use crate::{Compute, Result, RunFolder, Trainer};
 
 /// What is judged.
@@ -23,7 +22,7 @@ pub(crate) struct Trained<'a> {
     /// The map that weighs places, of a run with an add-on that has one.
     pub(crate) screening: Option<&'a Screening>,
     /// Of arms that have one.
-    pub(crate) decoder: Option<&'a ConvDecoder>,
+    pub(crate) decoder: Option<&'a dyn Decoder>,
     /// Base and add-ons, which say where they look: needed on sets that know the parts of their images.
     pub(crate) trainer: Option<&'a Trainer>,
 }
@@ -34,7 +33,7 @@ impl<'a> Trained<'a> {
         Self {
             encoder,
             screening: trainer.addons().iter().find_map(|addon| addon.screening()),
-            decoder: trainer.uses_decoder().then(|| trainer.decoder()),
+            decoder: trainer.addons().iter().find_map(|addon| addon.decoder()),
             trainer: Some(trainer),
         }
     }
@@ -44,7 +43,6 @@ impl<'a> Trained<'a> {
 pub(crate) struct Restored {
     encoder: FrozenBackbone,
     addons: Vec<Box<dyn Addon + Send>>,
-    decoder: Option<ConvDecoder>,
     trainer: Option<Trainer>,
 }
 
@@ -62,38 +60,29 @@ impl Restored {
         compute: &Compute,
     ) -> Result<Self> {
         let unfit = |error: candle_core::Error| saved.unfit(run, config, error);
-        let vb = |parameters: &Parameters| parameters.builder(DType::F32, &Device::Cpu);
         let parameters = encoder_parameters(run, config, saved)?;
-        let encoder = Backbone::new(&config.encoder, vb(&parameters))?;
+        let encoder = Backbone::new(
+            &config.encoder,
+            parameters.builder(DType::F32, &Device::Cpu),
+        )?;
         let encoder = encoder.on(compute.device().cloned()).freeze()?;
 
-        let mut synthpair = config.synthpair.clone();
-        config.arm.apply(&mut synthpair);
-        let mut decoder = None;
-        if synthpair.uses_decoder() {
-            let parameters = Parameters::new(config.seed);
-            let made = ConvDecoder::new(&decoder_config(config)?, vb(&parameters))?;
-            let tensors = under(&saved.tensors, "decoder");
-            parameters.set_all(&tensors).map_err(unfit)?;
-            decoder = Some(made.on(compute.device().cloned()));
-        }
-
+        let run_length = RunLength {
+            steps: saved.manifest.step.max(1),
+            steps_per_epoch: 1,
+        };
         let mut addons = Vec::new();
-        for kind in &config.addons {
-            let parts = AddonParts {
-                width: config.encoder.out_channels()?,
-                seed: config.seed,
-                run: RunLength {
-                    steps: saved.manifest.step.max(1),
-                    steps_per_epoch: 1,
-                },
-            };
-            let mut addon = kind.build(&config.addon_settings(), parts)?;
+        for mut addon in build_addons(config, run_length, compute)? {
+            let tensors = |file: &str| under(&saved.tensors, file);
             if addon.screening().is_some() {
-                let tensors = under(&saved.tensors, kind.section());
-                addon.load_state(&tensors).map_err(unfit)?;
-                addons.push(addon);
+                let own = tensors(addon.kind().section());
+                addon.load_state(&own).map_err(unfit)?;
             }
+            if let (Some(_), Some(own)) = (addon.decoder(), addon.own_optimizer()) {
+                let variables = tensors(own.files[0]);
+                own.parameters.set_all(&variables).map_err(unfit)?;
+            }
+            addons.push(addon);
         }
 
         let knows_parts = !test.is_empty() && test.part_mask(0)?.is_some();
@@ -104,7 +93,6 @@ impl Restored {
         Ok(Self {
             encoder,
             addons,
-            decoder,
             trainer,
         })
     }
@@ -114,7 +102,7 @@ impl Restored {
         Trained {
             encoder: &self.encoder,
             screening: self.addons.iter().find_map(|addon| addon.screening()),
-            decoder: self.decoder.as_ref(),
+            decoder: self.addons.iter().find_map(|addon| addon.decoder()),
             trainer: self.trainer.as_ref(),
         }
     }

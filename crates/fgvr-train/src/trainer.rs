@@ -11,9 +11,10 @@ use fgvr_encoder::{Backbone, FrozenBackbone, Positions};
 use fgvr_eval::{effective_rank, embedding_std};
 use fgvr_nn::optim::{Adam, AdamConfig, clip_gradient_norm};
 use fgvr_nn::{Encoder, Map, ParameterGradients, Parameters};
+use fgvr_perturb::FeatureBank;
 use fgvr_ssl::{
-    Addon, AddonParts, Base, Network, NormedBy, Parts, Pictures, RunLength, Space, StepInput,
-    SynthPair, Views,
+    Addon, AddonParts, Base, DecoderNetwork, Network, NormedBy, Parts, Pictures, RunLength, Space,
+    StepInput, Views,
 };
 
 use crate::augment_on_device::augment_on_device;
@@ -36,15 +37,13 @@ pub struct Trainer {
     step: u64,
     total: u64,
     encoder_parameters: Parameters,
-    decoder_parameters: Parameters,
     /// Over the same variables as the base's online encoder.
     encoder: Backbone,
     base: Box<dyn Base>,
-    decoder: ConvDecoder,
-    synthpair: SynthPair,
     addons: Vec<Box<dyn Addon + Send>>,
     optimizer: TrunkOptimizer,
-    adam: Adam,
+    /// Optimisers of add-ons' own, each beside its add-on's number.
+    own_optimizers: Vec<(usize, Adam)>,
 }
 
 impl Trainer {
@@ -80,8 +79,6 @@ impl Trainer {
         start: impl FnOnce(&Parameters) -> Result<R>,
     ) -> Result<(Self, R)> {
         enough_images(config, images)?;
-        let mut synthpair = config.synthpair.clone();
-        config.arm.apply(&mut synthpair);
         let build = |parameters: &Parameters| {
             let vb = parameters.builder(DType::F32, &Device::Cpu);
             let encoder = Backbone::new(&config.encoder, vb)?;
@@ -94,7 +91,6 @@ impl Trainer {
         let encoder = build(&encoder_parameters)?;
         // A base copies these to the network that follows them.
         let started = start(&encoder_parameters)?;
-        let width = config.encoder.out_channels()?;
         let mut online = Some(encoder_parameters.clone());
         let mut network = || {
             let fresh = || Parameters::new(config.seed);
@@ -118,15 +114,7 @@ impl Trainer {
                 run,
             },
         )?;
-        let parts = AddonParts {
-            width,
-            seed: config.seed,
-            run,
-        };
-        let settings = config.addon_settings();
-        let build = |kind: &fgvr_ssl::AddonKind| kind.build(&settings, parts);
-        let addons = config.addons.iter().map(build);
-        let addons = addons.collect::<candle_core::Result<Vec<_>>>()?;
+        let addons = build_addons(config, run, compute)?;
         let mut trained = base.trainable();
         if config.encoder.positions == Positions::Sincos {
             // A fixed table.
@@ -137,28 +125,22 @@ impl Trainer {
         // A base that withholds some variables at some steps; all others must get a gradient.
         let skips = !base.withheld().is_empty();
         let optimizer = TrunkOptimizer::new(trained, &config.optimizer, constant, skips)?;
-        let decoder_parameters = Parameters::new(config.seed);
-        let decoder = ConvDecoder::new(
-            &decoder_config(config)?,
-            decoder_parameters.builder(DType::F32, &Device::Cpu),
-        )?
-        .on(compute.device().cloned());
-        if let Some(device) = compute.device() {
-            decoder_parameters.to_device(device)?;
-        }
+        let own = addons.iter().enumerate().filter_map(|(number, addon)| {
+            let own = addon.own_optimizer()?;
+            let adam = Adam::new(own.parameters.trainable(), &own.adam);
+            Some(adam.map(|adam| (number, adam)))
+        });
+        let own_optimizers = own.collect::<candle_core::Result<Vec<_>>>()?;
         let trainer = Self {
             images,
             step: 0,
             total: config.total_steps(images),
             optimizer,
+            own_optimizers,
             encoder,
-            adam: Adam::new(decoder_parameters.trainable(), &AdamConfig::default())?,
-            synthpair: SynthPair::new(&synthpair, width)?,
             encoder_parameters,
-            decoder_parameters,
             addons,
             base,
-            decoder,
             config: config.clone(),
         };
         Ok((trainer, started))
@@ -203,25 +185,26 @@ impl Trainer {
         &self.encoder_parameters
     }
 
-    /// The decoder.
-    #[must_use]
-    pub fn decoder(&self) -> &ConvDecoder {
-        &self.decoder
-    }
-
     /// The base objective.
     #[must_use]
     pub fn base(&self) -> &dyn Base {
         self.base.as_ref()
     }
 
-    /// The synthesised pairs.
-    #[must_use]
-    pub fn synthpair(&self) -> &SynthPair {
-        &self.synthpair
+    /// A copy of the bank of past features, of a run with an add-on that keeps one.
+    ///
+    /// # Errors
+    /// What a device says.
+    pub fn bank(&self) -> Result<Option<FeatureBank>> {
+        for addon in &self.addons {
+            if let Some(bank) = addon.bank()? {
+                return Ok(Some(bank));
+            }
+        }
+        Ok(None)
     }
 
-    /// What else stands on the base.
+    /// What stands on the base.
     #[must_use]
     pub fn addons(&self) -> &[Box<dyn Addon + Send>] {
         &self.addons
@@ -234,30 +217,18 @@ impl Trainer {
         trainable
     }
 
-    /// Whether this arm has a decoder.
+    /// Variables of encoder, head and whatever has an optimiser of its own, in values.
     #[must_use]
-    pub fn uses_decoder(&self) -> bool {
-        self.synthpair.config().uses_decoder()
-    }
-
-    /// Whether this arm has generated pairs.
-    #[must_use]
-    pub fn uses_pairs(&self) -> bool {
-        self.synthpair.config().nu > 0.
-    }
-
-    /// Variables of encoder, head and decoder that are trained, in values.
-    #[must_use]
-    pub fn parameter_counts(&self) -> [(&'static str, usize); 3] {
+    pub fn parameter_counts(&self) -> Vec<(&'static str, usize)> {
         let count = |vars: std::collections::BTreeMap<String, Var>| {
             vars.values().map(|v| v.elem_count()).sum::<usize>()
         };
         let encoder = count(self.encoder_parameters.trainable());
-        [
-            ("encoder", encoder),
-            ("head", count(self.trainable()) - encoder),
-            ("decoder", count(self.decoder_parameters.trainable())),
-        ]
+        let head = count(self.trainable()) - encoder;
+        let own = self.addons.iter().filter_map(|addon| addon.own_optimizer());
+        let own = own.map(|own| (own.files[0], count(own.parameters.trainable())));
+        let ours = [("encoder", encoder), ("head", head)];
+        ours.into_iter().chain(own).collect()
     }
 
     /// One optimiser step over `batches` (more than one where gradients are accumulated).
@@ -289,60 +260,31 @@ impl Trainer {
     ) -> Result<(StepRow, Option<Pictures>)> {
         let lr = learning_rate(&self.config.optimizer, self.step, self.total);
         let mut gradients = ParameterGradients::default();
-        let mut decoder_gradients: Option<ParameterGradients> = None;
         let mut row = StepRow::default();
+        for addon in &self.addons {
+            row.named
+                .extend(addon.records().iter().map(|name| (*name, None)));
+        }
         let mut last = None;
         let share = 1. / batches.len() as f64;
         let staged = staged.into_iter().chain(std::iter::repeat_with(|| None));
         for (i, (batch, staged)) in batches.iter().zip(staged).enumerate() {
             let output = self.pass(batch, staged, pictures && i + 1 == batches.len())?;
             gradients.append(output.gradients)?;
-            match (&mut decoder_gradients, output.decoder_gradients) {
-                (Some(sum), Some(new)) => sum.append(new)?,
-                (sum @ None, new) => *sum = new,
-                (Some(_), None) => {}
-            }
-            let (d, pair) = (&output.diagnostics, output.diagnostics.pair.as_ref());
-            let add = |sum: &mut Option<f64>, value: Option<f64>| {
-                if let Some(value) = value {
-                    *sum = Some(sum.unwrap_or(0.) + share * value);
-                }
-            };
             row.loss += share * output.losses.total;
-            row.loss_contrastive += share * output.losses.contrastive;
-            row.top1 += share * d.top1;
-            row.nu = d.pair_weight;
-            add(&mut row.loss_reconstruction, output.losses.reconstruction);
-            add(&mut row.loss_pair, output.losses.pair);
-            add(&mut row.dead_fraction, d.dead_fraction);
-            // Against an empty queue every pair is found: no figure yet.
-            add(
-                &mut row.pair_top1,
-                pair.filter(|p| p.negative.is_some()).map(|p| p.top1),
-            );
-            add(&mut row.pair_difference, pair.map(|p| p.difference));
-            add(&mut row.pair_same_cosine, pair.map(|p| p.same_cosine));
-            add(
-                &mut row.pair_other_cosine,
-                pair.and_then(|p| p.other_cosine),
-            );
-            add(&mut row.masked_fraction, pair.map(|p| p.mask.fraction));
-            add(&mut row.mask_overlap, pair.map(|p| p.mask.overlap));
-            let terms = output
-                .losses
-                .terms
-                .iter()
-                .map(|term| (term.name, term.loss));
+            row.top1 += share * output.diagnostics.top1;
+            let terms = output.losses.terms.iter();
+            let terms = terms.map(|term| (term.name, term.loss));
             for (name, value) in terms.chain(output.figures) {
-                *row.addons.entry(name).or_default() += share * value;
+                row.add(name, share * value);
             }
             last = Some((output.query, output.pictures));
         }
         let trainable = self.trainable();
         if batches.len() > 1 {
             gradients.scale(trainable.values().map(Var::as_tensor), share)?;
-            if let Some(gradients) = &mut decoder_gradients {
-                let vars = self.decoder_parameters.trainable();
+            for own in self.addons.iter().filter_map(|addon| addon.own_optimizer()) {
+                let vars = own.parameters.trainable();
                 gradients.scale(vars.values().map(Var::as_tensor), share)?;
             }
         }
@@ -351,9 +293,11 @@ impl Trainer {
         let finite = row.loss.is_finite() && row.gradient_norm.is_finite();
         if finite {
             self.optimizer.step(&gradients, self.step, self.total)?;
-            if let Some(gradients) = &decoder_gradients {
-                self.adam
-                    .step(gradients, self.config.optimizer.decoder_lr)?;
+            for (number, adam) in &mut self.own_optimizers {
+                let own = self.addons[*number].own_optimizer();
+                if let Some(own) = own.filter(|own| own.is_trained) {
+                    adam.step(&gradients, own.learning_rate)?;
+                }
             }
             self.base.after_step()?;
             for addon in &mut self.addons {
@@ -389,10 +333,10 @@ impl Trainer {
     }
 
     /// The active add-ons whose losses run on the CPU in any case.
-    pub fn addons_on_host(&mut self) -> Vec<fgvr_ssl::AddonKind> {
-        let mut pairs = self.synthpair.with(&self.decoder);
-        let addons = addons(&mut pairs, &mut self.addons).into_iter();
-        let on_host = addons.filter(|addon| addon.is_active() && addon.runs_on_host());
+    #[must_use]
+    pub fn addons_on_host(&self) -> Vec<fgvr_ssl::AddonKind> {
+        let on_host = self.addons.iter();
+        let on_host = on_host.filter(|addon| addon.is_active() && addon.runs_on_host());
         on_host.map(|addon| addon.kind()).collect()
     }
 
@@ -437,20 +381,36 @@ impl Trainer {
             augment_on_device: Some(&on_device),
             pictures,
         };
-        let mut pairs = self.synthpair.with(&self.decoder);
-        let mut addons = addons(&mut pairs, &mut self.addons);
+        let addons = self.addons.iter_mut();
+        let mut addons: Vec<_> = addons
+            .map(|addon| -> &mut dyn Addon { addon.as_mut() })
+            .collect();
         Ok(fgvr_ssl::step(self.base.as_mut(), &mut addons, input)?)
     }
 }
 
 /// All that stands on the base, in its order.
-fn addons<'a>(
-    pairs: &'a mut dyn Addon,
-    others: &'a mut [Box<dyn Addon + Send>],
-) -> Vec<&'a mut dyn Addon> {
-    let others = others.iter_mut();
-    let others = others.map(|addon| -> &mut dyn Addon { addon.as_mut() });
-    std::iter::once(pairs).chain(others).collect()
+pub(crate) fn build_addons(
+    config: &PretrainConfig,
+    run: RunLength,
+    compute: &Compute,
+) -> Result<Vec<Box<dyn Addon + Send>>> {
+    let settings = config.addon_settings();
+    let width = config.encoder.out_channels()?;
+    let (size, blocks) = (config.data.size, config.decoder.channels);
+    let shape = DecoderConfig::for_size(width, size, config.encoder.stride()?, blocks);
+    let mut decoder = |space| decoder(config, &shape, space, compute);
+    let build = |kind: fgvr_ssl::AddonKind| {
+        let parts = AddonParts {
+            width,
+            seed: config.seed,
+            run,
+            decoder: Some(&mut decoder),
+        };
+        kind.build(&settings, parts)
+    };
+    let addons = config.all_addons().map(build);
+    Ok(addons.collect::<candle_core::Result<_>>()?)
 }
 
 /// Whether the training split fills a batch.
@@ -467,20 +427,32 @@ pub(crate) fn enough_images(config: &PretrainConfig, images: usize) -> Result<()
     ))
 }
 
-/// The decoder that fits the encoder and the image size.
-pub(crate) fn decoder_config(config: &PretrainConfig) -> Result<DecoderConfig> {
-    Ok(DecoderConfig {
+/// A decoder of `space`, over variables of its own; `shape` fits the encoder and the image size.
+fn decoder(
+    config: &PretrainConfig,
+    shape: &DecoderConfig,
+    space: Space,
+    compute: &Compute,
+) -> candle_core::Result<DecoderNetwork> {
+    let shape = DecoderConfig {
         hidden: config.decoder.hidden,
         residual: config.decoder.residual,
-        input: match config.synthpair.space {
+        input: match space {
             Space::Vector => DecoderInput::Vector,
             Space::Map => DecoderInput::Map,
         },
-        ..DecoderConfig::for_size(
-            config.encoder.out_channels()?,
-            config.data.size,
-            config.encoder.stride()?,
-            config.decoder.channels,
-        )
+        ..shape.clone()
+    };
+    let parameters = Parameters::new(config.seed);
+    let vb = parameters.builder(DType::F32, &Device::Cpu);
+    let decoder = ConvDecoder::new(&shape, vb)?.on(compute.device().cloned());
+    if let Some(device) = compute.device() {
+        parameters.to_device(device)?;
+    }
+    Ok(DecoderNetwork {
+        decoder: Box::new(decoder),
+        parameters,
+        adam: AdamConfig::default(),
+        learning_rate: config.optimizer.decoder_lr,
     })
 }
