@@ -26,6 +26,8 @@ pub(crate) struct Pretraining {
     /// On a device.
     ahead: Option<Ahead>,
     set: u32,
+    /// Whether the arm makes pairs.
+    pairs: bool,
 }
 
 impl Pretraining {
@@ -52,6 +54,7 @@ impl Pretraining {
             },
             ahead,
             set,
+            pairs: config.addon_settings().synthpair.nu > 0.,
         };
         case.fill()?;
         Ok(case)
@@ -64,16 +67,15 @@ impl Pretraining {
         for (name, tensor) in self.trainer.state()? {
             state.insert(name, tensor.copy()?);
         }
-        let pairs = self.trainer.uses_pairs();
-        let queues: &[&str] = match pairs {
+        let queues: &[&str] = match self.pairs {
             true => &["objective.queue", "objective.pair_queue"],
             false => &["objective.queue"],
         };
         for queue in queues {
             fill_queue(&mut state, queue, self.set)?;
         }
-        if pairs {
-            let bank = self.trainer.synthpair().bank()?;
+        if self.pairs {
+            let bank = self.trainer.bank()?.context("no bank")?;
             // As behind a ReLU.
             let features = matrix(bank.capacity(), bank.width(), 4)?.relu()?;
             state.insert("synthpair.bank.features".to_owned(), features);
@@ -83,9 +85,9 @@ impl Pretraining {
             );
         }
         self.trainer.load_state(0, &state)?;
-        let bank = self.trainer.synthpair().bank()?;
+        let bank = self.trainer.bank()?.context("no bank")?;
         ensure!(
-            !pairs || bank.len() == bank.capacity(),
+            !self.pairs || bank.len() == bank.capacity(),
             "the bank was not filled"
         );
         Ok(())
@@ -129,7 +131,7 @@ impl Case for Pretraining {
         let (row, _) = self.trainer.step_staged(batch, vec![staged], false)?;
         let finite = row.loss.is_finite() && row.gradient_norm.is_finite();
         // Without these the step would have been a cheaper one.
-        if row.loss_pair.is_some() != self.trainer.uses_pairs() || !finite {
+        if row.get("loss_pair").is_some() != self.pairs || !finite {
             bail!("the step was not a whole one: {row:?}");
         }
         // The set's images in turn.

@@ -14,7 +14,8 @@ use fgvr_nn::ParameterGradients;
 use fgvr_nn::Parameters;
 use fgvr_nn::optim::{Adam, AdamConfig, Sgd, SgdConfig, clip_gradient_norm};
 use fgvr_ssl::{
-    Arm, Base, MoCoConfig, MoCoV2, Network, StepInput, StepOutput, SynthPair, SynthPairConfig,
+    Addon, Arm, Base, DecoderNetwork, MoCoConfig, MoCoV2, Network, StepInput, StepOutput,
+    SynthPair, SynthPairConfig,
 };
 use fgvr_testkit::normal;
 
@@ -27,7 +28,6 @@ type Bits = BTreeMap<String, Vec<u32>>;
 
 struct Run {
     base: MoCoV2<ResNet>,
-    decoder: ConvDecoder,
     decoder_parameters: Parameters,
     method: SynthPair,
 }
@@ -74,11 +74,16 @@ impl Run {
         let vb = decoder_parameters.builder(DType::F32, &Device::Cpu);
         let width = encoder.out_channels();
         let shape = DecoderConfig::for_size(width, SIZE, encoder.stride(), 16);
+        let decoder = DecoderNetwork {
+            decoder: Box::new(ConvDecoder::new(&shape, vb).unwrap()),
+            parameters: decoder_parameters.clone(),
+            adam: AdamConfig::default(),
+            learning_rate: 1e-3,
+        };
         Self {
             base,
-            decoder: ConvDecoder::new(&shape, vb).unwrap(),
             decoder_parameters,
-            method: SynthPair::new(cfg, width).unwrap(),
+            method: SynthPair::new(cfg, width, Some(decoder)).unwrap(),
         }
     }
 
@@ -103,9 +108,7 @@ impl Run {
             augment_on_device: None,
             pictures: false,
         };
-        self.method
-            .step(&mut self.base, &self.decoder, input)
-            .unwrap()
+        self.method.step(&mut self.base, input).unwrap()
     }
 
     /// Bits of the running statistics of encoder, key encoder and decoder.
@@ -174,8 +177,8 @@ fn with_and_without_pair() -> [(Run, StepOutput); 2] {
 fn generated_images_leave_no_trace_in_running_statistics() {
     let fresh = Run::new(&config(Arm::Full)).running_statistics();
     let [(with, output), (without, plain)] = with_and_without_pair();
-    assert!(output.losses.pair.is_some_and(|loss| loss > 0.));
-    assert!(plain.losses.pair.is_none());
+    assert!(output.losses.get("loss_pair").is_some_and(|loss| loss > 0.));
+    assert!(plain.losses.get("loss_pair").is_none());
     let (with, without) = (with.running_statistics(), without.running_statistics());
     assert_eq!(differing(&with, &without), [""; 0]);
     // Real images do leave one, in every network.
@@ -186,8 +189,7 @@ fn generated_images_leave_no_trace_in_running_statistics() {
 fn the_pair_loss_reaches_encoder_and_head_but_not_the_decoder() {
     let [(run, with), (other, without)] = with_and_without_pair();
     let ([base, decoder], [other_base, other_decoder]) = (run.trainable(), other.trainable());
-    let bits_of =
-        |vars, output: &StepOutput| gradient_bits(vars, output.decoder_gradients.as_ref().unwrap());
+    let bits_of = |vars, output: &StepOutput| gradient_bits(vars, &output.gradients);
     let (a, b) = (bits_of(&decoder, &with), bits_of(&other_decoder, &without));
     assert_eq!(differing(&a, &b), [""; 0]);
     let a = gradient_bits(&base, &with.gradients);
@@ -201,7 +203,9 @@ fn with_both_weights_zero_the_gradients_are_the_bases_bit_for_bit() {
     let mut alone = Run::new(&config(Arm::Base));
     for step in 0..2 {
         let output = run.gradients(step);
-        assert!(output.decoder_gradients.is_none());
+        for var in run.decoder_parameters.trainable().values() {
+            assert!(output.gradients.get(var).is_none());
+        }
 
         let [first, second] = &views(step);
         let pass = alone
@@ -231,20 +235,14 @@ fn every_variable_of_encoder_head_and_decoder_learns_in_arm_full() {
     for part in ["encoder.", "head."] {
         assert!(base.keys().any(|name| name.starts_with(part)), "{part}");
     }
-    let stores = [
-        (base, output.gradients),
-        (decoder, output.decoder_gradients.unwrap()),
-    ];
-    for (vars, gradients) in stores {
-        for (name, var) in vars {
-            let Some(gradient) = gradients.get(&var) else {
-                panic!("{name} got no gradient");
-            };
-            assert_eq!(gradient.dims(), var.dims(), "{name}");
-            let values = values(gradient);
-            assert!(values.iter().all(|g| g.is_finite()), "{name}");
-            assert!(values.iter().any(|g| *g != 0.), "{name} is all zeros");
-        }
+    for (name, var) in base.into_iter().chain(decoder) {
+        let Some(gradient) = output.gradients.get(&var) else {
+            panic!("{name} got no gradient");
+        };
+        assert_eq!(gradient.dims(), var.dims(), "{name}");
+        let values = values(gradient);
+        assert!(values.iter().all(|g| g.is_finite()), "{name}");
+        assert!(values.iter().any(|g| *g != 0.), "{name} is all zeros");
     }
 }
 
@@ -256,12 +254,11 @@ fn four_steps() -> Bits {
     let mut adam = Adam::new(decoder.clone(), &AdamConfig::default()).unwrap();
     for step in 0..4 {
         let mut output = run.gradients(step);
-        assert_eq!(output.losses.pair.is_some(), step > 0);
+        assert_eq!(output.losses.get("loss_pair").is_some(), step > 0);
         let norm = clip_gradient_norm(&base, &mut output.gradients, Some(1.)).unwrap();
         assert!(norm.is_finite() && norm > 0.);
         sgd.step(&output.gradients, 0.05).unwrap();
-        let gradients = output.decoder_gradients.unwrap();
-        adam.step(&gradients, 1e-3).unwrap();
+        adam.step(&output.gradients, 1e-3).unwrap();
         run.base.after_step().unwrap();
     }
     let mut state = BTreeMap::new();
@@ -321,12 +318,12 @@ fn a_single_nan_shows_in_the_loss_and_in_the_gradient_norm() {
                 var.set(&poisoned(var)).unwrap();
             }
         }
-        let kept = run.method.bank().unwrap().len();
+        let kept = run.method.bank().unwrap().unwrap().len();
         let mut output = run.gradients_of(1, &views);
-        assert!(output.losses.contrastive.is_nan(), "{place}");
+        assert!(output.losses.base().is_nan(), "{place}");
         assert!(output.losses.total.is_nan(), "{place}");
-        assert!(output.losses.pair.is_none(), "{place}");
-        assert_eq!(run.method.bank().unwrap().len(), kept, "{place}");
+        assert!(output.losses.get("loss_pair").is_none(), "{place}");
+        assert_eq!(run.method.bank().unwrap().unwrap().len(), kept, "{place}");
         let vars = run.base.trainable();
         let norm = clip_gradient_norm(&vars, &mut output.gradients, None).unwrap();
         assert!(norm.is_nan(), "{place}: {norm}");

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{Result, Tensor, Var, bail};
-use fgvr_nn::{ParameterGradients, Parameters};
+use fgvr_nn::optim::AdamConfig;
+use fgvr_nn::{Decoder, ParameterGradients, Parameters};
+use fgvr_perturb::FeatureBank;
 
 use crate::found::Found;
 use crate::info_nce::scalar;
@@ -14,6 +16,20 @@ use crate::{AddonKind, Base, FeatureGradients, Pass, Rows, Screening};
 
 /// Under what an add-on's own variables are saved.
 const OWN: &str = "addon";
+
+/// Variables of an add-on that an optimiser of their own steps, apart from that of encoder and head.
+pub struct OwnOptimizer<'a> {
+    /// The variables. Their gradients are among those of the step.
+    pub parameters: &'a Parameters,
+    /// Whether steps give them gradients; otherwise they stay as they are.
+    pub is_trained: bool,
+    /// Which optimiser.
+    pub adam: AdamConfig,
+    /// Its learning rate, the same at every step.
+    pub learning_rate: f64,
+    /// Names of the variables and of the optimiser's moments where they are saved; the first also in records.
+    pub files: [&'static str; 2],
+}
 
 /// An add-on. [`crate::step`] runs any number of them on one base.
 pub trait Addon {
@@ -75,6 +91,30 @@ pub trait Addon {
             Some(own) if self.is_active() => trainable(&[(OWN, own)]),
             _ => BTreeMap::new(),
         }
+    }
+
+    /// Its variables that an optimiser of their own steps, of an add-on that has such. They are no part of
+    /// [`Addon::trainable`] and [`Addon::state`].
+    fn own_optimizer(&self) -> Option<OwnOptimizer<'_>> {
+        None
+    }
+
+    /// Names of terms and figures that a record of a step has in any case, with nothing beside them where the step had none.
+    fn records(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The decoder that makes images of features, of an add-on that uses one.
+    fn decoder(&self) -> Option<&dyn Decoder> {
+        None
+    }
+
+    /// A copy of its bank of past features, of an add-on that keeps one.
+    ///
+    /// # Errors
+    /// What a device says that it is on.
+    fn bank(&self) -> Result<Option<FeatureBank>> {
+        Ok(None)
     }
 
     /// Where it looks in `images` (N, 3, H, W), as values of at least 0 at each place (N, h, w), with

@@ -6,20 +6,52 @@ use std::fmt;
 use std::str::FromStr;
 
 use candle_core::{Error, Result, bail};
+use fgvr_nn::optim::AdamConfig;
+use fgvr_nn::{Decoder, Parameters};
 
 use crate::{
-    Addon, CommonRationaleConfig, LoDiscConfig, PatchMatchConfig, PretextConfig, RunLength,
+    Addon, CommonRationaleConfig, LoDiscConfig, PatchMatchConfig, PretextConfig, RunLength, Space,
+    SynthPairConfig,
 };
 
+/// A decoder, the variables it was built over, and how they are trained.
+pub struct DecoderNetwork {
+    /// The decoder.
+    pub decoder: Box<dyn Decoder + Send>,
+    /// Its variables, by the names it gave them.
+    pub parameters: Parameters,
+    /// The constants of its optimiser.
+    pub adam: AdamConfig,
+    /// Its learning rate, the same at every step.
+    pub learning_rate: f64,
+}
+
+/// Makes a decoder of pooled features or of maps, over variables of its own.
+pub type MakeDecoder<'a> = dyn FnMut(Space) -> Result<DecoderNetwork> + 'a;
+
 /// What an add-on is built for.
-#[derive(Clone, Copy, Debug)]
-pub struct AddonParts {
+pub struct AddonParts<'a> {
     /// C, the channels of the trunk's last map.
     pub width: usize,
     /// Seed of its initial values.
     pub seed: u64,
     /// How long the run is.
     pub run: RunLength,
+    /// Called once by an add-on that makes images of features.
+    pub decoder: Option<&'a mut MakeDecoder<'a>>,
+}
+
+impl AddonParts<'_> {
+    /// Without a decoder.
+    #[must_use]
+    pub fn new(width: usize, seed: u64, run: RunLength) -> Self {
+        Self {
+            width,
+            seed,
+            run,
+            decoder: None,
+        }
+    }
 }
 
 /// The choices of an add-on, from which it is built.
@@ -34,7 +66,7 @@ pub trait AddonConfig: Default {
     ///
     /// # Errors
     /// A configuration out of range.
-    fn build(&self, parts: AddonParts) -> Result<Box<dyn Addon + Send>>;
+    fn build(&self, parts: AddonParts<'_>) -> Result<Box<dyn Addon + Send>>;
 }
 
 macro_rules! addons {
@@ -43,14 +75,10 @@ macro_rules! addons {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
         pub enum AddonKind {
-            /// Pairs synthesised from perturbed features ([`crate::SynthPair`]). It needs a decoder, so it
-            /// is not built from [`AddonSettings`].
-            #[cfg_attr(feature = "serde", serde(rename = "synthpair"))]
-            SynthPair,
             $($(#[$doc])* #[cfg_attr(feature = "serde", serde(rename = $name))] $kind,)+
         }
 
-        /// The choices of every add-on but SynthPair.
+        /// The choices of every add-on.
         #[derive(Clone, Debug, Default, PartialEq)]
         #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
         #[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
@@ -60,18 +88,18 @@ macro_rules! addons {
 
         impl AddonKind {
             /// All add-ons.
-            pub const ALL: [Self; 1 + [$($name),+].len()] = [Self::SynthPair, $(Self::$kind),+];
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$kind),+];
 
             /// Its name in configuration files and on the command line.
             #[must_use]
             pub fn name(self) -> &'static str {
-                match self { Self::SynthPair => "synthpair", $(Self::$kind => $name,)+ }
+                match self { $(Self::$kind => $name,)+ }
             }
 
             /// The section of the settings that holds its choices.
             #[must_use]
             pub fn section(self) -> &'static str {
-                match self { Self::SynthPair => "synthpair", $(Self::$kind => stringify!($field),)+ }
+                match self { $(Self::$kind => stringify!($field),)+ }
             }
 
             /// Checks its own choices among `settings`.
@@ -79,21 +107,15 @@ macro_rules! addons {
             /// # Errors
             /// The field, what was expected and what was found.
             pub fn validate(self, settings: &AddonSettings) -> Result<()> {
-                match self {
-                    Self::SynthPair => Ok(()),
-                    $(Self::$kind => AddonConfig::validate(&settings.$field),)+
-                }
+                match self { $(Self::$kind => AddonConfig::validate(&settings.$field),)+ }
             }
 
             /// This add-on, with its own choices among `settings`.
             ///
             /// # Errors
-            /// A configuration out of range, and [`AddonKind::SynthPair`].
-            pub fn build(self, settings: &AddonSettings, parts: AddonParts) -> Result<Box<dyn Addon + Send>> {
-                match self {
-                    Self::SynthPair => bail!("synthpair: needs a decoder; make it by SynthPair::new"),
-                    $(Self::$kind => settings.$field.build(parts),)+
-                }
+            /// A configuration out of range, and a decoder that is missing.
+            pub fn build(self, settings: &AddonSettings, parts: AddonParts<'_>) -> Result<Box<dyn Addon + Send>> {
+                match self { $(Self::$kind => settings.$field.build(parts),)+ }
             }
         }
     };
@@ -129,6 +151,8 @@ impl AddonKind {
 }
 
 addons! {
+    /// Pairs synthesised from perturbed features ([`crate::SynthPair`]).
+    SynthPair = "synthpair", synthpair: SynthPairConfig;
     /// How an image was turned, or its patches shuffled ([`crate::Pretext`]).
     Pretext = "pretext", pretext: PretextConfig;
     /// The common rationale: a map, fitted to Grad-CAM, that weighs places ([`crate::CommonRationale`]).

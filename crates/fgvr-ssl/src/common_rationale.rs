@@ -190,7 +190,7 @@ impl AddonConfig for CommonRationaleConfig {
         Ok(())
     }
 
-    fn build(&self, parts: AddonParts) -> Result<Box<dyn Addon + Send>> {
+    fn build(&self, parts: AddonParts<'_>) -> Result<Box<dyn Addon + Send>> {
         Ok(Box::new(CommonRationale::new(self, parts)?))
     }
 }
@@ -243,7 +243,7 @@ impl CommonRationale {
     ///
     /// # Errors
     /// A configuration out of range.
-    pub fn new(cfg: &CommonRationaleConfig, parts: AddonParts) -> Result<Self> {
+    pub fn new(cfg: &CommonRationaleConfig, parts: AddonParts<'_>) -> Result<Self> {
         cfg.validate()?;
         let choices = cfg.choices();
         let parameters = Parameters::new(parts.seed);

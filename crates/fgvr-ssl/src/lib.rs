@@ -51,8 +51,8 @@ mod trunk_norm;
 mod values;
 mod views;
 
-pub use addon::{Addon, AtFeatures, Further};
-pub use addons::{AddonConfig, AddonKind, AddonParts, AddonSettings};
+pub use addon::{Addon, AtFeatures, Further, OwnOptimizer};
+pub use addons::{AddonConfig, AddonKind, AddonParts, AddonSettings, DecoderNetwork, MakeDecoder};
 pub use arm::Arm;
 pub use base::{Base, Between, Network};
 pub use byol::{Byol, ByolConfig, ByolObjective};
@@ -64,7 +64,7 @@ pub use common_rationale::{
 pub use compare::Comparison;
 pub use config::{PairOf, Space, SynthPairConfig, Variance};
 pub use curriculum::{Course, CurriculumConfig, mask_at};
-pub use diagnostics::{Diagnostics, FeatureStatistics, PairDiagnostics};
+pub use diagnostics::{Diagnostics, FeatureStatistics};
 pub use dino::{Dino, DinoConfig};
 pub use found::{DeviceFound, Found, Numbers};
 pub use head::{ProjectionHead, l2_normalise};
@@ -88,9 +88,10 @@ pub use shuffle::Shuffle;
 pub use siamese::{Average, Objective, Siamese};
 pub use simsiam::{SimSiam, SimSiamConfig, SimSiamObjective};
 pub use step::{
-    Losses, PairAugment, PairAugmentOnDevice, Pictures, Report, StepInput, StepOutput, Term, step,
+    Column, Losses, PairAugment, PairAugmentOnDevice, Pictures, Report, Shows, StepInput,
+    StepOutput, Term, step,
 };
-pub use synth_pair::{SynthPair, SynthPairStep};
+pub use synth_pair::SynthPair;
 pub use trunk_norm::{NormedBy, TrunkNorm};
 pub use values::{DeviceRows, Rows, Values};
 pub use views::Views;

@@ -107,7 +107,7 @@ impl AddonConfig for LoDiscConfig {
         Ok(())
     }
 
-    fn build(&self, parts: AddonParts) -> Result<Box<dyn Addon + Send>> {
+    fn build(&self, parts: AddonParts<'_>) -> Result<Box<dyn Addon + Send>> {
         Ok(Box::new(LoDisc::new(self, parts)?))
     }
 }
@@ -167,7 +167,7 @@ impl LoDisc {
     ///
     /// # Errors
     /// A configuration out of range.
-    pub fn new(cfg: &LoDiscConfig, parts: AddonParts) -> Result<Self> {
+    pub fn new(cfg: &LoDiscConfig, parts: AddonParts<'_>) -> Result<Self> {
         cfg.validate()?;
         Ok(Self {
             cfg: cfg.clone(),

@@ -63,7 +63,7 @@ impl AddonConfig for PatchMatchConfig {
         check_temperature("patch match", "temperature", self.temperature)
     }
 
-    fn build(&self, parts: AddonParts) -> Result<Box<dyn Addon + Send>> {
+    fn build(&self, parts: AddonParts<'_>) -> Result<Box<dyn Addon + Send>> {
         Ok(Box::new(PatchMatch::new(self, parts)?))
     }
 }
@@ -93,7 +93,7 @@ impl PatchMatch {
     ///
     /// # Errors
     /// A configuration out of range.
-    pub fn new(cfg: &PatchMatchConfig, parts: AddonParts) -> Result<Self> {
+    pub fn new(cfg: &PatchMatchConfig, parts: AddonParts<'_>) -> Result<Self> {
         cfg.validate()?;
         let parameters = Parameters::new(parts.seed);
         let vb = parameters.builder(DType::F32, &Device::Cpu);

@@ -100,7 +100,7 @@ impl AddonConfig for PretextConfig {
         Ok(())
     }
 
-    fn build(&self, parts: AddonParts) -> Result<Box<dyn Addon + Send>> {
+    fn build(&self, parts: AddonParts<'_>) -> Result<Box<dyn Addon + Send>> {
         Ok(Box::new(Pretext::new(self, parts)?))
     }
 }
@@ -110,7 +110,7 @@ impl Pretext {
     ///
     /// # Errors
     /// A configuration out of range.
-    pub fn new(cfg: &PretextConfig, parts: AddonParts) -> Result<Self> {
+    pub fn new(cfg: &PretextConfig, parts: AddonParts<'_>) -> Result<Self> {
         cfg.validate()?;
         let parameters = Parameters::new(parts.seed);
         let vb = parameters.builder(DType::F32, &Device::Cpu);

@@ -7,7 +7,7 @@ use fgvr_nn::cuda::Array;
 use fgvr_nn::cuda::ops::finite::all_finite;
 use fgvr_nn::{Device, Map, ParameterGradients};
 
-use crate::diagnostics::{Diagnostics, FeatureStatistics, PairDiagnostics};
+use crate::diagnostics::{Diagnostics, FeatureStatistics};
 use crate::found::Numbers;
 use crate::{
     Addon, AtFeatures, Base, FeatureGradients, Found, Further, Pass, Rows, Views, supports,
@@ -41,7 +41,10 @@ pub struct StepInput<'a> {
     pub pictures: bool,
 }
 
-/// A loss term of an add-on.
+/// The name of the base's own term.
+pub(crate) const BASE: &str = "loss_base";
+
+/// A term of the loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Term {
     /// Its name in records.
@@ -63,16 +66,25 @@ impl Term {
 /// The losses of a step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Losses {
-    /// L_C.
-    pub contrastive: f64,
-    /// L_R, where the decoder ran.
-    pub reconstruction: Option<f64>,
-    /// L_Cp, where there was a pair.
-    pub pair: Option<f64>,
-    /// The terms of other add-ons.
+    /// L_C of the base, `loss_base`, and the terms of the add-ons in the order in which they were found.
     pub terms: Vec<Term>,
-    /// L_C + α L_R + ν(t) L_Cp, and the other terms by their weights.
+    /// The sum of the terms by their weights.
     pub total: f64,
+}
+
+impl Losses {
+    /// The loss of the term called `name`, where there was one.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<f64> {
+        let term = self.terms.iter().find(|term| term.name == name);
+        term.map(|term| term.loss)
+    }
+
+    /// L_C.
+    #[must_use]
+    pub fn base(&self) -> f64 {
+        self.get(BASE).unwrap_or_default()
+    }
 }
 
 /// What pictures of a step are made from: tensors of the batch, without a way back; those of the
@@ -81,59 +93,72 @@ pub struct Losses {
 pub struct Pictures {
     /// The images that the queries were made of (N, 3, H, W), normalised.
     pub x: Tensor,
-    /// x̂, the decoder's image of the features.
-    pub reconstruction: Option<Tensor>,
-    /// x̃, its image of the perturbed features.
-    pub perturbed: Option<Tensor>,
-    /// Query and key image as the networks saw them, in this order.
-    pub pair: Option<[Tensor; 2]>,
     /// The last feature map (N, C, h, w).
     pub map: Tensor,
     /// ∂L_C/∂h at its pooled features (N, C); the map's own gradient is this over h*w at each place.
     pub gradient: Tensor,
-    /// The mask (N, C).
-    pub mask: Option<Tensor>,
     /// Where add-ons look (N, h, w), each under its name; values of at least 0.
     pub maps: Vec<(&'static str, Tensor)>,
+    /// Which channels add-ons chose (N, C), each under its name.
+    pub masks: Vec<(&'static str, Tensor)>,
+    /// Images that add-ons made (N, 3, H, W), normalised, each under its name.
+    pub images: Vec<(&'static str, Tensor)>,
+    /// Sheets of those images, each under its name.
+    pub sheets: Vec<(&'static str, &'static [Column])>,
+}
+
+/// A column of a sheet of pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// What stands above it.
+    pub caption: &'static str,
+    /// What it shows.
+    pub shows: Shows,
+}
+
+/// What a column shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shows {
+    /// The first view.
+    View,
+    /// The images of this name in [`Pictures::images`].
+    Images(&'static str),
+    /// Twice the difference of these two, around grey.
+    Difference([&'static str; 2]),
+}
+
+impl Pictures {
+    /// The images called `name`, where an add-on made them.
+    #[must_use]
+    pub fn images(&self, name: &str) -> Option<&Tensor> {
+        let mut images = self.images.iter();
+        Some(&images.find(|(known, _)| *known == name)?.1)
+    }
+
+    /// The mask called `name`, where an add-on chose channels.
+    #[must_use]
+    pub fn mask(&self, name: &str) -> Option<&Tensor> {
+        let mut masks = self.masks.iter();
+        Some(&masks.find(|(known, _)| *known == name)?.1)
+    }
 }
 
 /// What a step says of itself, while it is put together.
 pub struct Report {
     /// Whether L_C, its gradient and the features are finite, once that is known: in [`Addon::report`].
     pub finite: bool,
-    /// The losses.
-    pub losses: Losses,
-    /// Numbers to log.
-    pub diagnostics: Diagnostics,
+    /// The terms of the loss. The base's comes first, once the others are at hand.
+    pub terms: Vec<Term>,
     /// Figures of add-ons to log, by name.
     pub figures: Vec<(&'static str, f64)>,
     /// Only when asked for.
     pub pictures: Option<Pictures>,
-    /// Gradients of the decoder's variables, for L_R; `None` in arms without a decoder.
-    pub decoder_gradients: Option<ParameterGradients>,
-    alpha: f64,
-    nu: f64,
 }
 
 impl Report {
-    /// The reconstruction loss, which counts `alpha` times.
-    pub(crate) fn add_reconstruction(&mut self, alpha: f64, loss: f64) {
-        self.losses.reconstruction = Some(loss);
-        self.alpha = alpha;
-    }
-
-    /// The pair loss of each branch, which counts `nu` times in the mean.
-    pub(crate) fn add_pair(&mut self, nu: f64, passes: Vec<(f64, PairDiagnostics)>) {
-        if let Some((loss, diagnostics)) = PairDiagnostics::mean_of(passes) {
-            self.losses.pair = Some(loss);
-            self.nu = nu;
-            self.diagnostics.pair = Some(diagnostics);
-        }
-    }
-
     /// Adds a term.
     pub fn add(&mut self, term: Term) {
-        self.losses.terms.push(term);
+        self.terms.push(term);
     }
 
     /// Of a pass whose numbers are still to come.
@@ -144,51 +169,21 @@ impl Report {
         let pictures = match pictures {
             true => Some(Pictures {
                 x: branch.images.to_host()?,
-                reconstruction: None,
-                perturbed: None,
-                pair: None,
                 map: branch.map().to_host()?,
                 gradient: gradient.to_host()?,
-                mask: None,
                 maps: Vec::new(),
+                masks: Vec::new(),
+                images: Vec::new(),
+                sheets: Vec::new(),
             }),
             false => None,
         };
         Ok(Self {
             finite: false,
-            losses: Losses::default(),
-            diagnostics: Diagnostics::default(),
+            terms: Vec::new(),
             figures: Vec::new(),
             pictures,
-            decoder_gradients: None,
-            alpha: 0.,
-            nu: 0.,
         })
-    }
-
-    fn add_contrast(&mut self, numbers: Numbers, features: FeatureStatistics) {
-        self.losses.contrastive = numbers.loss;
-        let diagnostics = &mut self.diagnostics;
-        diagnostics.top1 = numbers.top1;
-        diagnostics.positive = numbers.positive;
-        diagnostics.negative = numbers.negative;
-        diagnostics.features = features;
-    }
-
-    /// The sum of all losses by their weights.
-    fn total(&self) -> f64 {
-        let losses = &self.losses;
-        let mut total = losses.contrastive;
-        if let Some(loss) = losses.reconstruction {
-            total += self.alpha * loss;
-        }
-        for term in &losses.terms {
-            total += term.weight * term.loss;
-        }
-        if let Some(loss) = losses.pair {
-            total += self.nu * loss;
-        }
-        total
     }
 }
 
@@ -245,15 +240,14 @@ impl Finite {
 
 /// What a step computed; the caller's optimisers do the rest.
 pub struct StepOutput {
-    /// Gradients of the variables of the base (encoder and head) and of the add-ons, for all terms.
+    /// Gradients of the variables of the base (encoder and head) and of the add-ons, for all terms, and of those
+    /// that [optimisers of add-ons' own](Addon::own_optimizer) step.
     pub gradients: ParameterGradients,
-    /// Gradients of the decoder's variables, for L_R; `None` in arms without a decoder.
-    pub decoder_gradients: Option<ParameterGradients>,
     /// The losses.
     pub losses: Losses,
     /// Projections of the first view (N, D), as [`crate::Pass::query`].
     pub query: Tensor,
-    /// Numbers to log.
+    /// Numbers of the base to log.
     pub diagnostics: Diagnostics,
     /// Figures of add-ons to log, by name.
     pub figures: Vec<(&'static str, f64)>,
@@ -320,19 +314,32 @@ pub fn step(
     }
 
     // From here on a device is waited for.
-    let statistics = FeatureStatistics::of(&pooled[0].to_host()?)?;
+    let features = FeatureStatistics::of(&pooled[0].to_host()?)?;
     report.finite = finite.get()?;
-    report.add_contrast(finite.found.numbers()?, statistics);
+    let Numbers {
+        loss,
+        top1,
+        positive,
+        negative,
+    } = finite.found.numbers()?;
+    report.terms.insert(0, Term::new(BASE, 1., loss));
     for addon in addons.iter_mut() {
         addon.report(&mut report)?;
     }
-    report.losses.total = report.total();
+    let weighted = report.terms.iter().map(|term| term.weight * term.loss);
     Ok(StepOutput {
         gradients,
-        decoder_gradients: report.decoder_gradients,
-        losses: report.losses,
+        losses: Losses {
+            total: weighted.sum(),
+            terms: report.terms,
+        },
         query: query.to_host()?,
-        diagnostics: report.diagnostics,
+        diagnostics: Diagnostics {
+            top1,
+            positive,
+            negative,
+            features,
+        },
         figures: report.figures,
         pictures: report.pictures,
     })

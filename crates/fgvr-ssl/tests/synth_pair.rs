@@ -9,14 +9,16 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use candle_nn::VarBuilder;
 use fgvr_gradcam::{Importance, importance};
-use fgvr_nn::ParameterGradients;
-use fgvr_nn::{Decoder, NormMode, Tape};
+use fgvr_nn::{Decoder, NormMode, ParameterGradients, Parameters, Tape};
 use fgvr_ssl::{
-    Arm, Base, MoCoV2, Negatives, ProjectionHead, StepInput, StepOutput, SynthPair,
+    Addon, Arm, Base, MoCoV2, Negatives, ProjectionHead, StepInput, StepOutput, SynthPair,
     SynthPairConfig, Variance, info_nce,
 };
 use fgvr_testkit::assert_close;
-use toy::{SIDE, ToyDecoder, ToyEncoder, WIDTH, batch, descend, moco, moco_config, values};
+use toy::{
+    SIDE, ToyDecoder, ToyEncoder, WIDTH, batch, descend, figure, moco, moco_config, network_of,
+    values,
+};
 
 const N: usize = 8;
 const STEPS: u64 = 20;
@@ -39,10 +41,11 @@ struct Run {
 }
 
 fn run(cfg: &SynthPairConfig) -> Run {
+    let decoder = ToyDecoder::new(5).unwrap();
     Run {
         base: moco(1, &moco_config()),
-        decoder: ToyDecoder::new(5).unwrap(),
-        method: SynthPair::new(cfg, WIDTH).unwrap(),
+        method: SynthPair::new(cfg, WIDTH, decoder.network()).unwrap(),
+        decoder,
     }
 }
 
@@ -63,16 +66,14 @@ impl Run {
             augment_on_device: None,
             pictures: true,
         };
-        self.method
-            .step(&mut self.base, &self.decoder, input)
-            .unwrap()
+        self.method.step(&mut self.base, input).unwrap()
     }
 
     fn step(&mut self, step: u64) -> StepOutput {
         let output = self.gradients(step);
         descend(&self.base.trainable(), &output.gradients, 0.1);
-        if let Some(gradients) = &output.decoder_gradients {
-            descend(&self.decoder.parameters.trainable(), gradients, 0.5);
+        if self.method.config().uses_decoder() {
+            descend(&self.decoder.parameters.trainable(), &output.gradients, 0.5);
         }
         self.base.after_step().unwrap();
         output
@@ -117,24 +118,11 @@ fn state(base: &dyn Base) -> BTreeMap<String, Vec<f64>> {
         .collect()
 }
 
-/// A decoder that must not be asked.
-struct Untouchable;
-
-impl Decoder for Untouchable {
-    fn forward_train(&self, _: &Tensor, _: NormMode) -> Result<(Var, Tape)> {
-        bail!("the decoder ran")
-    }
-
-    fn generate(&self, _: &Tensor, _: NormMode) -> Result<Tensor> {
-        bail!("the decoder ran")
-    }
-}
-
 #[test]
 fn without_reconstruction_and_pairs_the_base_is_reproduced_bit_for_bit() {
     let mut alone = moco(1, &moco_config());
     let mut base = moco(1, &moco_config());
-    let mut method = SynthPair::new(&config(Arm::Base), WIDTH).unwrap();
+    let mut method = SynthPair::new(&config(Arm::Base), WIDTH, None).unwrap();
     for step in 0..8 {
         let ([first, second], images) = batch(step, N);
         let pass = alone.real([&first, &second].into(), &images).unwrap();
@@ -158,11 +146,11 @@ fn without_reconstruction_and_pairs_the_base_is_reproduced_bit_for_bit() {
             augment_on_device: None,
             pictures: false,
         };
-        let output = method.step(&mut base, &Untouchable, input).unwrap();
+        let output = method.step(&mut base, input).unwrap();
         descend(&base.trainable(), &output.gradients, 0.1);
         base.after_step().unwrap();
         assert_eq!(output.losses.total, f64::from(loss));
-        assert!(output.decoder_gradients.is_none() && output.pictures.is_none());
+        assert!(output.pictures.is_none());
     }
     assert_eq!(state(&alone), state(&base));
 }
@@ -218,9 +206,10 @@ fn gradients_are_those_of_the_total_loss_on_one_graph() {
         .unwrap()
         .mean_all()
         .unwrap();
-    let [query, _] = output.pictures.as_ref().unwrap().pair.as_ref().unwrap();
+    let pictures = output.pictures.as_ref().unwrap();
+    let query = pictures.images("query").unwrap();
     let (_, pair) = loss(query, &new(1, &queues[1]), &queues[1]);
-    let nu = output.diagnostics.pair_weight;
+    let nu = figure(&output, "nu").unwrap();
     assert_eq!(nu, 0.5);
     let total = ((contrastive + (&reconstruction * 0.05).unwrap()).unwrap() + (pair * nu).unwrap())
         .unwrap();
@@ -236,7 +225,7 @@ fn gradients_are_those_of_the_total_loss_on_one_graph() {
     }
     // The decoder's gradient is that of L_R alone, whatever alpha and nu are.
     let expected = reconstruction.backward().unwrap();
-    let gradients = output.decoder_gradients.unwrap();
+    let gradients = output.gradients;
     for (name, var) in run.decoder.parameters.trainable() {
         assert_close(
             &name,
@@ -314,23 +303,26 @@ fn every_arm_runs_with_finite_losses() {
         let cfg = config(arm);
         let mut run = run(&cfg);
         for (step, output) in run.steps(0..10).into_iter().enumerate() {
-            let losses = output.losses;
+            let losses = &output.losses;
             assert!(losses.total.is_finite(), "{arm} at {step}: {losses:?}");
             let decodes = cfg.uses_decoder();
-            assert_eq!(losses.reconstruction.is_some(), decodes, "{arm}");
-            assert_eq!(output.decoder_gradients.is_some(), decodes, "{arm}");
-            let pairs = cfg.nu > 0. && step >= 4;
-            assert_eq!(losses.pair.is_some(), pairs, "{arm} at {step}");
-            assert_eq!(output.diagnostics.pair.is_some(), pairs, "{arm} at {step}");
-            assert!(
-                output
-                    .diagnostics
-                    .values()
-                    .iter()
-                    .all(|(_, v)| v.is_finite()),
+            assert_eq!(
+                losses.get("loss_reconstruction").is_some(),
+                decodes,
                 "{arm}"
             );
-            let Some(pair) = output.diagnostics.pair else {
+            for var in run.decoder.parameters.trainable().values() {
+                assert_eq!(output.gradients.get(var).is_some(), decodes, "{arm}");
+            }
+            let pairs = cfg.nu > 0. && step >= 4;
+            assert_eq!(losses.get("loss_pair").is_some(), pairs, "{arm} at {step}");
+            let mut figures = output.diagnostics.values();
+            figures.extend(&output.figures);
+            assert!(figures.iter().all(|(_, v)| v.is_finite()), "{figures:?}");
+            let masked = figure(&output, "masked_fraction");
+            assert_eq!(masked.is_some(), pairs, "{arm} at {step}");
+            let (Some(masked), Some(difference)) = (masked, figure(&output, "pair_difference"))
+            else {
                 continue;
             };
             let fraction = match arm {
@@ -339,23 +331,24 @@ fn every_arm_runs_with_finite_losses() {
                 Arm::VarianceOnly | Arm::CamOnly => 0.25..=0.25,
                 _ => 0.25..=0.5,
             };
-            assert!(fraction.contains(&pair.mask.fraction), "{arm}: {pair:?}");
+            assert!(fraction.contains(&masked), "{arm}: {masked}");
             let pictures = output.pictures.unwrap();
             if !decodes {
-                assert!(pair.difference > 0. && pictures.mask.is_some(), "{arm}");
+                assert!(
+                    difference > 0. && pictures.mask("synthpair").is_some(),
+                    "{arm}"
+                );
                 continue;
             }
-            let [original, perturbed] = [
-                pictures.reconstruction.unwrap(),
-                pictures.perturbed.unwrap(),
-            ];
+            let [original, perturbed] =
+                ["reconstruction", "perturbed"].map(|name| pictures.images(name).unwrap());
             let rows = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             assert_eq!(
-                rows(&original) == rows(&perturbed),
+                rows(original) == rows(perturbed),
                 arm == Arm::NoiseFree,
                 "{arm}"
             );
-            assert_eq!(pair.difference == 0., arm == Arm::NoiseFree, "{arm}");
+            assert_eq!(difference == 0., arm == Arm::NoiseFree, "{arm}");
             assert_eq!(perturbed.dims(), [N, 3, SIDE, SIDE]);
         }
         for (name, values) in values(&run.base.trainable()) {
@@ -372,9 +365,10 @@ fn controls_mask_as_many_dimensions_as_the_method_but_others() {
         let mut cfg = config(arm);
         cfg.warm_up = 0.;
         let saved: HashMap<_, _> = run.method.state().unwrap().into_iter().collect();
-        run.method = SynthPair::new(&cfg, WIDTH).unwrap();
+        run.method = SynthPair::new(&cfg, WIDTH, run.decoder.network()).unwrap();
         run.method.load_state(&saved).unwrap();
-        let mask = run.step(5).pictures.unwrap().mask.unwrap();
+        let pictures = run.step(5).pictures.unwrap();
+        let mask = pictures.mask("synthpair").unwrap();
         mask.to_vec2::<f32>().unwrap()
     });
     let sizes = masks.clone().map(|mask| {
@@ -395,10 +389,10 @@ fn the_pair_loss_reaches_the_encoder_and_neither_decoder_nor_running_statistics(
         run.steps(0..6);
         let saved: HashMap<_, _> = run.method.state().unwrap().into_iter().collect();
         cfg.nu = nu;
-        run.method = SynthPair::new(&cfg, WIDTH).unwrap();
+        run.method = SynthPair::new(&cfg, WIDTH, run.decoder.network()).unwrap();
         run.method.load_state(&saved).unwrap();
         let output = run.gradients(6);
-        assert_eq!(output.losses.pair.is_some(), nu > 0.);
+        assert_eq!(output.losses.get("loss_pair").is_some(), nu > 0.);
         let decoder = run.decoder.parameters.trainable();
         let buffers = [
             &run.base.online().parameters,
@@ -407,11 +401,7 @@ fn the_pair_loss_reaches_the_encoder_and_neither_decoder_nor_running_statistics(
         ]
         .map(|parameters| values(&parameters.buffers()));
         let encoder = named(&run.base.trainable(), &output.gradients);
-        (
-            named(&decoder, &output.decoder_gradients.unwrap()),
-            buffers,
-            encoder,
-        )
+        (named(&decoder, &output.gradients), buffers, encoder)
     };
     let (without, with) = (outcome(0.), outcome(0.5));
     assert_eq!(without.0, with.0);
@@ -430,9 +420,9 @@ fn reconstruction_reaches_the_encoder_only_if_it_may() {
         let mut run = run(&cfg);
         let output = run.gradients(0);
         let decoder = run.decoder.parameters.trainable();
-        let decoder = output
-            .decoder_gradients
-            .map(|gradients| named(&decoder, &gradients));
+        let decoder = cfg
+            .uses_decoder()
+            .then(|| named(&decoder, &output.gradients));
         (named(&run.base.trainable(), &output.gradients), decoder)
     };
     let base = outcome(|cfg| cfg.alpha = 0.);
@@ -456,7 +446,7 @@ fn below_the_banks_minimum_there_is_no_pair() {
     let pairs: Vec<bool> = run(&cfg)
         .steps(0..5)
         .iter()
-        .map(|o| o.losses.pair.is_some())
+        .map(|o| o.losses.get("loss_pair").is_some())
         .collect();
     assert_eq!(pairs, [false, false, false, true, true]);
 }
@@ -469,7 +459,7 @@ fn between_image_variance_and_swap_noise_run_too() {
     cfg.noise.kind = fgvr_perturb::Noise::Swap;
     let outputs = run(&cfg).steps(0..8);
     assert!(outputs.iter().all(|output| output.losses.total.is_finite()));
-    assert!(outputs[7].losses.pair.is_some());
+    assert!(outputs[7].losses.get("loss_pair").is_some());
 }
 
 #[test]
@@ -481,10 +471,11 @@ fn roles_are_swapped_by_chance_and_each_image_has_its_own_augmentation() {
         let rows = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let swapped = outputs.into_iter().filter_map(|output| {
             let pictures = output.pictures.unwrap();
-            let [query, key] = pictures.pair?;
-            let original = rows(augment(&pictures.reconstruction.unwrap(), 0).unwrap());
-            let perturbed = rows(augment(&pictures.perturbed.unwrap(), 1).unwrap());
-            let (query, key) = (rows(query), rows(key));
+            let [query, key] = ["query", "key"].map(|name| pictures.images(name).cloned());
+            let (query, key) = (rows(query?), rows(key?));
+            let made = |name: &str, view| augment(pictures.images(name).unwrap(), view).unwrap();
+            let (original, perturbed) =
+                (rows(made("reconstruction", 0)), rows(made("perturbed", 1)));
             assert!(
                 (&query, &key) == (&original, &perturbed)
                     || (&key, &query) == (&original, &perturbed)
@@ -523,7 +514,7 @@ fn an_unaugmented_pair_is_seen_as_it_was_generated() {
             augment_on_device: None,
             pictures: false,
         };
-        run.method.step(&mut run.base, &run.decoder, input).unwrap();
+        run.method.step(&mut run.base, input).unwrap();
         calls.take()
     };
     assert_eq!(seen(Arm::Full), [0, 1]);
@@ -552,7 +543,7 @@ fn a_resumed_run_goes_on_bit_for_bit() {
     let losses =
         |outputs: Vec<StepOutput>| outputs.into_iter().map(|o| o.losses).collect::<Vec<_>>();
     let (rest, again) = (losses(whole.steps(7..12)), losses(resumed.steps(7..12)));
-    assert!(rest.iter().all(|losses| losses.pair.is_some()));
+    assert!(rest.iter().all(|losses| losses.get("loss_pair").is_some()));
     assert_eq!(rest, again);
     assert_eq!(state(&whole.base), state(&resumed.base));
 }
@@ -561,7 +552,8 @@ fn a_resumed_run_goes_on_bit_for_bit() {
 fn a_step_that_is_not_finite_leaves_the_bank_alone_and_says_so() {
     let mut run = run(&config(Arm::Full));
     run.steps(0..5);
-    let held = run.method.bank().unwrap().len();
+    let bank = |run: &Run| run.method.bank().unwrap().unwrap().len();
+    let held = bank(&run);
     let ([first, second], images) = batch(5, N);
     let bias = &run.base.trainable()["head.2.bias"];
     bias.set(&(bias.as_tensor() * f64::NAN).unwrap()).unwrap();
@@ -575,12 +567,9 @@ fn a_step_that_is_not_finite_leaves_the_bank_alone_and_says_so() {
         augment_on_device: None,
         pictures: false,
     };
-    let output = run.method.step(&mut run.base, &run.decoder, input).unwrap();
-    assert!(output.losses.contrastive.is_nan() && output.losses.total.is_nan());
-    assert_eq!(
-        (output.losses.pair, run.method.bank().unwrap().len()),
-        (None, held)
-    );
+    let output = run.method.step(&mut run.base, input).unwrap();
+    assert!(output.losses.base().is_nan() && output.losses.total.is_nan());
+    assert_eq!((output.losses.get("loss_pair"), bank(&run)), (None, held));
 }
 
 #[test]
@@ -613,11 +602,21 @@ fn a_decoder_that_does_not_fit_is_an_error() {
             augment_on_device: None,
             pictures: false,
         };
-        let outcome = run.method.step(&mut run.base, &Misfit(side), input);
+        let misfit = network_of(Misfit(side), &Parameters::new(0));
+        let mut method = SynthPair::new(run.method.config(), WIDTH, misfit).unwrap();
+        let outcome = method.step(&mut run.base, input);
         outcome.err().unwrap().to_string()
     };
     assert!(error(4).contains("made [8, 3, 4, 4], expected [8, 3, 8, 8]"));
     assert!(error(SIDE).contains("no gradient of its input"));
+}
+
+#[test]
+fn choices_that_decode_need_a_decoder() {
+    for arm in Arm::ALL {
+        let made = SynthPair::new(&config(arm), WIDTH, None);
+        assert_eq!(made.is_err(), config(arm).uses_decoder(), "{arm}");
+    }
 }
 
 #[test]
@@ -627,7 +626,7 @@ fn a_bank_below_its_minimum_is_refused_in_the_configuration() {
         ..SynthPairConfig::default()
     };
     assert!(
-        SynthPair::new(&cfg, WIDTH)
+        SynthPair::new(&cfg, WIDTH, None)
             .err()
             .unwrap()
             .to_string()

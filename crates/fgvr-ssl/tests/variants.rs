@@ -5,32 +5,19 @@ mod toy;
 
 use std::collections::BTreeMap;
 
-use candle_core::{Result, Tensor, Var, bail};
+use candle_core::{Result, Tensor, Var};
+use fgvr_nn::NormMode;
 use fgvr_nn::ParameterGradients;
-use fgvr_nn::{Decoder, NormMode, Tape};
 use fgvr_perturb::MaskRule;
 use fgvr_ssl::{
     Arm, Base, BaseKind, Branch, Course, CurriculumConfig, FeatureGradients, FeatureOutput, PairOf,
     Rows, Space, StepInput, StepOutput, SynthPair, SynthPairConfig, Values, Views,
 };
 use fgvr_testkit::{assert_close, uniform};
-use toy::{ToyDecoder, WIDTH, base, batch, descend, moco, moco_config, settings, values};
+use toy::{ToyDecoder, WIDTH, base, batch, descend, figure, moco, moco_config, settings, values};
 
 const N: usize = 8;
 const STEPS: u64 = 10;
-
-/// A decoder that must not be asked.
-struct Untouchable;
-
-impl Decoder for Untouchable {
-    fn forward_train(&self, _: &Tensor, _: NormMode) -> Result<(Var, Tape)> {
-        bail!("the decoder ran")
-    }
-
-    fn generate(&self, _: &Tensor, _: NormMode) -> Result<Tensor> {
-        bail!("the decoder ran")
-    }
-}
 
 /// A short run's choices, with a pair from the second step on.
 fn config(arm: Arm) -> SynthPairConfig {
@@ -45,12 +32,7 @@ fn config(arm: Arm) -> SynthPairConfig {
     cfg
 }
 
-fn step(
-    base: &mut dyn Base,
-    decoder: &dyn Decoder,
-    method: &mut SynthPair,
-    step: u64,
-) -> Result<StepOutput> {
+fn step(base: &mut dyn Base, method: &mut SynthPair, step: u64) -> Result<StepOutput> {
     let ([first, second], images) = batch(step, N);
     let input = StepInput {
         views: Views::from([&first, &second]),
@@ -62,7 +44,7 @@ fn step(
         augment_on_device: None,
         pictures: true,
     };
-    method.step(base, decoder, input)
+    method.step(base, input)
 }
 
 const WITH_PAIRS: [BaseKind; 4] = [
@@ -78,14 +60,20 @@ fn the_feature_twin_needs_no_decoder_and_trains_on_every_base() {
         let mut base = base(kind, &settings(), 1);
         let cfg = config(Arm::FeatureTwin);
         assert!(!cfg.uses_decoder());
-        let mut method = SynthPair::new(&cfg, WIDTH).unwrap();
+        let mut method = SynthPair::new(&cfg, WIDTH, None).unwrap();
         for number in 0..6 {
-            let output = step(base.as_mut(), &Untouchable, &mut method, number).unwrap();
-            assert_eq!(output.losses.pair.is_some(), number > 0, "{kind}");
-            assert!(output.losses.total.is_finite() && output.decoder_gradients.is_none());
-            if let Some(pair) = &output.diagnostics.pair {
-                assert!(pair.difference > 0. && pair.same_cosine < 1., "{pair:?}");
-                assert!(output.pictures.unwrap().mask.is_some());
+            let output = step(base.as_mut(), &mut method, number).unwrap();
+            assert_eq!(
+                output.losses.get("loss_pair").is_some(),
+                number > 0,
+                "{kind}"
+            );
+            assert!(output.losses.total.is_finite());
+            if number > 0 {
+                let of = |name| figure(&output, name).unwrap();
+                assert!(of("pair_difference") > 0. && of("pair_same_cosine") < 1.);
+                let pictures = output.pictures.as_ref().unwrap();
+                assert!(pictures.mask("synthpair").is_some());
             }
             descend(&base.trainable(), &output.gradients, 0.05);
             base.after_step().unwrap();
@@ -97,9 +85,9 @@ fn the_feature_twin_needs_no_decoder_and_trains_on_every_base() {
 fn a_twin_of_no_weight_leaves_the_base_bit_for_bit() {
     let run = |cfg: &SynthPairConfig| {
         let mut base = base(BaseKind::MoCoV2, &settings(), 1);
-        let mut method = SynthPair::new(cfg, WIDTH).unwrap();
+        let mut method = SynthPair::new(cfg, WIDTH, None).unwrap();
         for number in 0..4 {
-            let output = step(base.as_mut(), &Untouchable, &mut method, number).unwrap();
+            let output = step(base.as_mut(), &mut method, number).unwrap();
             descend(&base.trainable(), &output.gradients, 0.1);
             base.after_step().unwrap();
         }
@@ -119,12 +107,15 @@ fn a_twin_with_reconstruction_decodes_and_makes_no_pair_of_images() {
     let mut cfg = config(Arm::FeatureTwin);
     cfg.alpha = 0.05;
     assert!(cfg.uses_decoder());
-    let mut method = SynthPair::new(&cfg, WIDTH).unwrap();
+    let mut method = SynthPair::new(&cfg, WIDTH, decoder.network()).unwrap();
     for number in 0..3 {
-        let output = step(base.as_mut(), &decoder, &mut method, number).unwrap();
-        assert!(output.losses.reconstruction.is_some() && output.decoder_gradients.is_some());
+        let output = step(base.as_mut(), &mut method, number).unwrap();
+        assert!(output.losses.get("loss_reconstruction").is_some());
+        for var in decoder.parameters.trainable().values() {
+            assert!(output.gradients.get(var).is_some());
+        }
         let pictures = output.pictures.unwrap();
-        assert!(pictures.reconstruction.is_some() && pictures.pair.is_none());
+        assert!(pictures.images("reconstruction").is_some() && pictures.images("key").is_none());
         base.after_step().unwrap();
     }
 }
@@ -226,7 +217,7 @@ fn a_growing_mask_has_its_exact_size_at_the_start_the_middle_and_the_end() {
             course: Course::Linear,
             start,
         };
-        let mut method = SynthPair::new(&cfg, WIDTH).unwrap();
+        let mut method = SynthPair::new(&cfg, WIDTH, None).unwrap();
         // Step 1 of 11 is a tenth of the way.
         let mut mask = None;
         for number in [0, step_number] {
@@ -241,10 +232,8 @@ fn a_growing_mask_has_its_exact_size_at_the_start_the_middle_and_the_end() {
                 augment_on_device: None,
                 pictures: true,
             };
-            mask = (method.step(base.as_mut(), &Untouchable, input).unwrap())
-                .pictures
-                .unwrap()
-                .mask;
+            let output = method.step(base.as_mut(), input).unwrap();
+            mask = output.pictures.unwrap().mask("synthpair").cloned();
             base.after_step().unwrap();
         }
         let counts = mask.unwrap().sum(1).unwrap().to_vec1::<f32>().unwrap();
@@ -264,8 +253,8 @@ fn in_the_space_of_maps_the_reconstructions_gradient_reaches_the_trunk_through_t
             let decoder = ToyDecoder::new(5).unwrap();
             let mut cfg = config(Arm::ReconOnly);
             (cfg.space, cfg.alpha) = (Space::Map, alpha);
-            let mut method = SynthPair::new(&cfg, WIDTH).unwrap();
-            let output = step(base.as_mut(), &decoder, &mut method, 0).unwrap();
+            let mut method = SynthPair::new(&cfg, WIDTH, decoder.network()).unwrap();
+            let output = step(base.as_mut(), &mut method, 0).unwrap();
             let of = &base.trainable()["encoder.conv.weight"];
             let found = output.gradients.get(of).unwrap().clone();
             // The same loss on one graph: the toy's images are those of candle's autograd.
@@ -305,13 +294,15 @@ fn in_the_space_of_maps_pairs_are_made_of_perturbed_maps() {
     let decoder = ToyDecoder::new(5).unwrap();
     let mut cfg = config(Arm::Full);
     cfg.space = Space::Map;
-    let mut method = SynthPair::new(&cfg, WIDTH).unwrap();
+    let mut method = SynthPair::new(&cfg, WIDTH, decoder.network()).unwrap();
     for number in 0..4 {
-        let output = step(base.as_mut(), &decoder, &mut method, number).unwrap();
-        assert_eq!(output.losses.pair.is_some(), number > 0);
+        let output = step(base.as_mut(), &mut method, number).unwrap();
+        assert_eq!(output.losses.get("loss_pair").is_some(), number > 0);
         assert!(output.losses.total.is_finite());
-        if let Some(pair) = output.diagnostics.pair {
-            assert!(pair.difference > 0. && (0.25..=0.5).contains(&pair.mask.fraction));
+        if number > 0 {
+            assert!(figure(&output, "pair_difference").unwrap() > 0.);
+            let masked = figure(&output, "masked_fraction").unwrap();
+            assert!((0.25..=0.5).contains(&masked));
         }
         descend(&base.trainable(), &output.gradients, 0.05);
         base.after_step().unwrap();
@@ -325,8 +316,8 @@ fn the_perceptual_loss_trains_the_decoder_alone_and_its_gradient_is_that_of_one_
         let decoder = ToyDecoder::new(5).unwrap();
         let mut cfg = config(Arm::ReconOnly);
         cfg.perceptual = weight;
-        let mut method = SynthPair::new(&cfg, WIDTH).unwrap();
-        let output = step(&mut base, &decoder, &mut method, 0).unwrap();
+        let mut method = SynthPair::new(&cfg, WIDTH, decoder.network()).unwrap();
+        let output = step(&mut base, &mut method, 0).unwrap();
         let encoder = base.trainable().into_iter().map(|(name, var)| {
             let gradient = output.gradients.get(&var).unwrap();
             (name, gradient.flatten_all().unwrap().to_vec1().unwrap())
@@ -339,7 +330,7 @@ fn the_perceptual_loss_trains_the_decoder_alone_and_its_gradient_is_that_of_one_
     let (with, same, running, base, decoder) = outcome(0.7);
     assert!(alone == same && still == running);
     assert_eq!(without.losses, with.losses);
-    assert!(without.figures.is_empty());
+    assert!(figure(&without, "loss_perceptual").is_none());
 
     // The weights have not been stepped: the same values on one graph.
     let ([first, _], _) = batch(0, N);
@@ -350,11 +341,11 @@ fn the_perceptual_loss_trains_the_decoder_alone_and_its_gradient_is_that_of_one_
     let mean = |difference: Result<Tensor>| difference.unwrap().sqr().unwrap().mean_all().unwrap();
     let perceptual = mean(map(&images) - &target);
     let value = f64::from(perceptual.to_scalar::<f32>().unwrap());
-    let (name, found) = with.figures[0];
-    assert!(name == "loss_perceptual" && (found - value).abs() < 1e-5 * value);
+    let found = figure(&with, "loss_perceptual").unwrap();
+    assert!((found - value).abs() < 1e-5 * value);
     let total = (mean(&images - &first) + (perceptual * 0.7).unwrap()).unwrap();
     let expected = total.backward().unwrap();
-    let gradients = with.decoder_gradients.unwrap();
+    let gradients = with.gradients;
     for (name, var) in decoder.parameters.trainable() {
         let (found, expected) = (gradients.get(&var).unwrap(), expected.get(&var).unwrap());
         assert_close(&name, found, expected, 1e-4);

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::{DType, Tensor, Var};
 use fgvr_perturb::{MaskConfig, MaskRule, NoiseConfig, RandomKey, non_discriminative_mask};
 use fgvr_ssl::{
-    Base, BaseKind, Course, CurriculumConfig, PairOf, StepInput, StepOutput, SynthPair,
+    Addon, Base, BaseKind, Course, CurriculumConfig, PairOf, StepInput, StepOutput, SynthPair,
     SynthPairConfig, mask_at,
 };
 use fgvr_testkit::{Golden, assert_close, golden};
-use toy::{AtPooled, ToyDecoder, WIDTH, settings, watched};
+use toy::{AtPooled, ToyDecoder, WIDTH, figure, settings, watched};
 
 /// What was seen is 3e-6 at most.
 const REL: f64 = 1e-5;
@@ -77,14 +77,13 @@ fn run(kind: BaseKind, cfg: &SynthPairConfig, golden: &Golden) -> Run {
     let bank = golden.get("bank");
     let position = Tensor::new(&[bank.dim(0).unwrap() as i64], bank.device()).unwrap();
     let bank = [("bank.features", bank), ("bank.position", position)];
-    let mut method = SynthPair::new(cfg, WIDTH).unwrap();
+    let mut method = SynthPair::new(cfg, WIDTH, decoder.network()).unwrap();
     method
         .load_state(&bank.map(|(name, t)| (name.to_owned(), t)).into())
         .unwrap();
     let images = golden.get("images").to_dtype(DType::U32).unwrap();
     let output = method.step(
         base.as_mut(),
-        &decoder,
         StepInput {
             views: [&golden.get("first"), &golden.get("second")].into(),
             images: &images.to_vec1().unwrap(),
@@ -163,7 +162,7 @@ fn the_feature_twins_loss_and_gradients_are_pytorchs() {
     let golden = golden("variants.safetensors");
     for kind in KINDS {
         let alone = run(kind, &config(kind), &golden);
-        assert!(alone.output.losses.pair.is_none());
+        assert!(alone.output.losses.get("loss_pair").is_none());
         let twin = SynthPairConfig {
             // Much, so that the pair shows beside L_C.
             nu: 8.,
@@ -172,11 +171,16 @@ fn the_feature_twins_loss_and_gradients_are_pytorchs() {
         };
         let with = run(kind, &twin, &golden);
         let losses = &with.output.losses;
-        assert_scalar(&format!("{kind}.contrastive"), losses.contrastive, &golden);
-        assert_scalar(&format!("{kind}.pair"), losses.pair.unwrap(), &golden);
-        let mask = with.output.pictures.as_ref().unwrap().mask.clone().unwrap();
+        assert_scalar(&format!("{kind}.contrastive"), losses.base(), &golden);
+        assert_scalar(
+            &format!("{kind}.pair"),
+            losses.get("loss_pair").unwrap(),
+            &golden,
+        );
+        let pictures = with.output.pictures.as_ref().unwrap();
+        let mask = pictures.mask("synthpair").unwrap();
         let name = format!("{kind}.mask.0");
-        assert_close(&name, &mask, &golden.get(&name), 0.);
+        assert_close(&name, mask, &golden.get(&name), 0.);
         let base = alone.gradients();
         assert_gradients(&format!("{kind}.base"), &base, &golden);
         let added = minus(with.gradients(), &base);
@@ -196,12 +200,11 @@ fn the_perceptual_losss_gradients_are_pytorchs_at_the_decoder_and_none_at_the_en
             ..config(kind)
         };
         let with = run(kind, &perceptual, &golden);
-        let reconstruction = with.output.losses.reconstruction.unwrap();
+        let reconstruction = with.output.losses.get("loss_reconstruction").unwrap();
         assert_scalar(&format!("{kind}.reconstruction"), reconstruction, &golden);
-        let (name, loss) = with.output.figures[0];
-        assert_eq!(name, "loss_perceptual");
+        let loss = figure(&with.output, "loss_perceptual").unwrap();
         assert_scalar(&format!("{kind}.perceptual"), loss, &golden);
-        let gradients = with.output.decoder_gradients.as_ref().unwrap();
+        let gradients = &with.output.gradients;
         for (name, var) in with.decoder.parameters.trainable() {
             let expected = golden.get(&format!("{kind}.decoder.{name}"));
             assert_close(&name, gradients.get(&var).unwrap(), &expected, REL);

@@ -7,9 +7,8 @@ use crate::StepRow;
 pub(crate) struct EpochMeans {
     epoch: u64,
     loss: Mean,
-    contrastive: Mean,
-    reconstruction: Mean,
-    pair: Mean,
+    /// By name, in the order of their first step.
+    terms: Vec<(&'static str, Mean)>,
     speed: Mean,
     wait: f64,
     lr: f64,
@@ -37,12 +36,13 @@ impl EpochMeans {
     pub(crate) fn push(&mut self, row: &StepRow) {
         self.epoch = row.epoch;
         self.loss.push(row.loss);
-        self.contrastive.push(row.loss_contrastive);
-        if let Some(loss) = row.loss_reconstruction {
-            self.reconstruction.push(loss);
-        }
-        if let Some(loss) = row.loss_pair {
-            self.pair.push(loss);
+        for (name, loss) in row.losses() {
+            let known = self.terms.iter().position(|(known, _)| *known == name);
+            let at = known.unwrap_or_else(|| {
+                self.terms.push((name, Mean::default()));
+                self.terms.len() - 1
+            });
+            self.terms[at].1.push(loss);
         }
         self.speed.push(row.images_per_second);
         self.wait += row.data_wait;
@@ -52,19 +52,9 @@ impl EpochMeans {
 
     /// The epoch, its losses, and what else a person looks at first.
     pub(crate) fn line(&self) -> String {
-        let mut line = format!(
-            "epoch {}: loss {:.4}, contrastive {:.4}",
-            self.epoch,
-            self.loss.value(),
-            self.contrastive.value()
-        );
-        for (name, mean) in [
-            ("reconstruction", &self.reconstruction),
-            ("pair", &self.pair),
-        ] {
-            if mean.count > 0 {
-                line += &format!(", {name} {:.4}", mean.value());
-            }
+        let mut line = format!("epoch {}: loss {:.4}", self.epoch, self.loss.value());
+        for (name, mean) in &self.terms {
+            line += &format!(", {name} {:.4}", mean.value());
         }
         line += &format!(
             ", lr {:.2e}, {:.0} images/s, {:.1} s waited for data",
@@ -81,6 +71,8 @@ impl EpochMeans {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -90,13 +82,12 @@ mod tests {
             means.push(&StepRow {
                 epoch: 4,
                 loss,
-                loss_contrastive: loss,
-                loss_pair: pair,
+                named: BTreeMap::from([("loss_base", Some(loss)), ("loss_pair", pair)]),
                 ..StepRow::default()
             });
         }
         let line = means.line();
-        let start = "epoch 4: loss 2.0000, contrastive 2.0000, pair 0.5000, lr";
+        let start = "epoch 4: loss 2.0000, base 2.0000, pair 0.5000, lr";
         assert!(line.starts_with(start), "{line}");
         assert!(!line.contains("kNN"), "{line}");
     }

@@ -1,8 +1,8 @@
 //! All figures of a run's frozen networks beside honest baselines: `eval.json`.
 
 use fgvr_data::{Found, Splits, shown};
-use fgvr_decoder::ConvDecoder;
 use fgvr_encoder::FrozenBackbone;
+use fgvr_nn::Decoder;
 use fgvr_ssl::Screening;
 use serde::Serialize;
 
@@ -67,7 +67,7 @@ pub(crate) struct Networks<'a> {
     /// The map that weighs places, of a run with an add-on that has one.
     pub(crate) screening: Option<&'a Screening>,
     /// Absent for arms without a decoder.
-    pub(crate) decoder: Option<&'a ConvDecoder>,
+    pub(crate) decoder: Option<&'a dyn Decoder>,
     /// Needed on sets that know the parts of their images.
     pub(crate) maps: Option<MapSources<'a>>,
 }

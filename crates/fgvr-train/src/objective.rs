@@ -3,22 +3,25 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
-use fgvr_decoder::{DecoderConfig, DecoderInput};
+use fgvr_decoder::{ConvDecoder, DecoderConfig, DecoderInput};
 use fgvr_encoder::Backbone;
 use fgvr_nn::Parameters;
-use fgvr_ssl::{Addon, AddonParts, Base, Network, NormedBy, Parts, RunLength, Space, SynthPair};
+use fgvr_nn::optim::AdamConfig;
+use fgvr_perturb::FeatureBank;
+use fgvr_ssl::{
+    Addon, AddonKind, AddonParts, Base, DecoderNetwork, Network, NormedBy, Parts, RunLength, Space,
+};
 
 use crate::checkpoint::under;
 use crate::config::PretrainConfig;
 use crate::{Compute, Result};
 
-/// Encoder, base, synthesised pairs and add-ons.
+/// Encoder, base and add-ons.
 pub(crate) struct Objective {
     /// The online encoder, over the same variables as the base's.
     pub(crate) encoder: Backbone,
     pub(crate) encoder_parameters: Parameters,
     pub(crate) base: Box<dyn Base>,
-    pub(crate) synthpair: SynthPair,
     pub(crate) addons: Vec<Box<dyn Addon + Send>>,
 }
 
@@ -33,8 +36,6 @@ impl Objective {
         compute: &Compute,
         start: impl FnOnce(&Parameters) -> Result<R>,
     ) -> Result<(Self, R)> {
-        let mut synthpair = config.synthpair.clone();
-        config.arm.apply(&mut synthpair);
         let build = |parameters: &Parameters| {
             let vb = parameters.builder(DType::F32, &Device::Cpu);
             let encoder = Backbone::new(&config.encoder, vb)?;
@@ -47,7 +48,6 @@ impl Objective {
         let encoder = build(&encoder_parameters)?;
         // A base copies these to the network that follows them.
         let started = start(&encoder_parameters)?;
-        let width = config.encoder.out_channels()?;
         let mut online = Some(encoder_parameters.clone());
         let mut network = || {
             let fresh = || Parameters::new(config.seed);
@@ -71,26 +71,16 @@ impl Objective {
                 run,
             },
         )?;
-        let parts = AddonParts {
-            width,
-            seed: config.seed,
-            run,
-        };
-        let settings = config.addon_settings();
-        let build = |kind: &fgvr_ssl::AddonKind| kind.build(&settings, parts);
-        let addons = config.addons.iter().map(build);
-        let addons = addons.collect::<candle_core::Result<Vec<_>>>()?;
         let objective = Self {
             encoder,
             encoder_parameters,
             base,
-            synthpair: SynthPair::new(&synthpair, width)?,
-            addons,
+            addons: build_addons(config, run, compute)?,
         };
         Ok((objective, started))
     }
 
-    /// Takes over what a checkpoint holds of base, pairs and add-ons.
+    /// Takes over what a checkpoint holds of base and add-ons, but for what optimisers of add-ons' own step.
     ///
     /// # Errors
     /// A tensor that is missing or has another shape.
@@ -99,7 +89,6 @@ impl Objective {
         tensors: &HashMap<String, Tensor>,
     ) -> candle_core::Result<()> {
         self.base.load_state(&under(tensors, "objective"))?;
-        self.synthpair.load_state(&under(tensors, "synthpair"))?;
         for addon in &mut self.addons {
             addon.load_state(&under(tensors, addon.kind().section()))?;
         }
@@ -107,20 +96,69 @@ impl Objective {
     }
 }
 
-/// The decoder that fits the encoder and the image size.
-pub(crate) fn decoder_config(config: &PretrainConfig) -> Result<DecoderConfig> {
-    Ok(DecoderConfig {
+/// A copy of the bank of past features, where an add-on keeps one.
+///
+/// # Errors
+/// What a device says.
+pub(crate) fn bank(addons: &[Box<dyn Addon + Send>]) -> Result<Option<FeatureBank>> {
+    for addon in addons {
+        if let Some(bank) = addon.bank()? {
+            return Ok(Some(bank));
+        }
+    }
+    Ok(None)
+}
+
+/// All that stands on the base, in its order.
+pub(crate) fn build_addons(
+    config: &PretrainConfig,
+    run: RunLength,
+    compute: &Compute,
+) -> Result<Vec<Box<dyn Addon + Send>>> {
+    let settings = config.addon_settings();
+    let width = config.encoder.out_channels()?;
+    let (size, blocks) = (config.data.size, config.decoder.channels);
+    let shape = DecoderConfig::for_size(width, size, config.encoder.stride()?, blocks);
+    let mut decoder = |space| decoder(config, &shape, space, compute);
+    let build = |kind: AddonKind| {
+        let parts = AddonParts {
+            width,
+            seed: config.seed,
+            run,
+            decoder: Some(&mut decoder),
+        };
+        kind.build(&settings, parts)
+    };
+    let addons = config.all_addons().map(build);
+    Ok(addons.collect::<candle_core::Result<_>>()?)
+}
+
+/// A decoder of `space`, over variables of its own; `shape` fits the encoder and the image size.
+fn decoder(
+    config: &PretrainConfig,
+    shape: &DecoderConfig,
+    space: Space,
+    compute: &Compute,
+) -> candle_core::Result<DecoderNetwork> {
+    let shape = DecoderConfig {
         hidden: config.decoder.hidden,
         residual: config.decoder.residual,
-        input: match config.synthpair.space {
+        input: match space {
             Space::Vector => DecoderInput::Vector,
             Space::Map => DecoderInput::Map,
         },
-        ..DecoderConfig::for_size(
-            config.encoder.out_channels()?,
-            config.data.size,
-            config.encoder.stride()?,
-            config.decoder.channels,
-        )
+        ..shape.clone()
+    };
+    let parameters = Parameters::new(config.seed);
+    let vb = parameters.builder(DType::F32, &Device::Cpu);
+    let decoder = ConvDecoder::new(&shape, vb)?.on(compute.device().cloned());
+    if let Some(device) = compute.device() {
+        parameters.to_device(device)?;
+    }
+    Ok(DecoderNetwork {
+        decoder: Box::new(decoder),
+        parameters,
+        adam: AdamConfig::default(),
+        learning_rate: config.optimizer.decoder_lr,
     })
 }

@@ -66,8 +66,8 @@ pub struct MapHits {
 pub(crate) struct MapSources<'a> {
     /// The loss whose gradient says what is important.
     pub(crate) base: &'a dyn Base,
-    /// Features of training images, which say what varies.
-    pub(crate) bank: FeatureBank,
+    /// Features of training images, which say what varies, of a run with an add-on that keeps them.
+    pub(crate) bank: Option<FeatureBank>,
     /// Those that look at places have maps.
     pub(crate) addons: &'a [Box<dyn Addon + Send>],
 }
@@ -84,15 +84,15 @@ pub(crate) fn part_hits(
 ) -> Result<Option<PartHits>> {
     // A transformer pools its class token: the gradient there says nothing of places.
     let pools_places = !config.encoder.architecture.is_vit();
-    let has_mask = pools_places && sources.bank.len() >= config.synthpair.bank_minimum;
+    let bank = sources.bank.as_ref();
+    let bank = bank.filter(|bank| pools_places && bank.len() >= config.synthpair.bank_minimum);
     let addons = sources.addons;
-    if !has_mask && addons.is_empty() || test.is_empty() || test.part_mask(0)?.is_none() {
+    if bank.is_none() && config.addons.is_empty() || test.is_empty() || test.part_mask(0)?.is_none()
+    {
         return Ok(None);
     }
-    let mut channels = match has_mask {
-        true => Some(Channels::new(config, &sources.bank)?),
-        false => None,
-    };
+    let channels = bank.map(|bank| Channels::new(config, bank));
+    let mut channels = channels.transpose()?;
     let wanted = config.evaluate.part_images.min(test.len()).max(1);
     // Evenly spread, as the test images may be in the order of their classes.
     let chosen: Vec<usize> = (0..wanted).map(|i| i * test.len() / wanted).collect();

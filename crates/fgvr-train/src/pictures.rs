@@ -3,9 +3,9 @@
 use candle_core::Tensor;
 use fgvr_data::{Normalisation, encode_png};
 use fgvr_gradcam::{ColourMap, Sign, grad_cam_signed, overlay};
-use fgvr_ssl::Pictures;
+use fgvr_ssl::{Pictures, Shows};
 
-use crate::Result;
+use crate::{Error, Result};
 use fgvr_report::{Sheet, SheetRow};
 
 /// The sheets of a step as (name, PNG file), of its first `count` images; Grad-CAM only of encoders
@@ -49,32 +49,24 @@ pub(crate) fn sheets(
         let columns: Vec<_> = columns.iter().collect();
         sheets.push(("maps", sheet(&names, &columns)?));
     }
-    if let Some(reconstructions) = &pictures.reconstruction {
-        let reconstructions = shown(reconstructions)?;
-        sheets.push((
-            "reconstructions",
-            sheet(&["x", "d(h)"], &[&views[0], &reconstructions])?,
-        ));
-        if let Some(perturbed) = &pictures.perturbed {
-            let perturbed = shown(perturbed)?;
-            let difference = reconstructions
-                .iter()
-                .zip(&perturbed)
-                .map(|(a, b)| Ok((((a - b)? * 2.)? + 0.5)?.clamp(0., 1.)?))
-                .collect::<Result<Vec<_>>>()?;
-            let columns = ["x", "d(h)", "perturbed", "2x difference"];
-            sheets.push((
-                "pairs",
-                sheet(
-                    &columns,
-                    &[&views[0], &reconstructions, &perturbed, &difference],
-                )?,
-            ));
-        }
-        if let Some([a, b]) = &pictures.pair {
-            let (a, b) = (shown(a)?, shown(b)?);
-            sheets.push(("pair-views", sheet(&["query", "key"], &[&a, &b])?));
-        }
+    for (name, columns) in &pictures.sheets {
+        let of = |name: &str| match pictures.images(name) {
+            Some(images) => shown(images),
+            None => Err(Error::config(name, "no add-on made images of this name")),
+        };
+        let captions: Vec<_> = columns.iter().map(|column| column.caption).collect();
+        let columns = columns.iter().map(|column| match column.shows {
+            Shows::View => Ok(views[0].clone()),
+            Shows::Images(name) => of(name),
+            Shows::Difference([a, b]) => {
+                let pairs = of(a)?.into_iter().zip(of(b)?);
+                let around_grey =
+                    |(a, b): (Tensor, Tensor)| Ok((((a - b)? * 2.)? + 0.5)?.clamp(0., 1.)?);
+                pairs.map(around_grey).collect()
+            }
+        });
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        sheets.push((name, sheet(&captions, &columns.iter().collect::<Vec<_>>())?));
     }
     Ok(sheets)
 }
@@ -117,20 +109,35 @@ fn sheet(captions: &[&str], columns: &[&Vec<Tensor>]) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
     use candle_core::Device;
+    use fgvr_ssl::Column;
 
-    /// A step's pictures whose features, gradient and reconstruction are all `value`.
+    const COLUMNS: [Column; 3] = [
+        Column {
+            caption: "x",
+            shows: Shows::View,
+        },
+        Column {
+            caption: "made",
+            shows: Shows::Images("made"),
+        },
+        Column {
+            caption: "difference",
+            shows: Shows::Difference(["made", "other"]),
+        },
+    ];
+
+    /// A step's pictures whose features, gradient and images are all `value`.
     fn pictures(value: f32) -> (Tensor, Pictures) {
         let full = |shape: &[usize]| Tensor::full(value, shape, &Device::Cpu).unwrap();
         let x = Tensor::zeros((2, 3, 16, 16), candle_core::DType::F32, &Device::Cpu).unwrap();
         let pictures = Pictures {
             x: x.clone(),
-            reconstruction: Some(full(&[2, 3, 16, 16])),
-            perturbed: Some(full(&[2, 3, 16, 16])),
-            pair: Some([full(&[2, 3, 16, 16]), full(&[2, 3, 16, 16])]),
             map: full(&[2, 4, 2, 2]),
             gradient: full(&[2, 4]),
-            mask: None,
             maps: vec![("somewhere", full(&[2, 2, 2]))],
+            masks: Vec::new(),
+            images: vec![("made", full(&[2, 3, 16, 16])), ("other", x.clone())],
+            sheets: vec![("pairs", &COLUMNS)],
         };
         (x, pictures)
     }
@@ -140,15 +147,7 @@ mod tests {
         let (x, pictures) = pictures(0.5);
         let drawn = sheets([&x, &x], &pictures, 8, &Normalisation::imagenet(), true).unwrap();
         let names: Vec<_> = drawn.iter().map(|(name, _)| *name).collect();
-        let expected = [
-            "views",
-            "gradcam",
-            "maps",
-            "reconstructions",
-            "pairs",
-            "pair-views",
-        ];
-        assert_eq!(names, expected);
+        assert_eq!(names, ["views", "gradcam", "maps", "pairs"]);
         assert!(drawn.iter().all(|(_, png)| png.starts_with(b"\x89PNG")));
     }
 

@@ -63,8 +63,8 @@ pub fn plan(
     let images = splits.train.len();
     let trainer = Trainer::new(config, images, compute)?;
     let steps = trainer.total_steps();
-    let parameters = trainer.parameter_counts().to_vec();
-    let with_pairs = trainer.uses_pairs();
+    let parameters = trainer.parameter_counts();
+    let with_pairs = config.addon_settings().synthpair.nu > 0.;
     drop(trainer);
     // The pair loss starts after a warm-up; for the trial it starts at once, or never.
     let time = |pairs: bool| -> Result<f64> {

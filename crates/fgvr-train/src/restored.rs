@@ -4,16 +4,14 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use fgvr_data::Dataset;
-use fgvr_decoder::ConvDecoder;
 use fgvr_encoder::{Backbone, FrozenBackbone};
-use fgvr_nn::Parameters;
-use fgvr_ssl::{Addon, AddonParts, BaseKind, RunLength};
+use fgvr_ssl::{Addon, BaseKind, RunLength};
 
 use crate::checkpoint::{Saved, under};
 use crate::config::PretrainConfig;
 use crate::embedder::encoder_parameters;
 use crate::evaluate::Networks;
-use crate::objective::{Objective, decoder_config};
+use crate::objective::{Objective, bank, build_addons};
 use crate::parts::MapSources;
 use crate::{Compute, Result, RunFolder};
 
@@ -21,7 +19,6 @@ use crate::{Compute, Result, RunFolder};
 pub(crate) struct Restored {
     encoder: FrozenBackbone,
     addons: Vec<Box<dyn Addon + Send>>,
-    decoder: Option<ConvDecoder>,
     /// Of sets that know the parts of their images.
     objective: Option<Objective>,
 }
@@ -40,38 +37,29 @@ impl Restored {
         compute: &Compute,
     ) -> Result<Self> {
         let unfit = |error: candle_core::Error| saved.unfit(run, config, error);
-        let vb = |parameters: &Parameters| parameters.builder(DType::F32, &Device::Cpu);
         let parameters = encoder_parameters(run, config, saved)?;
-        let encoder = Backbone::new(&config.encoder, vb(&parameters))?;
+        let encoder = Backbone::new(
+            &config.encoder,
+            parameters.builder(DType::F32, &Device::Cpu),
+        )?;
         let encoder = encoder.on(compute.device().cloned()).freeze()?;
 
-        let mut synthpair = config.synthpair.clone();
-        config.arm.apply(&mut synthpair);
-        let mut decoder = None;
-        if synthpair.uses_decoder() {
-            let parameters = Parameters::new(config.seed);
-            let made = ConvDecoder::new(&decoder_config(config)?, vb(&parameters))?;
-            let tensors = under(&saved.tensors, "decoder");
-            parameters.set_all(&tensors).map_err(unfit)?;
-            decoder = Some(made.on(compute.device().cloned()));
-        }
-
+        let run_length = RunLength {
+            steps: saved.manifest.step.max(1),
+            steps_per_epoch: 1,
+        };
         let mut addons = Vec::new();
-        for kind in &config.addons {
-            let parts = AddonParts {
-                width: config.encoder.out_channels()?,
-                seed: config.seed,
-                run: RunLength {
-                    steps: saved.manifest.step.max(1),
-                    steps_per_epoch: 1,
-                },
-            };
-            let mut addon = kind.build(&config.addon_settings(), parts)?;
+        for mut addon in build_addons(config, run_length, compute)? {
+            let tensors = |file: &str| under(&saved.tensors, file);
             if addon.screening().is_some() {
-                let tensors = under(&saved.tensors, kind.section());
-                addon.load_state(&tensors).map_err(unfit)?;
-                addons.push(addon);
+                let own = tensors(addon.kind().section());
+                addon.load_state(&own).map_err(unfit)?;
             }
+            if let (Some(_), Some(own)) = (addon.decoder(), addon.own_optimizer()) {
+                let variables = tensors(own.files[0]);
+                own.parameters.set_all(&variables).map_err(unfit)?;
+            }
+            addons.push(addon);
         }
 
         let knows_parts = !test.is_empty() && test.part_mask(0)?.is_some();
@@ -82,7 +70,6 @@ impl Restored {
         Ok(Self {
             encoder,
             addons,
-            decoder,
             objective,
         })
     }
@@ -95,7 +82,7 @@ impl Restored {
         let maps = match &self.objective {
             Some(of) => Some(MapSources {
                 base: of.base.as_ref(),
-                bank: of.synthpair.bank()?,
+                bank: bank(&of.addons)?,
                 addons: &of.addons,
             }),
             None => None,
@@ -103,7 +90,7 @@ impl Restored {
         Ok(Networks {
             encoder: &self.encoder,
             screening: self.addons.iter().find_map(|addon| addon.screening()),
-            decoder: self.decoder.as_ref(),
+            decoder: self.addons.iter().find_map(|addon| addon.decoder()),
             maps,
         })
     }

@@ -1,5 +1,6 @@
 //! `report.html` of a run, from its own files.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -235,16 +236,16 @@ fn metrics(path: &Path) -> Result<Vec<Value>> {
 type Wanted<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
 
 fn plots(rows: &[Value]) -> Vec<Plot> {
+    // Rows of earlier versions have the base's term under its old name alone.
+    let old = !rows.iter().any(|row| row["loss_base"].is_number());
+    let losses = rows.iter().filter_map(Value::as_object).flatten();
+    let losses = losses.filter_map(|(key, _)| Some((key.strip_prefix("loss_")?, key.as_str())));
+    let losses: BTreeSet<_> = losses
+        .filter(|(name, _)| old || *name != "contrastive")
+        .collect();
+    let losses: Vec<_> = losses.into_iter().collect();
     let wanted: [Wanted<'_>; 6] = [
-        (
-            "Losses",
-            "loss",
-            &[
-                ("contrastive", "loss_contrastive"),
-                ("reconstruction", "loss_reconstruction"),
-                ("pair", "loss_pair"),
-            ],
-        ),
+        ("Losses", "loss", &losses),
         (
             "kNN on the validation split",
             "accuracy",

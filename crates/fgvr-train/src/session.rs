@@ -354,10 +354,10 @@ impl<'a> Session<'a> {
         Ok(Networks {
             encoder,
             screening: addons.iter().find_map(|addon| addon.screening()),
-            decoder: trainer.uses_decoder().then(|| trainer.decoder()),
+            decoder: addons.iter().find_map(|addon| addon.decoder()),
             maps: Some(MapSources {
                 base: trainer.base(),
-                bank: trainer.synthpair().bank()?,
+                bank: trainer.bank()?,
                 addons,
             }),
         })
@@ -451,7 +451,7 @@ fn vitals(row: &StepRow) -> Vitals {
         gradient_norm: row.gradient_norm,
         embedding_std: row.embedding_std,
         effective_rank: row.effective_rank,
-        pair_top1: row.pair_top1,
-        pair_difference: row.pair_difference,
+        pair_top1: row.get("pair_top1"),
+        pair_difference: row.get("pair_difference"),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// What `metrics.jsonl` says of a step; `null` where an arm has no such term.
+/// What `metrics.jsonl` says of a step.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct StepRow {
     /// Optimiser steps done.
@@ -13,14 +13,6 @@ pub struct StepRow {
     pub epoch: u64,
     /// The total loss.
     pub loss: f64,
-    /// The base's loss on real views.
-    pub loss_contrastive: f64,
-    /// Mean squared error of the reconstruction, in normalised pixels.
-    pub loss_reconstruction: Option<f64>,
-    /// The base's loss on generated pairs, or on pairs of features.
-    pub loss_pair: Option<f64>,
-    /// Weight of the pair loss.
-    pub nu: f64,
     /// Learning rate of encoder and head.
     pub lr: f64,
     /// Images of the step over its seconds, waiting for data included.
@@ -36,35 +28,52 @@ pub struct StepRow {
     pub gradient_norm: f64,
     /// Fraction of queries whose own key is the nearest.
     pub top1: f64,
-    /// The same of the pair task.
-    pub pair_top1: Option<f64>,
-    /// |x̂ − x̃| / |x − x̂|; of pairs of features mean |h̃ − h| / mean |h|.
-    pub pair_difference: Option<f64>,
-    /// Mean cosine of the embeddings of x̂ and x̃ of one image.
-    pub pair_same_cosine: Option<f64>,
-    /// The same of different images.
-    pub pair_other_cosine: Option<f64>,
-    /// Fraction of dimensions that are perturbed.
-    pub masked_fraction: Option<f64>,
-    /// Fraction of dimensions that are zero over the whole bank.
-    pub dead_fraction: Option<f64>,
-    /// Fraction of dimensions that both criteria name.
-    pub mask_overlap: Option<f64>,
     /// Nearest-neighbour accuracy on the validation split; at the epochs it is computed.
     pub val_knn: Option<f64>,
-    /// Losses and figures of add-ons, by name.
+    /// The terms of the loss, the base's as `loss_base`, and the figures of add-ons, by name; `null` where this step
+    /// had none.
     #[serde(flatten)]
-    pub addons: BTreeMap<&'static str, f64>,
+    pub named: BTreeMap<&'static str, Option<f64>>,
 }
 
+/// The base's term, and its name in records of earlier versions, which is written beside it.
+const BASE: [&str; 2] = ["loss_base", "loss_contrastive"];
+
 impl StepRow {
+    /// A term of the loss or a figure of an add-on, where this step had it.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.named.get(name).copied().flatten()
+    }
+
+    /// The terms of the loss by name without `loss_`, the base's first.
+    pub fn losses(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let terms = self.named.iter().filter_map(|(name, value)| {
+            let name = name.strip_prefix("loss_")?;
+            Some((name, (*value)?))
+        });
+        let (base, others): (Vec<_>, Vec<_>) = terms.partition(|(name, _)| *name == "base");
+        base.into_iter().chain(others)
+    }
+
+    /// Adds `value` to what stands under `name`.
+    pub(crate) fn add(&mut self, name: &'static str, value: f64) {
+        let sum = self.named.entry(name).or_default();
+        *sum = Some(sum.unwrap_or(0.) + value);
+    }
+
     /// The row as a JSON object; a figure that is not finite becomes `null`.
     ///
     /// # Errors
     /// None in practice.
     pub fn to_map(&self) -> crate::Result<fgvr_report::record::Row> {
         match serde_json::to_value(self) {
-            Ok(serde_json::Value::Object(map)) => Ok(map),
+            Ok(serde_json::Value::Object(mut map)) => {
+                if let Some(loss) = map.get(BASE[0]).cloned() {
+                    map.insert(BASE[1].to_owned(), loss);
+                }
+                Ok(map)
+            }
             Ok(_) => Ok(fgvr_report::record::Row::new()),
             Err(e) => Err(crate::Error::config("metrics", e.to_string())),
         }

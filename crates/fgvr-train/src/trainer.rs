@@ -2,22 +2,22 @@
 
 mod state;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{Tensor, Var};
 use fgvr_data::Batch;
 use fgvr_data::augment::{pair_augment, pair_draws};
-use fgvr_decoder::ConvDecoder;
 use fgvr_encoder::weights::{LoadReport, Weights};
 use fgvr_encoder::{Backbone, FrozenBackbone, Positions};
 use fgvr_eval::{effective_rank, embedding_std};
-use fgvr_nn::optim::{Adam, AdamConfig, clip_gradient_norm};
+use fgvr_nn::optim::{Adam, clip_gradient_norm};
 use fgvr_nn::{Encoder, Map, ParameterGradients, Parameters};
-use fgvr_ssl::{Addon, Base, Pictures, StepInput, SynthPair, Views};
+use fgvr_perturb::FeatureBank;
+use fgvr_ssl::{Addon, Base, Pictures, StepInput, Views};
 
 use crate::augment_on_device::augment_on_device;
 use crate::config::PretrainConfig;
 use crate::learning_rate::learning_rate;
 use crate::loader::enough_images;
-use crate::objective::{Objective, decoder_config};
+use crate::objective::{Objective, bank};
 use crate::optimizer::TrunkOptimizer;
 use crate::start::load_start;
 use crate::{Compute, Error, Result, StagedViews, StepRow};
@@ -35,15 +35,13 @@ pub struct Trainer {
     step: u64,
     total: u64,
     encoder_parameters: Parameters,
-    decoder_parameters: Parameters,
     /// Over the same variables as the base's online encoder.
     encoder: Backbone,
     base: Box<dyn Base>,
-    decoder: ConvDecoder,
-    synthpair: SynthPair,
     addons: Vec<Box<dyn Addon + Send>>,
     optimizer: TrunkOptimizer,
-    adam: Adam,
+    /// Optimisers of add-ons' own, each beside its add-on's number.
+    own_optimizers: Vec<(usize, Adam)>,
 }
 
 impl Trainer {
@@ -84,7 +82,6 @@ impl Trainer {
             encoder,
             encoder_parameters,
             base,
-            synthpair,
             addons,
         } = objective;
         let mut trained = base.trainable();
@@ -97,28 +94,22 @@ impl Trainer {
         // A base that withholds some variables at some steps; all others must get a gradient.
         let skips = !base.withheld().is_empty();
         let optimizer = TrunkOptimizer::new(trained, &config.optimizer, constant, skips)?;
-        let decoder_parameters = Parameters::new(config.seed);
-        let decoder = ConvDecoder::new(
-            &decoder_config(config)?,
-            decoder_parameters.builder(DType::F32, &Device::Cpu),
-        )?
-        .on(compute.device().cloned());
-        if let Some(device) = compute.device() {
-            decoder_parameters.to_device(device)?;
-        }
+        let own = addons.iter().enumerate().filter_map(|(number, addon)| {
+            let own = addon.own_optimizer()?;
+            let adam = Adam::new(own.parameters.trainable(), &own.adam);
+            Some(adam.map(|adam| (number, adam)))
+        });
+        let own_optimizers = own.collect::<candle_core::Result<Vec<_>>>()?;
         let trainer = Self {
             images,
             step: 0,
             total: config.total_steps(images),
             optimizer,
+            own_optimizers,
             encoder,
-            adam: Adam::new(decoder_parameters.trainable(), &AdamConfig::default())?,
-            synthpair,
             encoder_parameters,
-            decoder_parameters,
             addons,
             base,
-            decoder,
             config: config.clone(),
         };
         Ok((trainer, started))
@@ -163,25 +154,21 @@ impl Trainer {
         &self.encoder_parameters
     }
 
-    /// The decoder.
-    #[must_use]
-    pub fn decoder(&self) -> &ConvDecoder {
-        &self.decoder
-    }
-
     /// The base objective.
     #[must_use]
     pub fn base(&self) -> &dyn Base {
         self.base.as_ref()
     }
 
-    /// The synthesised pairs.
-    #[must_use]
-    pub fn synthpair(&self) -> &SynthPair {
-        &self.synthpair
+    /// A copy of the bank of past features, of a run with an add-on that keeps one.
+    ///
+    /// # Errors
+    /// What a device says.
+    pub fn bank(&self) -> Result<Option<FeatureBank>> {
+        bank(&self.addons)
     }
 
-    /// What else stands on the base.
+    /// What stands on the base.
     #[must_use]
     pub fn addons(&self) -> &[Box<dyn Addon + Send>] {
         &self.addons
@@ -194,30 +181,18 @@ impl Trainer {
         trainable
     }
 
-    /// Whether this arm has a decoder.
+    /// Variables of encoder, head and whatever has an optimiser of its own, in values.
     #[must_use]
-    pub fn uses_decoder(&self) -> bool {
-        self.synthpair.config().uses_decoder()
-    }
-
-    /// Whether this arm has generated pairs.
-    #[must_use]
-    pub fn uses_pairs(&self) -> bool {
-        self.synthpair.config().nu > 0.
-    }
-
-    /// Variables of encoder, head and decoder that are trained, in values.
-    #[must_use]
-    pub fn parameter_counts(&self) -> [(&'static str, usize); 3] {
+    pub fn parameter_counts(&self) -> Vec<(&'static str, usize)> {
         let count = |vars: std::collections::BTreeMap<String, Var>| {
             vars.values().map(|v| v.elem_count()).sum::<usize>()
         };
         let encoder = count(self.encoder_parameters.trainable());
-        [
-            ("encoder", encoder),
-            ("head", count(self.trainable()) - encoder),
-            ("decoder", count(self.decoder_parameters.trainable())),
-        ]
+        let head = count(self.trainable()) - encoder;
+        let own = self.addons.iter().filter_map(|addon| addon.own_optimizer());
+        let own = own.map(|own| (own.files[0], count(own.parameters.trainable())));
+        let ours = [("encoder", encoder), ("head", head)];
+        ours.into_iter().chain(own).collect()
     }
 
     /// One optimiser step over `batches` (more than one where gradients are accumulated).
@@ -249,60 +224,31 @@ impl Trainer {
     ) -> Result<(StepRow, Option<Pictures>)> {
         let lr = learning_rate(&self.config.optimizer, self.step, self.total);
         let mut gradients = ParameterGradients::default();
-        let mut decoder_gradients: Option<ParameterGradients> = None;
         let mut row = StepRow::default();
+        for addon in &self.addons {
+            row.named
+                .extend(addon.records().iter().map(|name| (*name, None)));
+        }
         let mut last = None;
         let share = 1. / batches.len() as f64;
         let staged = staged.into_iter().chain(std::iter::repeat_with(|| None));
         for (i, (batch, staged)) in batches.iter().zip(staged).enumerate() {
             let output = self.pass(batch, staged, pictures && i + 1 == batches.len())?;
             gradients.append(output.gradients)?;
-            match (&mut decoder_gradients, output.decoder_gradients) {
-                (Some(sum), Some(new)) => sum.append(new)?,
-                (sum @ None, new) => *sum = new,
-                (Some(_), None) => {}
-            }
-            let (d, pair) = (&output.diagnostics, output.diagnostics.pair.as_ref());
-            let add = |sum: &mut Option<f64>, value: Option<f64>| {
-                if let Some(value) = value {
-                    *sum = Some(sum.unwrap_or(0.) + share * value);
-                }
-            };
             row.loss += share * output.losses.total;
-            row.loss_contrastive += share * output.losses.contrastive;
-            row.top1 += share * d.top1;
-            row.nu = d.pair_weight;
-            add(&mut row.loss_reconstruction, output.losses.reconstruction);
-            add(&mut row.loss_pair, output.losses.pair);
-            add(&mut row.dead_fraction, d.dead_fraction);
-            // Against an empty queue every pair is found: no figure yet.
-            add(
-                &mut row.pair_top1,
-                pair.filter(|p| p.negative.is_some()).map(|p| p.top1),
-            );
-            add(&mut row.pair_difference, pair.map(|p| p.difference));
-            add(&mut row.pair_same_cosine, pair.map(|p| p.same_cosine));
-            add(
-                &mut row.pair_other_cosine,
-                pair.and_then(|p| p.other_cosine),
-            );
-            add(&mut row.masked_fraction, pair.map(|p| p.mask.fraction));
-            add(&mut row.mask_overlap, pair.map(|p| p.mask.overlap));
-            let terms = output
-                .losses
-                .terms
-                .iter()
-                .map(|term| (term.name, term.loss));
+            row.top1 += share * output.diagnostics.top1;
+            let terms = output.losses.terms.iter();
+            let terms = terms.map(|term| (term.name, term.loss));
             for (name, value) in terms.chain(output.figures) {
-                *row.addons.entry(name).or_default() += share * value;
+                row.add(name, share * value);
             }
             last = Some((output.query, output.pictures));
         }
         let trainable = self.trainable();
         if batches.len() > 1 {
             gradients.scale(trainable.values().map(Var::as_tensor), share)?;
-            if let Some(gradients) = &mut decoder_gradients {
-                let vars = self.decoder_parameters.trainable();
+            for own in self.addons.iter().filter_map(|addon| addon.own_optimizer()) {
+                let vars = own.parameters.trainable();
                 gradients.scale(vars.values().map(Var::as_tensor), share)?;
             }
         }
@@ -311,9 +257,11 @@ impl Trainer {
         let finite = row.loss.is_finite() && row.gradient_norm.is_finite();
         if finite {
             self.optimizer.step(&gradients, self.step, self.total)?;
-            if let Some(gradients) = &decoder_gradients {
-                self.adam
-                    .step(gradients, self.config.optimizer.decoder_lr)?;
+            for (number, adam) in &mut self.own_optimizers {
+                let own = self.addons[*number].own_optimizer();
+                if let Some(own) = own.filter(|own| own.is_trained) {
+                    adam.step(&gradients, own.learning_rate)?;
+                }
             }
             self.base.after_step()?;
             for addon in &mut self.addons {
@@ -349,10 +297,10 @@ impl Trainer {
     }
 
     /// The active add-ons whose losses run on the CPU in any case.
-    pub fn addons_on_host(&mut self) -> Vec<fgvr_ssl::AddonKind> {
-        let mut pairs = self.synthpair.with(&self.decoder);
-        let addons = addons(&mut pairs, &mut self.addons).into_iter();
-        let on_host = addons.filter(|addon| addon.is_active() && addon.runs_on_host());
+    #[must_use]
+    pub fn addons_on_host(&self) -> Vec<fgvr_ssl::AddonKind> {
+        let on_host = self.addons.iter();
+        let on_host = on_host.filter(|addon| addon.is_active() && addon.runs_on_host());
         on_host.map(|addon| addon.kind()).collect()
     }
 
@@ -397,18 +345,10 @@ impl Trainer {
             augment_on_device: Some(&on_device),
             pictures,
         };
-        let mut pairs = self.synthpair.with(&self.decoder);
-        let mut addons = addons(&mut pairs, &mut self.addons);
+        let addons = self.addons.iter_mut();
+        let mut addons: Vec<_> = addons
+            .map(|addon| -> &mut dyn Addon { addon.as_mut() })
+            .collect();
         Ok(fgvr_ssl::step(self.base.as_mut(), &mut addons, input)?)
     }
-}
-
-/// All that stands on the base, in its order.
-fn addons<'a>(
-    pairs: &'a mut dyn Addon,
-    others: &'a mut [Box<dyn Addon + Send>],
-) -> Vec<&'a mut dyn Addon> {
-    let others = others.iter_mut();
-    let others = others.map(|addon| -> &mut dyn Addon { addon.as_mut() });
-    std::iter::once(pairs).chain(others).collect()
 }

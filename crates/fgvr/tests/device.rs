@@ -104,7 +104,7 @@ fn a_step_runs_where_its_base_has_kernels_and_says_what_runs_on_the_cpu() {
         };
         let config = config(&place, settings);
         let trainer = |compute| Trainer::new(&config, 96, compute).expect("a trainer");
-        let mut there = trainer(&emulated);
+        let there = trainer(&emulated);
         assert_eq!(there.step_device().is_some(), on_device, "{settings:?}");
         let names = there.addons_on_host().into_iter().map(|kind| kind.name());
         assert_eq!(names.collect::<Vec<_>>(), on_host, "{settings:?}");
@@ -146,8 +146,8 @@ fn the_bank_of_pairs_without_weight_is_filled_in_both_places() {
         let filled = |compute: &Compute| {
             let mut trainer = Trainer::new(&config, 96, compute).expect("a trainer");
             let (row, _) = trainer.step(&[apart::batch(0)], false).expect("a step");
-            let bank = trainer.synthpair().bank().expect("a bank");
-            (bank.len(), row.dead_fraction)
+            let bank = trainer.bank().expect("no error").expect("a bank");
+            (bank.len(), row.get("dead_fraction"))
         };
         let (count, dead) = filled(&emulated);
         assert_eq!((count, dead), filled(&Compute::cpu()), "{settings:?}");

@@ -60,6 +60,7 @@ fn every_row_has_every_figure_and_null_where_an_arm_has_no_such_term() {
                 "step",
                 "epoch",
                 "loss",
+                "loss_base",
                 "loss_contrastive",
                 "lr",
                 "images_per_second",
@@ -94,12 +95,7 @@ fn every_row_has_every_figure_and_null_where_an_arm_has_no_such_term() {
             first.contains(&format!("settings tiny, moco-v2, arm {arm}, seed 0")),
             "{first}"
         );
-        for words in [
-            "epoch 0: loss ",
-            "contrastive ",
-            "Frozen features",
-            "untrained",
-        ] {
+        for words in ["epoch 0: loss ", ", base ", "Frozen features", "untrained"] {
             assert!(log.contains(words), "{words:?} in {log}");
         }
         assert!(run.join("report.html").is_file());

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::{D, DType, Device, Result, Tensor, Var, bail};
 use candle_nn::{Init, VarBuilder};
+use fgvr_nn::optim::AdamConfig;
 use fgvr_nn::{Buffer, Decoder, Encoder, FeatureMaps, Features, Map, NormMode, Parameters, Tape};
 use fgvr_ssl::{
-    Base, BaseKind, BaseSettings, ByolConfig, DinoConfig, MoCoConfig, MoCoV2, MoCoV3Config,
-    Network, Parts, RunLength, SimSiamConfig, StepInput, Views,
+    Base, BaseKind, BaseSettings, ByolConfig, DecoderNetwork, DinoConfig, MoCoConfig, MoCoV2,
+    MoCoV3Config, Network, Parts, RunLength, SimSiamConfig, StepInput, StepOutput, Views,
 };
 use fgvr_testkit::{normal, uniform};
 
@@ -242,6 +243,20 @@ impl ToyDecoder {
         })
     }
 
+    /// A decoder over the same variables, for a SynthPair.
+    pub(crate) fn network(&self) -> Option<DecoderNetwork> {
+        network_of(self.copy(), &self.parameters)
+    }
+
+    fn copy(&self) -> Self {
+        Self {
+            weight: self.weight.clone(),
+            bias: self.bias.clone(),
+            normed: self.normed,
+            parameters: self.parameters.clone(),
+        }
+    }
+
     /// Of pooled features, or of a map's sums over places, each place with its own share.
     pub(crate) fn graph(&self, features: &Tensor) -> Result<Tensor> {
         let pooled = match features.rank() {
@@ -272,6 +287,19 @@ impl ToyDecoder {
     }
 }
 
+/// Any decoder, for a SynthPair.
+pub(crate) fn network_of(
+    decoder: impl Decoder + Send + 'static,
+    parameters: &Parameters,
+) -> Option<DecoderNetwork> {
+    Some(DecoderNetwork {
+        decoder: Box::new(decoder),
+        parameters: parameters.clone(),
+        adam: AdamConfig::default(),
+        learning_rate: 1e-3,
+    })
+}
+
 /// The first map of a tape, which is the input here.
 const INPUT: usize = 1;
 
@@ -281,12 +309,7 @@ impl Decoder for ToyDecoder {
         let mut tape = Tape::recording();
         tape.input(pooled, true)?;
         let output = put(&mut tape, &images)?;
-        let copy = Self {
-            weight: self.weight.clone(),
-            bias: self.bias.clone(),
-            normed: self.normed,
-            parameters: self.parameters.clone(),
-        };
+        let copy = self.copy();
         let (pooled, shape) = (pooled.detach(), output.shape());
         tape.push(&output, move |gradient, gradients| {
             let gradient = channels_first(&gradient, shape)?;
@@ -483,4 +506,10 @@ pub(crate) fn input<'a>(
         augment_on_device: None,
         pictures: true,
     }
+}
+
+/// The figure of an add-on called `name`, where the step had it.
+pub(crate) fn figure(output: &StepOutput, name: &str) -> Option<f64> {
+    let mut figures = output.figures.iter();
+    Some(figures.find(|(known, _)| *known == name)?.1)
 }

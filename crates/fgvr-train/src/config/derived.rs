@@ -1,7 +1,7 @@
 //! What follows from the settings.
 
 use fgvr_data::augment::{AugmentConfig, EvaluationView, Fit};
-use fgvr_ssl::{AddonSettings, BaseKind, BaseSettings, MoCoConfig, Trunk, TrunkNorm};
+use fgvr_ssl::{AddonKind, AddonSettings, BaseKind, BaseSettings, MoCoConfig, Trunk, TrunkNorm};
 
 use super::PretrainConfig;
 
@@ -57,10 +57,19 @@ impl PretrainConfig {
         text
     }
 
-    /// The choices of all add-ons but SynthPair.
+    /// All that stands on the base, in the order in which it runs: SynthPair, of which the arm decides what is active, and
+    /// what `addons` names.
+    pub fn all_addons(&self) -> impl Iterator<Item = AddonKind> {
+        std::iter::once(AddonKind::SynthPair).chain(self.addons.iter().copied())
+    }
+
+    /// The choices of all add-ons, those of SynthPair as the arm has them.
     #[must_use]
     pub fn addon_settings(&self) -> AddonSettings {
+        let mut synthpair = self.synthpair.clone();
+        self.arm.apply(&mut synthpair);
         AddonSettings {
+            synthpair,
             pretext: self.pretext.clone(),
             lcr: self.lcr.clone(),
             lodisc: self.lodisc.clone(),

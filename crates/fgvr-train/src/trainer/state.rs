@@ -27,16 +27,20 @@ impl Trainer {
             let values = vars.map(|(name, var)| (name, var.as_tensor().clone()));
             candle_core::Result::Ok(values.collect())
         };
-        add("decoder", values(&self.decoder_parameters)?);
         add("objective", self.base.state()?);
-        add("synthpair", self.synthpair.state()?);
         for addon in &self.addons {
             add(addon.kind().section(), addon.state()?);
         }
         for (file, tensors) in self.optimizer.state()? {
             add(&file, tensors);
         }
-        add("adam", self.adam.state()?);
+        for (number, adam) in &self.own_optimizers {
+            if let Some(own) = self.addons[*number].own_optimizer() {
+                let [variables, moments] = own.files;
+                add(variables, values(own.parameters)?);
+                add(moments, adam.state()?);
+            }
+        }
         Ok(state)
     }
 
@@ -46,13 +50,17 @@ impl Trainer {
     /// A tensor that is missing or has another shape: the state is of another architecture.
     pub fn load_state(&mut self, step: u64, tensors: &HashMap<String, Tensor>) -> Result<()> {
         let part = |prefix: &str| under(tensors, prefix);
-        self.decoder_parameters.set_all(&part("decoder"))?;
         self.base.load_state(&part("objective"))?;
-        self.synthpair.load_state(&part("synthpair"))?;
         for addon in &mut self.addons {
             addon.load_state(&part(addon.kind().section()))?;
         }
-        self.adam.load_state(&part("adam"))?;
+        for (number, adam) in &mut self.own_optimizers {
+            if let Some(own) = self.addons[*number].own_optimizer() {
+                let [variables, moments] = own.files;
+                own.parameters.set_all(&part(variables))?;
+                adam.load_state(&part(moments))?;
+            }
+        }
         self.optimizer.load_state(part)?;
         self.step = step;
         Ok(())

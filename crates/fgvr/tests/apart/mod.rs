@@ -82,11 +82,11 @@ pub fn apart(settings: &[&str], precision: Precision) -> Option<Apart> {
     let (rows, state) = steps(&config, &Compute::cpu());
     let (on_device, state_on_device) = steps(&config, &emulated);
     let off = |(a, b): (&StepRow, &StepRow)| {
-        assert_eq!(a.loss_pair.is_some(), b.loss_pair.is_some());
+        assert_eq!(a.get("loss_pair").is_some(), b.get("loss_pair").is_some());
         let of = |row: &StepRow| {
             [
                 row.loss,
-                row.loss_contrastive,
+                row.get("loss_base").expect("the base's loss"),
                 row.gradient_norm,
                 row.embedding_std,
             ]
