@@ -51,7 +51,7 @@ impl Cache {
     /// cannot be read or written costs time and is no error.
     ///
     /// # Errors
-    /// As [`nvrtc::compile`].
+    /// A source that does not compile for it, with file and line; a library that fails.
     pub fn get(&self, nvrtc: &Nvrtc, module: Module, target: &str) -> Result<Vec<u8>> {
         let path = self.path(nvrtc, module, target);
         if let Some(code) = read(&path) {

@@ -162,7 +162,7 @@ impl Array {
     /// A copy of `values`.
     ///
     /// # Errors
-    /// As [`Machine::allocate`] and [`Machine::upload`].
+    /// No memory left; what the driver says.
     pub fn from_f32(machine: &dyn Machine, values: &[f32]) -> Result<Self> {
         let array = Self::new(machine, DType::F32, values.len())?;
         machine.upload(bytes_of(values), &array.memory)?;
@@ -172,7 +172,7 @@ impl Array {
     /// A copy of `values`, rounded to bf16 where `real` says so.
     ///
     /// # Errors
-    /// As [`Array::from_f32`].
+    /// No memory left; what the driver says.
     pub fn from_reals(machine: &dyn Machine, real: Real, values: &[f32]) -> Result<Self> {
         match real {
             Real::F32 => Self::from_f32(machine, values),
@@ -186,7 +186,7 @@ impl Array {
     /// A copy of `values`.
     ///
     /// # Errors
-    /// As [`Array::from_f32`].
+    /// No memory left; what the driver says.
     pub fn from_f64(machine: &dyn Machine, values: &[f64]) -> Result<Self> {
         Self::upload(
             machine,
@@ -199,7 +199,7 @@ impl Array {
     /// A copy of `values`.
     ///
     /// # Errors
-    /// As [`Array::from_f32`].
+    /// No memory left; what the driver says.
     pub fn from_u32(machine: &dyn Machine, values: &[u32]) -> Result<Self> {
         Self::upload(
             machine,

@@ -55,7 +55,7 @@ impl Array {
     /// [`Array::over`] make an array of f32 of it.
     ///
     /// # Errors
-    /// As [`Machine::stage`].
+    /// No memory left, on the machine or to page-lock; what the driver says.
     pub fn stage_f32(machine: &dyn Machine, values: &[f32]) -> Result<Staged> {
         machine.stage(bytes_of(values))
     }
@@ -64,16 +64,16 @@ impl Array {
     /// [`Machine::stage`] and [`Machine::receive`] at once.
     ///
     /// # Errors
-    /// As [`Machine::stage`].
+    /// No memory left, on the machine or to page-lock; what the driver says.
     pub fn send_f64(machine: &dyn Machine, values: &[f64]) -> Result<Self> {
         let memory = machine.receive(machine.stage(bytes_of(values))?)?;
         Self::over(memory, crate::DType::F64, values.len())
     }
 
-    /// As [`Array::send_f64`].
+    /// A copy of `values` that waits for nothing that was started before.
     ///
     /// # Errors
-    /// As [`Machine::stage`].
+    /// No memory left, on the machine or to page-lock; what the driver says.
     pub fn send_u32(machine: &dyn Machine, values: &[u32]) -> Result<Self> {
         let memory = machine.receive(machine.stage(bytes_of(values))?)?;
         Self::over(memory, crate::DType::U32, values.len())
@@ -82,7 +82,7 @@ impl Array {
     /// What [`Array::stage_f32`] sent.
     ///
     /// # Errors
-    /// As [`Machine::receive`].
+    /// What was staged on another machine; what the driver says.
     pub fn receive_f32(machine: &dyn Machine, staged: Staged) -> Result<Self> {
         let memory: Memory = machine.receive(staged)?;
         let len = memory.bytes() / size_of::<f32>();

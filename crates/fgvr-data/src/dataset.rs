@@ -63,7 +63,7 @@ pub trait Dataset: Send + Sync {
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load).
+    /// An `index` past the end, or a mask that cannot be made.
     fn part_mask(&self, index: usize) -> Result<Option<PartMask>, Error> {
         let _ = index;
         Ok(None)

@@ -90,10 +90,11 @@ pub fn decode(path: &Path, max_pixels: u64) -> Result<Image, Error> {
     decode_bytes(&bytes, path, max_pixels)
 }
 
-/// As [`decode`], from bytes at hand; `path` names them in errors.
+/// Decodes a picture from bytes at hand; `path` names them in errors.
 ///
 /// # Errors
-/// As [`decode`].
+/// Bytes that are no picture of a known format, are damaged or cut short, would be decoded wrong, or hold more than
+/// `max_pixels` pixels.
 pub fn decode_bytes(bytes: &[u8], path: &Path, max_pixels: u64) -> Result<Image, Error> {
     let damaged = |source: ImageError| Error::Decode {
         path: path.to_owned(),

@@ -96,7 +96,7 @@ pub fn load_photo(
 /// transforms index into the bytes.
 ///
 /// # Errors
-/// As [`Dataset::load`], and [`Error::Malformed`].
+/// An `index` past the end, or an image that cannot be read or decoded; [`Error::Malformed`] for another number of bytes.
 pub fn load_whole(dataset: &dyn Dataset, index: usize) -> Result<Image, Error> {
     let image = dataset.load(index)?;
     let expected = image

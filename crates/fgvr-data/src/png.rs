@@ -31,7 +31,8 @@ pub fn encode_png(picture: &Tensor) -> Result<Vec<u8>, Error> {
 /// Writes [`encode_png`] of `picture` to `path`, replacing what is there.
 ///
 /// # Errors
-/// As [`encode_png`], and [`Error::Io`].
+/// [`Error::Tensor`]: another shape, no pixels, or a value that is not a number (which no picture could show);
+/// [`Error::Io`].
 pub fn write_png(path: impl AsRef<Path>, picture: &Tensor) -> Result<(), Error> {
     atomic::write(path.as_ref(), &encode_png(picture)?)
 }

@@ -94,7 +94,7 @@ impl MeanImage {
     /// [`psnr`] of the mean image against each of `images` (N, C, H, W).
     ///
     /// # Errors
-    /// As [`psnr`] and [`MeanImage::image`].
+    /// No image was pushed; images of another shape than the mean.
     pub fn psnr(&self, images: &Tensor, range_of_values: f64) -> Result<f64> {
         let mean = self.image()?.unsqueeze(0)?;
         match (images.dims(), mean.dims()) {

@@ -1,9 +1,7 @@
 //! The networks by name.
 
-use std::fmt;
-use std::str::FromStr;
-
 use crate::Error;
+use crate::named::named;
 
 /// A network by timm's name for it (torchvision's for residual networks).
 ///
@@ -66,30 +64,6 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// All of them, from small to large within each family.
-    pub const ALL: [Self; 20] = [
-        Self::ResNet10,
-        Self::ResNet14,
-        Self::ResNet18,
-        Self::ResNet34,
-        Self::ResNet50,
-        Self::ResNet101,
-        Self::WideResNet50x2,
-        Self::TfEfficientNetLite0,
-        Self::TfEfficientNetLite1,
-        Self::TfEfficientNetLite2,
-        Self::TfEfficientNetLite3,
-        Self::TfEfficientNetLite4,
-        Self::EfficientNetLite0,
-        Self::VitTinyPatch16,
-        Self::VitSmallPatch16,
-        Self::VitBasePatch16,
-        Self::VitSmallPatch14Dinov2,
-        Self::VitBasePatch14Dinov2,
-        Self::VitSmallPatch14Reg4Dinov2,
-        Self::VitBasePatch14Reg4Dinov2,
-    ];
-
     /// Whether it is a vision transformer rather than a convolutional network.
     #[must_use]
     pub fn is_vit(self) -> bool {
@@ -101,60 +75,41 @@ impl Architecture {
     pub fn is_efficientnet(self) -> bool {
         self.name().contains("efficientnet")
     }
-
-    /// timm's name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ResNet10 => "resnet10",
-            Self::ResNet14 => "resnet14",
-            Self::ResNet18 => "resnet18",
-            Self::ResNet34 => "resnet34",
-            Self::ResNet50 => "resnet50",
-            Self::ResNet101 => "resnet101",
-            Self::WideResNet50x2 => "wide_resnet50_2",
-            Self::TfEfficientNetLite0 => "tf_efficientnet_lite0",
-            Self::TfEfficientNetLite1 => "tf_efficientnet_lite1",
-            Self::TfEfficientNetLite2 => "tf_efficientnet_lite2",
-            Self::TfEfficientNetLite3 => "tf_efficientnet_lite3",
-            Self::TfEfficientNetLite4 => "tf_efficientnet_lite4",
-            Self::EfficientNetLite0 => "efficientnet_lite0",
-            Self::VitTinyPatch16 => "vit_tiny_patch16_224",
-            Self::VitSmallPatch16 => "vit_small_patch16_224",
-            Self::VitBasePatch16 => "vit_base_patch16_224",
-            Self::VitSmallPatch14Dinov2 => "vit_small_patch14_dinov2",
-            Self::VitBasePatch14Dinov2 => "vit_base_patch14_dinov2",
-            Self::VitSmallPatch14Reg4Dinov2 => "vit_small_patch14_reg4_dinov2",
-            Self::VitBasePatch14Reg4Dinov2 => "vit_base_patch14_reg4_dinov2",
-        }
-    }
 }
 
-impl fmt::Display for Architecture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
+named!(Architecture, "timm's name." {
+    ResNet10 = "resnet10",
+    ResNet14 = "resnet14",
+    ResNet18 = "resnet18",
+    ResNet34 = "resnet34",
+    ResNet50 = "resnet50",
+    ResNet101 = "resnet101",
+    WideResNet50x2 = "wide_resnet50_2",
+    TfEfficientNetLite0 = "tf_efficientnet_lite0",
+    TfEfficientNetLite1 = "tf_efficientnet_lite1",
+    TfEfficientNetLite2 = "tf_efficientnet_lite2",
+    TfEfficientNetLite3 = "tf_efficientnet_lite3",
+    TfEfficientNetLite4 = "tf_efficientnet_lite4",
+    EfficientNetLite0 = "efficientnet_lite0",
+    VitTinyPatch16 = "vit_tiny_patch16_224",
+    VitSmallPatch16 = "vit_small_patch16_224",
+    VitBasePatch16 = "vit_base_patch16_224",
+    VitSmallPatch14Dinov2 = "vit_small_patch14_dinov2",
+    VitBasePatch14Dinov2 = "vit_base_patch14_dinov2",
+    VitSmallPatch14Reg4Dinov2 = "vit_small_patch14_reg4_dinov2",
+    VitBasePatch14Reg4Dinov2 = "vit_base_patch14_reg4_dinov2",
+} else unknown);
 
-impl FromStr for Architecture {
-    type Err = Error;
-
-    /// # Errors
-    /// [`Error::UnknownArchitecture`], with the name most like it.
-    fn from_str(name: &str) -> Result<Self, Error> {
-        let mut all = Self::ALL.into_iter();
-        if let Some(found) = all.find(|architecture| architecture.name() == name) {
-            return Ok(found);
-        }
-        let likeness = |known: &Self| strsim::jaro_winkler(name, known.name());
-        let nearest = Self::ALL
-            .into_iter()
-            .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-        Err(Error::UnknownArchitecture {
-            found: name.to_owned(),
-            nearest: nearest.unwrap_or_default().name(),
-            known: Self::ALL.map(Self::name).join(", "),
-        })
+/// The error of a name that no architecture has, with the one most like it.
+fn unknown(name: &str) -> Error {
+    let likeness = |known: &Architecture| strsim::jaro_winkler(name, known.name());
+    let nearest = Architecture::ALL
+        .into_iter()
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    Error::UnknownArchitecture {
+        found: name.to_owned(),
+        nearest: nearest.unwrap_or_default().name(),
+        known: Architecture::ALL.map(Architecture::name).join(", "),
     }
 }
 

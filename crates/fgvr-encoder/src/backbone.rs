@@ -107,7 +107,7 @@ impl Backbone {
     /// and no others are made.
     ///
     /// # Errors
-    /// A name that is not among [`Backbone::intermediate_names`]; as [`Encoder::features`].
+    /// A name that is not among [`Backbone::intermediate_names`]; images of a shape that does not fit.
     pub fn intermediates(
         &self,
         images: &Tensor,

@@ -1,6 +1,7 @@
 //! Which residual network: depth, width, stem.
 
 use crate::Error;
+use crate::named::named;
 
 /// Widest net accepted: 2048 base channels end in 65,536.
 const MAX_WIDTH: usize = 2048;
@@ -26,16 +27,10 @@ pub enum Stem {
     Small,
 }
 
-impl Stem {
-    /// Its name in a settings file.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ImageNet => "imagenet",
-            Self::Small => "small",
-        }
-    }
-}
+named!(Stem, "Its name in a settings file." {
+    ImageNet = "imagenet",
+    Small = "small",
+});
 
 /// The two kinds of residual block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

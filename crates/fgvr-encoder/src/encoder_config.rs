@@ -209,7 +209,8 @@ impl EncoderConfig {
     /// Checks what [`Backbone::new`](crate::Backbone::new) needs.
     ///
     /// # Errors
-    /// As [`EncoderConfig::network`].
+    /// [`Error::Option`] for an option that the family does not have, and what the network's own configuration
+    /// refuses.
     pub fn validate(&self) -> Result<(), Error> {
         self.network().map(drop)
     }
@@ -217,7 +218,8 @@ impl EncoderConfig {
     /// The channels of the pooled vector: those of the last map, or twice as many of [`Pooling::Both`].
     ///
     /// # Errors
-    /// As [`EncoderConfig::network`].
+    /// [`Error::Option`] for an option that the family does not have, and what the network's own configuration
+    /// refuses.
     pub fn out_channels(&self) -> Result<usize, Error> {
         Ok(match self.network()? {
             NetworkConfig::ResNet(config) => config.out_channels(),
@@ -229,7 +231,8 @@ impl EncoderConfig {
     /// Pixels of the image per place of the last map, in each direction.
     ///
     /// # Errors
-    /// As [`EncoderConfig::network`].
+    /// [`Error::Option`] for an option that the family does not have, and what the network's own configuration
+    /// refuses.
     pub fn stride(&self) -> Result<usize, Error> {
         Ok(match self.network()? {
             NetworkConfig::ResNet(config) => config.stride(),

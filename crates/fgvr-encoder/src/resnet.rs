@@ -1,16 +1,15 @@
 //! The residual network: stem, four stages, mean over places.
 
-use std::collections::BTreeMap;
-
-use candle_core::{Error as CandleError, Result, Tensor};
+use candle_core::{Error as CandleError, Result};
 use candle_nn::VarBuilder;
 use fgvr_nn::layers::{self, Activation, BatchNormConfig, ConvNorm, PoolConfig};
-use fgvr_nn::{Device, Encoder, FeatureMaps, Map, NormMode, Tape, images};
+use fgvr_nn::{Device, FeatureMaps, Map, NormMode, Tape};
 
 use crate::block::{Block, conv_norm};
+use crate::convolutional::convolutional;
 use crate::frozen::FrozenConvNet;
-use crate::intermediates::{self, Intermediates};
-use crate::{FrozenBackbone, ResNetConfig, Stem};
+use crate::intermediates::Intermediates;
+use crate::{ResNetConfig, Stem};
 
 /// A residual network (arXiv:1512.03385) without its classifier, under torchvision's parameter
 /// names: `conv1.weight`, `bn1.weight`, `layer1.0.conv1.weight`, `layer2.0.downsample.0.weight`, ...
@@ -77,34 +76,6 @@ impl ResNet {
         })
     }
 
-    /// What the network was built from.
-    #[must_use]
-    pub fn config(&self) -> &ResNetConfig {
-        &self.config
-    }
-
-    /// This network, run on `device`; on the CPU if there is none. Its variables stay where they are, and
-    /// [`ResNet::freeze`] makes a snapshot for the same place.
-    #[must_use]
-    pub fn on(mut self, device: Option<Device>) -> Self {
-        self.device = device;
-        self
-    }
-
-    /// The network as it is now, made ready to embed many images where it runs: see [`FrozenBackbone`]. Its
-    /// variables are read as the CPU has them.
-    ///
-    /// # Errors
-    /// Variables that are not f32 on the CPU; what a GPU says, if the network is on one.
-    pub fn freeze(&self) -> Result<FrozenBackbone> {
-        FrozenBackbone::new(
-            self.config.out_channels(),
-            self.device.as_ref(),
-            || self.convolutions(ConvNorm::freeze),
-            |device| self.convolutions(|layer| layer.freeze_on(device)),
-        )
-    }
-
     fn convolutions<C>(&self, freeze: impl Fn(&ConvNorm) -> Result<C>) -> Result<FrozenConvNet<C>> {
         let blocks = self.stages.iter().flatten();
         Ok(FrozenConvNet {
@@ -123,24 +94,6 @@ impl ResNet {
     pub fn intermediate_names(&self) -> Vec<String> {
         let layers = (1..=self.stages.len()).map(|stage| format!("layer{stage}"));
         std::iter::once("stem".to_owned()).chain(layers).collect()
-    }
-
-    /// The maps (N, C, H, W) that `wanted` names, without a way back; no others are made.
-    ///
-    /// # Errors
-    /// A name that is not among [`ResNet::intermediate_names`]; as [`Encoder::features`].
-    pub fn intermediates(
-        &self,
-        images: &Tensor,
-        norm: NormMode,
-        wanted: &[&str],
-    ) -> Result<BTreeMap<String, Tensor>> {
-        let (names, device) = (self.intermediate_names(), self.device.as_ref());
-        let (_, found) =
-            intermediates::collect(wanted, &names, device, images, |tape, images, seen| {
-                self.forward(tape, images, norm, seen)
-            })?;
-        Ok(found)
     }
 
     /// The one forward pass, of training and inference: the last map and its mean over places.
@@ -169,17 +122,4 @@ impl ResNet {
     }
 }
 
-impl Encoder for ResNet {
-    fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps> {
-        images::check(images.shape())?;
-        self.forward(tape, images, norm, &mut Intermediates::none())
-    }
-
-    fn device(&self) -> Option<&Device> {
-        self.device.as_ref()
-    }
-
-    fn width(&self) -> usize {
-        self.config.out_channels()
-    }
-}
+convolutional!(ResNet, ResNetConfig);

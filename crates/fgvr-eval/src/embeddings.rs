@@ -27,7 +27,7 @@ impl Embeddings {
         Ok(set)
     }
 
-    /// Of plain values: rows of `width` numbers, one after another, as ndarray's standard layout and NumPy's default
+    /// Embeddings from plain values: rows of `width` numbers, one after another, as ndarray's standard layout and NumPy's default
     /// order have them.
     ///
     /// # Errors
@@ -141,7 +141,7 @@ impl Rows {
         })
     }
 
-    /// Of plain values, rows of `width` numbers.
+    /// Embeddings from plain values, rows of `width` numbers.
     pub(crate) fn of_slice(
         op: &'static str,
         name: &'static str,

@@ -83,7 +83,7 @@ pub fn knn(train: &Embeddings, test: &Embeddings, cfg: &KnnConfig) -> Result<Knn
 /// For each row of `test` whether [`knn`] votes its class first.
 ///
 /// # Errors
-/// As [`knn`].
+/// What [`Embeddings::new`] refuses, sets of different widths, and a configuration out of range.
 pub fn knn_hits(
     train: &Embeddings,
     test: &Embeddings,

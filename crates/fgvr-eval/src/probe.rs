@@ -64,7 +64,8 @@ pub fn linear_probe(
 /// [`linear_probe`], and for each row of `test` whether its class has the highest logit.
 ///
 /// # Errors
-/// As [`linear_probe`].
+/// What [`Embeddings::new`] refuses, sets of different widths, a training set of one class, one too small to hold
+/// rows out of, a configuration out of range, and an SGD that diverges.
 pub fn linear_probe_hits(
     train: &Embeddings,
     test: &Embeddings,

@@ -37,9 +37,9 @@ pub struct Features {
 /// What an encoder says of a batch of images, on the tape that it ran on.
 #[derive(Clone, Debug)]
 pub struct FeatureMaps {
-    /// As [`Features::map`], (N, h, w, C).
+    /// The feature map, (N, h, w, C).
     pub map: Map,
-    /// As [`Features::pooled`], (N, 1, 1, C).
+    /// The pooled features, (N, 1, 1, C).
     pub pooled: Map,
 }
 
@@ -102,7 +102,7 @@ pub trait Encoder {
     /// [`Encoder::forward_train`] whose tape also returns the gradient at `images`, (N, 3, H, W).
     ///
     /// # Errors
-    /// As [`Encoder::forward_train`].
+    /// Shapes that do not fit the network.
     fn forward_train_to_images(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
         record(self, images, norm, true)
     }

@@ -10,7 +10,7 @@ use fgvr_cuda::{Array, DType};
 
 use crate::Device;
 
-/// Gradients of variables: candle tensors for those on the CPU, which this derefs to, and arrays for those that live on
+/// Gradients of variables: candle tensors for those on the CPU, which this derefs to, and arrays for those resident on
 /// a device ([`Parameters::to_device`](crate::Parameters::to_device)).
 #[derive(Default)]
 pub struct ParameterGradients {
@@ -55,7 +55,7 @@ impl ParameterGradients {
         (new.device).run(|m| elementwise::add_to(m, &sum.values, &new.values))
     }
 
-    /// The gradient of a variable that lives on a device.
+    /// The gradient of a variable that is resident on a device.
     pub(crate) fn on_device(&self, parameter: &Tensor) -> Option<&OnDevice> {
         self.on_device.get(&parameter.id())
     }

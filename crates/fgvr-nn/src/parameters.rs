@@ -52,7 +52,7 @@ impl Parameters {
         VarBuilder::from_backend(Box::new(self.clone()), dtype, device.clone())
     }
 
-    /// All variables by name, buffers included. The values here may be old where variables live on a device:
+    /// All variables by name, buffers included. The values here may be stale where variables are resident on a device:
     /// see [`Parameters::to_host`].
     #[must_use]
     pub fn all(&self) -> BTreeMap<String, Var> {
@@ -96,25 +96,25 @@ impl Parameters {
             var.set(&tensors[name].to_dtype(var.dtype())?)?;
         }
         if let Some(device) = self.device() {
-            vars.values().try_for_each(|var| device.take_in(var))?;
+            vars.values().try_for_each(|var| device.upload(var))?;
         }
         Ok(())
     }
 
-    /// From now on all variables that there are live on `device`, until the last handle to this store goes: layers
-    /// that run there use them where they are, and optimisers change them there. A second call takes the values on the
-    /// CPU again.
+    /// Copies all variables of this store to `device`, where they stay resident until the last handle to the store is
+    /// dropped: layers on the device read them, and optimisers update them, without a copy. A second call overwrites
+    /// them with the values on the host.
     ///
     /// # Errors
-    /// Variables that live on another device; what the device says.
+    /// Variables that are resident on another device; an error of the device.
     pub fn to_device(&self, device: &crate::Device) -> Result<()> {
         if let Some(before) = self.device()
             && !before.is(device)
         {
-            bail!("variables live on {before:?}, and were to live on {device:?}");
+            bail!("variables are resident on {before:?}, and {device:?} was asked for");
         }
         let vars = self.all();
-        vars.values().try_for_each(|var| device.take_in(var))?;
+        vars.values().try_for_each(|var| device.upload(var))?;
         let variables = vars.values().map(|var| var.id()).collect();
         match &mut *self.residence() {
             Some(residence) => residence.variables = variables,
@@ -128,30 +128,30 @@ impl Parameters {
         Ok(())
     }
 
-    /// Where the variables live, if not on the CPU.
+    /// The device on which the variables are resident; `None` for the host.
     #[must_use]
     pub fn device(&self) -> Option<crate::Device> {
         let residence = self.residence();
         residence.as_ref().map(|residence| residence.device.clone())
     }
 
-    /// Brings the values of variables that live on a device back to those on the CPU: before they are saved, or
-    /// read in any other way. Nothing to do for others.
+    /// Copies the values of variables that are resident on a device back to the host, as is needed before they are
+    /// saved or read in any other way. Without a device it does nothing.
     ///
     /// # Errors
-    /// What the device says.
+    /// An error of the device.
     pub fn to_host(&self) -> Result<()> {
         let Some(device) = self.device() else {
             return Ok(());
         };
         let vars = self.lock();
-        vars.values().try_for_each(|var| device.bring_back(var))
+        vars.values().try_for_each(|var| device.download(var))
     }
 
     /// Sets every variable to a copy of the one of the same name in `other`.
     ///
     /// # Errors
-    /// As [`Parameters::set_all`].
+    /// A name that is missing, or a shape that differs; nothing is set then.
     pub fn copy_from(&self, other: &Self) -> Result<()> {
         other.to_host()?;
         let tensors = other

@@ -56,7 +56,7 @@ pub fn forward(machine: &dyn Machine, qkv: &Array, shape: Shape) -> Result<Atten
 /// The gradient of `qkv` from `dy`, that of y.
 ///
 /// # Errors
-/// As [`forward`].
+/// An operand of another length or type, heads wider than [`WIDEST`]; what the machine says.
 pub fn backward(
     machine: &dyn Machine,
     dy: &Array,
@@ -94,7 +94,8 @@ pub fn backward(
 /// over heads: (images, tokens) of f32.
 ///
 /// # Errors
-/// As [`forward`]; sequences of more than 5120 tokens.
+/// An operand of another length or type, heads wider than [`WIDEST`]; what the machine says; sequences of more than
+/// 5120 tokens.
 pub fn first_shares(machine: &dyn Machine, qkv: &Array, shape: Shape) -> Result<Array> {
     const OP: &str = "attention of the first token";
     let call = Call::new(machine, OP, qkv, shape)?;

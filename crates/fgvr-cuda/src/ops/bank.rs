@@ -182,7 +182,8 @@ impl Bank {
     /// slot that the next row goes to.
     ///
     /// # Errors
-    /// As [`Bank::push`], more rows than slots, a position that does not fit them; nothing is stored then.
+    /// Operands of other lengths or types, second views that are missing or that the bank does not hold; what the
+    /// machine says; more rows than slots, a position that does not fit them; nothing is stored then.
     pub fn restore(
         &mut self,
         machine: &dyn Machine,

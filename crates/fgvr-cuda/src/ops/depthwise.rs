@@ -90,7 +90,7 @@ pub fn forward(
 /// dx of `dy` and `weight` (k*k, C) of f32.
 ///
 /// # Errors
-/// As [`forward`].
+/// Operands of other lengths or types, windows of a size that there is no kernel for; what the machine says.
 pub fn grad_input(
     machine: &dyn Machine,
     dy: &Array,
@@ -116,7 +116,7 @@ pub fn grad_input(
 /// dw (k*k, C) of f32, of `x` and `dy`.
 ///
 /// # Errors
-/// As [`forward`].
+/// Operands of other lengths or types, windows of a size that there is no kernel for; what the machine says.
 pub fn grad_weight(
     machine: &dyn Machine,
     x: &Array,

@@ -41,7 +41,7 @@ pub fn pad(machine: &dyn Machine, x: &Array, border: &Border) -> Result<Array> {
 /// `x`, that has a border, without it: the gradient of [`pad`].
 ///
 /// # Errors
-/// As [`pad`].
+/// Operands of other lengths or types; what the machine says.
 pub fn crop(machine: &dyn Machine, x: &Array, border: &Border) -> Result<Array> {
     let start = [border.top, border.left].map(|zeros| -(zeros as i32));
     shift(machine, "crop", x, [border.outer(), border.inner], start)

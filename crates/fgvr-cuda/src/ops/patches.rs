@@ -108,7 +108,7 @@ pub fn cut(machine: &dyn Machine, x: &Array, patches: &Patches) -> Result<Array>
 /// The reverse of [`cut`], and so its gradient.
 ///
 /// # Errors
-/// As [`cut`].
+/// Operands of other lengths or types, sides that are not whole patches; what the machine says.
 pub fn join(machine: &dyn Machine, y: &Array, patches: &Patches) -> Result<Array> {
     const OP: &str = "join patches";
     patches.check(OP)?;

@@ -86,7 +86,7 @@ impl Queue {
     /// The image of each key held (len) of u32, as [`Queue::keys`].
     ///
     /// # Errors
-    /// As [`Queue::keys`].
+    /// None in practice: the slots are there.
     pub fn images(&self) -> Result<Array> {
         Array::over(self.images.memory().clone(), DType::U32, self.len)
     }
@@ -136,7 +136,8 @@ impl Queue {
     /// slot that the next key goes to.
     ///
     /// # Errors
-    /// As [`Queue::push`], more keys than slots, a position that does not fit them; nothing is stored then.
+    /// Operands of other lengths or types; what the machine says; more keys than slots, a position that does not fit
+    /// them; nothing is stored then.
     pub fn restore(
         &mut self,
         machine: &dyn Machine,

@@ -76,7 +76,7 @@ pub fn bilinear(machine: &dyn Machine, x: &Array, resize: &Resize) -> Result<Arr
 /// The gradient of [`bilinear`].
 ///
 /// # Errors
-/// As [`bilinear`].
+/// Operands of other lengths or types, a side of zero; what the machine says.
 pub fn bilinear_grad(machine: &dyn Machine, dy: &Array, resize: &Resize) -> Result<Array> {
     const OP: &str = "bilinear gradient";
     let (input, output) = resize.rows(OP)?;
@@ -103,7 +103,7 @@ pub fn nearest(
 /// The gradient of [`nearest`]: sums of factor x factor places. `input` is the shape of its result.
 ///
 /// # Errors
-/// As [`nearest`].
+/// Operands of other lengths or types, a factor or side of zero; what the machine says.
 pub fn nearest_grad(
     machine: &dyn Machine,
     dy: &Array,

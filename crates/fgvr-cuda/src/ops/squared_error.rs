@@ -41,7 +41,7 @@ pub fn mean_squared_error(
 /// The mean over all values of |images - target|, one f32.
 ///
 /// # Errors
-/// As [`mean_squared_error`].
+/// Operands of other lengths or types, no values; what the machine says.
 pub fn mean_absolute_error(machine: &dyn Machine, images: &Array, target: &Array) -> Result<Array> {
     let compared = Compared::new(machine, "mean absolute error", images, target)?;
     compared.start(

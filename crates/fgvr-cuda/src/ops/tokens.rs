@@ -141,7 +141,7 @@ pub fn embed(
 /// The gradients of [`embed`]; those of what is learnt are sums over images.
 ///
 /// # Errors
-/// As [`embed`].
+/// Operands of other lengths or types, more than two arrays of tokens; what the machine says.
 pub fn embed_grad(
     machine: &dyn Machine,
     dy: &Array,
@@ -253,7 +253,7 @@ pub fn take(machine: &dyn Machine, x: &Array, taken: &Taken) -> Result<Array> {
 /// The gradient of [`take`], (N, T, C): zero at tokens that were not taken.
 ///
 /// # Errors
-/// As [`take`].
+/// Operands of other lengths or types, tokens that there are not; what the machine says.
 pub fn take_grad(machine: &dyn Machine, dy: &Array, taken: &Taken) -> Result<Array> {
     const OP: &str = "take tokens gradient";
     let module = module(dy, OP, "dy")?;
@@ -271,7 +271,7 @@ pub fn take_grad(machine: &dyn Machine, dy: &Array, taken: &Taken) -> Result<Arr
 /// Adds the gradient of [`take`] to `dx` (N, T, C), which holds that of other tokens or uses.
 ///
 /// # Errors
-/// As [`take`].
+/// Operands of other lengths or types, tokens that there are not; what the machine says.
 pub fn add_taken(machine: &dyn Machine, dx: &Array, dy: &Array, taken: &Taken) -> Result<()> {
     const OP: &str = "add gradient of tokens";
     let module = module(dy, OP, "dy")?;

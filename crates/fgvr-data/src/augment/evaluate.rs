@@ -145,7 +145,7 @@ impl EvaluationView {
     /// The part `region` of `image` alone, its sides brought to the square's, normalised: (3, `size`, `size`).
     ///
     /// # Panics
-    /// If `region` is empty or leaves the image, and as [`apply`](Self::apply).
+    /// If `region` is empty or leaves the image, or the image has fewer pixels than its size says.
     #[must_use]
     pub fn apply_to(&self, image: &Image, region: Region, norm: &Normalisation) -> Vec<f32> {
         let mut planes = resize_by(image, region, (self.size, self.size), self.interpolation);

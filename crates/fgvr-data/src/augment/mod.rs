@@ -111,7 +111,7 @@ impl View {
     /// Makes the view, not yet normalised: crop, jitter, greys, blur, solarisation, flip.
     ///
     /// # Panics
-    /// As [`resize`].
+    /// On an image without pixels, or with fewer than its size says.
     #[must_use]
     pub fn apply(&self, image: &Image, size: usize) -> Planes {
         self.apply_by(image, size, Interpolation::Bilinear)
@@ -120,7 +120,7 @@ impl View {
     /// [`apply`](Self::apply) with any interpolation.
     ///
     /// # Panics
-    /// As [`resize`].
+    /// On an image without pixels, or with fewer than its size says.
     #[must_use]
     pub fn apply_by(&self, image: &Image, size: usize, by: Interpolation) -> Planes {
         let mut planes = resize_by(image, self.crop, (size, size), by);
@@ -173,7 +173,7 @@ pub fn augment(
 /// [`augment`] with any interpolation.
 ///
 /// # Panics
-/// As [`augment`].
+/// On an image without pixels, or with fewer than its size says.
 #[must_use]
 pub fn augment_by(
     image: &Image,

@@ -131,7 +131,7 @@ pub fn resize(image: &Image, region: Region, size: (usize, usize)) -> Planes {
 /// [`resize`] with any interpolation. What a cubic overshoots is cut off.
 ///
 /// # Panics
-/// As [`resize`].
+/// If `region` is empty or leaves the image, or the image has fewer pixels than its size says.
 #[must_use]
 pub fn resize_by(image: &Image, region: Region, size: (usize, usize), by: Interpolation) -> Planes {
     let window = Region {

@@ -82,7 +82,7 @@ pub(crate) struct Stage {
     pub(crate) blocks: usize,
     /// Side of the depthwise kernels.
     pub(crate) kernel: usize,
-    /// Of the first block.
+    /// Stride of the first block.
     pub(crate) stride: usize,
     /// Channels inside a block over those that enter it; 1 in the first stage, which has no expansion at all.
     pub(crate) expansion: usize,

@@ -1,15 +1,13 @@
 //! EfficientNet-Lite: stem, seven stages of inverted residual blocks, head, mean over places.
 
-use std::collections::BTreeMap;
-
-use candle_core::{Error as CandleError, Result, Tensor};
+use candle_core::{Error as CandleError, Result};
 use candle_nn::VarBuilder;
 use fgvr_nn::layers::{self, Activation, ConvNorm};
-use fgvr_nn::{Device, Encoder, FeatureMaps, Map, NormMode, Tape, images};
+use fgvr_nn::{Device, FeatureMaps, Map, NormMode, Tape};
 
-use crate::FrozenBackbone;
+use crate::convolutional::convolutional;
 use crate::frozen::FrozenConvNet;
-use crate::intermediates::{self, Intermediates};
+use crate::intermediates::Intermediates;
 
 mod block;
 mod config;
@@ -90,34 +88,6 @@ impl EfficientNet {
         })
     }
 
-    /// What the network was built from.
-    #[must_use]
-    pub fn config(&self) -> &EfficientNetConfig {
-        &self.config
-    }
-
-    /// This network, run on `device`; on the CPU if there is none. Its variables stay where they are, and
-    /// [`EfficientNet::freeze`] makes a snapshot for the same place.
-    #[must_use]
-    pub fn on(mut self, device: Option<Device>) -> Self {
-        self.device = device;
-        self
-    }
-
-    /// The network as it is now, made ready to embed many images where it runs: see [`FrozenBackbone`]. Its
-    /// variables are read as the CPU has them.
-    ///
-    /// # Errors
-    /// Variables that are not f32 on the CPU; what a GPU says, if the network is on one.
-    pub fn freeze(&self) -> Result<FrozenBackbone> {
-        FrozenBackbone::new(
-            self.config.out_channels(),
-            self.device.as_ref(),
-            || self.convolutions(ConvNorm::freeze),
-            |device| self.convolutions(|layer| layer.freeze_on(device)),
-        )
-    }
-
     fn convolutions<C>(&self, freeze: impl Fn(&ConvNorm) -> Result<C>) -> Result<FrozenConvNet<C>> {
         let blocks = self.stages.iter().flatten();
         Ok(FrozenConvNet {
@@ -136,24 +106,6 @@ impl EfficientNet {
     pub fn intermediate_names(&self) -> Vec<String> {
         let stages = (0..self.stages.len()).map(|stage| format!("blocks.{stage}"));
         std::iter::once("stem".to_owned()).chain(stages).collect()
-    }
-
-    /// The maps (N, C, H, W) that `wanted` names, without a way back; no others are made.
-    ///
-    /// # Errors
-    /// A name that is not among [`EfficientNet::intermediate_names`]; as [`Encoder::features`].
-    pub fn intermediates(
-        &self,
-        images: &Tensor,
-        norm: NormMode,
-        wanted: &[&str],
-    ) -> Result<BTreeMap<String, Tensor>> {
-        let (names, device) = (self.intermediate_names(), self.device.as_ref());
-        let (_, found) =
-            intermediates::collect(wanted, &names, device, images, |tape, images, seen| {
-                self.forward(tape, images, norm, seen)
-            })?;
-        Ok(found)
     }
 
     /// The one forward pass, of training and inference: the head's map and its mean over places.
@@ -181,17 +133,4 @@ impl EfficientNet {
     }
 }
 
-impl Encoder for EfficientNet {
-    fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps> {
-        images::check(images.shape())?;
-        self.forward(tape, images, norm, &mut Intermediates::none())
-    }
-
-    fn device(&self) -> Option<&Device> {
-        self.device.as_ref()
-    }
-
-    fn width(&self) -> usize {
-        self.config.out_channels()
-    }
-}
+convolutional!(EfficientNet, EfficientNetConfig);

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use candle_core::{DType, Device, Tensor};
 use fgvr_nn::Parameters;
 use serde_json::{Value, json};
 
+use crate::named::named;
 use crate::weights::{AdaptationLayer, Interpolation, Preprocessing, Resize};
 use crate::{EncoderConfig, Error, NetworkConfig, Overwrite};
 
@@ -32,32 +32,12 @@ pub enum Format {
     Transformers,
 }
 
-impl Format {
-    /// Its name on a command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Timm => "timm",
-            Self::Transformers => "transformers",
-        }
-    }
-}
-
-impl FromStr for Format {
-    type Err = Error;
-
-    /// # Errors
-    /// [`Error::Export`].
-    fn from_str(name: &str) -> Result<Self, Error> {
-        match name {
-            "timm" => Ok(Self::Timm),
-            "transformers" => Ok(Self::Transformers),
-            found => Err(Error::Export {
-                problem: format!("format is {found:?}, expected timm or transformers"),
-            }),
-        }
-    }
-}
+named!(Format, "Its name on a command line." {
+    Timm = "timm",
+    Transformers = "transformers",
+} else |found: &str| Error::Export {
+    problem: format!("format is {found:?}, expected timm or transformers"),
+});
 
 /// The contents of an export directory.
 ///

@@ -90,7 +90,7 @@ pub enum HubError {
         revision: String,
     },
     /// 404, or not in the list of files.
-    #[error("{repository} at {revision}: no file {file}; {}", there(found))]
+    #[error("{repository} at {revision}: no file {file}; {}", listed(found))]
     FileNotFound {
         /// The repository.
         repository: String,
@@ -105,7 +105,7 @@ pub enum HubError {
     #[error(
         "{repository} at {revision}: no weights, expected model.safetensors, pytorch_model.bin or \
          their index, or one .safetensors, .pth or .pth.tar; {}",
-        there(found)
+        listed(found)
     )]
     NoWeights {
         /// The repository.
@@ -331,7 +331,7 @@ fn said(message: &Option<String>) -> String {
         .map_or_else(String::new, |text| format!(": {}", shown(text)))
 }
 
-fn there(found: &[String]) -> String {
+fn listed(found: &[String]) -> String {
     const MOST: usize = 20;
     if found.is_empty() {
         return "it lists no files".to_owned();

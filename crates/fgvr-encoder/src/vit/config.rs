@@ -1,6 +1,7 @@
 //! Which vision transformer: patches, width, depth, registers.
 
 use crate::Error;
+use crate::named::named;
 
 /// Largest value accepted for a size: products of three of them stay far from overflow.
 const MAX_SIZE: usize = 1 << 16;
@@ -69,21 +70,16 @@ pub enum Pooling {
     Both,
 }
 
-impl Pooling {
-    /// Its name in a settings file.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ClassToken => "class-token",
-            Self::PatchMean => "patch-mean",
-            Self::Both => "both",
-        }
-    }
+named!(Pooling, "Its name in a settings file." {
+    ClassToken = "class-token",
+    PatchMean = "patch-mean",
+    Both = "both",
+});
 
+impl Pooling {
     /// The pooling by its name in a settings file.
     pub(crate) fn of(name: &str) -> Option<Self> {
-        let mut all = [Self::ClassToken, Self::PatchMean, Self::Both].into_iter();
-        all.find(|pooling| pooling.name() == name)
+        Self::ALL.into_iter().find(|pooling| pooling.name() == name)
     }
 }
 
@@ -103,16 +99,10 @@ pub enum Positions {
     Sincos,
 }
 
-impl Positions {
-    /// Its name in a settings file.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Learned => "learned",
-            Self::Sincos => "sincos",
-        }
-    }
-}
+named!(Positions, "Its name in a settings file." {
+    Learned = "learned",
+    Sincos = "sincos",
+});
 
 /// What the weights of a transformer start from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

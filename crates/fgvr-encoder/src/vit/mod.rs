@@ -138,7 +138,7 @@ impl Vit {
     /// The tensors that `wanted` names, without a way back; no others are made.
     ///
     /// # Errors
-    /// A name that is not among [`Vit::intermediate_names`]; as [`Encoder::features`].
+    /// A name that is not among [`Vit::intermediate_names`]; images of a shape that does not fit.
     pub fn intermediates(
         &self,
         images: &Tensor,
@@ -152,7 +152,7 @@ impl Vit {
     /// no bit of the features.
     ///
     /// # Errors
-    /// As [`Vit::intermediates`].
+    /// A name that is not among [`Vit::intermediate_names`]; images of a shape that does not fit.
     pub fn features_and_intermediates(
         &self,
         images: &Tensor,

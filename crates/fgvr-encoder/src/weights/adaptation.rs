@@ -47,7 +47,7 @@ impl AdaptationLayer {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// [`Error::Io`], and as [`from_bytes`](Self::from_bytes).
+    /// [`Error::Io`] where the file cannot be read; contents that are no adaptation.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let io = |source| Error::Io {
@@ -214,8 +214,7 @@ impl Weights {
     ///
     /// # Errors
     /// [`Error::Adaptation`] for a mark that the files do not bear out: no such file, no such layer, another width than
-    /// the network's, or a layer of other values than the file's; as [`AdaptationLayer::open`]; a `config.json` that
-    /// cannot be read.
+    /// the network's, or a layer of other values than the file's; a file or a `config.json` that cannot be read.
     pub fn adaptation(&self) -> Result<Option<AdaptationLayer>, Error> {
         let Some(mark) = self.sidecar.stated()?.adaptation else {
             return Ok(None);

@@ -107,10 +107,11 @@ impl Weights {
         Self::open_with(source, &mut Silent)
     }
 
-    /// As [`Weights::open`], and tells `progress` how far a download is.
+    /// Opens weights and tells `progress` how far a download is.
     ///
     /// # Errors
-    /// As [`Weights::open`].
+    /// A file that cannot be read, is truncated, damaged or of another format; a directory without weights; what
+    /// [`hub::snapshot`](crate::hub) gives; a Hub reference in a build without the feature `hub`.
     pub fn open_with(source: &Source, progress: &mut dyn Progress) -> Result<Self, Error> {
         match source {
             Source::Path(path) => Self::open_path(path, source.to_string()),
@@ -143,7 +144,7 @@ impl Weights {
     /// Opens a file or directory.
     ///
     /// # Errors
-    /// As [`Weights::open`].
+    /// A file that cannot be read, is truncated, damaged or of another format; a directory without weights.
     pub fn open_file(path: impl AsRef<Path>) -> Result<Self, Error> {
         Self::open(&Source::Path(path.as_ref().to_path_buf()))
     }
@@ -152,7 +153,7 @@ impl Weights {
     /// messages.
     ///
     /// # Errors
-    /// As [`Weights::open`].
+    /// Bytes that are truncated, damaged or of another format.
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, Error> {
         let file = StoredFile::from_bytes(Path::new(name), bytes)?;
         let mut opened = Opened::default();

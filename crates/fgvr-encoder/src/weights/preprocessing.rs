@@ -8,6 +8,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::json;
 use crate::Error;
+use crate::named::named;
 
 /// Mean of ImageNet's training images, by channel.
 const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -33,18 +34,14 @@ pub enum Interpolation {
     Lanczos,
 }
 
-impl fmt::Display for Interpolation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Nearest => "nearest",
-            Self::Bilinear => "bilinear",
-            Self::Bicubic => "bicubic",
-            Self::Box => "box",
-            Self::Hamming => "hamming",
-            Self::Lanczos => "lanczos",
-        })
-    }
-}
+named!(Interpolation, "Its name in a settings file." {
+    Nearest = "nearest",
+    Bilinear = "bilinear",
+    Bicubic = "bicubic",
+    Box = "box",
+    Hamming = "hamming",
+    Lanczos = "lanczos",
+});
 
 /// What is done to an image before it is cropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,10 +22,10 @@ pub fn grad_cam(map: &Tensor, grad: &Tensor) -> Result<Tensor> {
     grad_cam_signed(map, grad, Sign::RaisesLoss)
 }
 
-/// As [`grad_cam`], for a chosen [`Sign`].
+/// The Grad-CAM map of what lowers or raises the loss, whichever `sign` says.
 ///
 /// # Errors
-/// As [`grad_cam`].
+/// A map that is not (N, C, h, w) with at least one place, or a gradient of another shape.
 pub fn grad_cam_signed(map: &Tensor, grad: &Tensor, sign: Sign) -> Result<Tensor> {
     let Ok((n, c, h, w)) = map.dims4() else {
         bail!("grad_cam: map is {:?}, expected (N, C, h, w)", map.dims());

@@ -18,7 +18,7 @@ pub(crate) use self::residents::Residence;
 
 /// A GPU, or its emulation, and the type that maps have on it.
 ///
-/// Variables of a network that is trained live here ([`Parameters::to_device`](crate::Parameters::to_device)); others
+/// Variables of a network that is trained are resident here ([`Parameters::to_device`](crate::Parameters::to_device)); others
 /// stay candle tensors on the CPU, and a layer sends its own over when it runs. Parameters, statistics and sums are
 /// f32 whatever the type of maps.
 #[derive(Clone)]

@@ -1,4 +1,4 @@
-//! Variables that live on a device while they are trained.
+//! Variables that are resident on a device while they are trained.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ struct Resident {
     prepared: Option<(u64, Array)>,
 }
 
-/// All variables that live on a device.
+/// All variables that are resident on a device.
 #[derive(Default)]
 pub(super) struct Residents(Mutex<Inner>);
 
@@ -35,14 +35,14 @@ impl Residents {
 }
 
 impl Device {
-    /// The values of a variable that lives here: the memory that is trained, not a copy.
+    /// The values of a variable that is resident here: the memory that is trained, not a copy.
     pub(crate) fn resident(&self, variable: &Tensor) -> Option<Array> {
         let residents = self.residents.lock();
         residents.of.get(&variable.id()).map(|r| r.values.clone())
     }
 
-    /// Takes a variable in, by its values on the CPU; one that lives here already takes those values.
-    pub(crate) fn take_in(&self, variable: &Var) -> Result<()> {
+    /// Copies a variable's values from the host; a variable that is resident here already takes those values.
+    pub(crate) fn upload(&self, variable: &Var) -> Result<()> {
         if let Some(values) = self.resident(variable) {
             with_values(variable, |new| self.run(|m| values.set(m, new)))??;
             self.values_changed();
@@ -57,13 +57,13 @@ impl Device {
         Ok(())
     }
 
-    /// Lets a variable go.
-    pub(super) fn let_go(&self, variable: TensorId) {
+    /// Frees a variable's memory.
+    pub(super) fn evict(&self, variable: TensorId) {
         self.residents.lock().of.remove(&variable);
     }
 
-    /// Brings the values of a variable that lives here back to the CPU, once they are there.
-    pub(crate) fn bring_back(&self, variable: &Var) -> Result<()> {
+    /// Copies the values of a variable that is resident here back to the host; waits for the device.
+    pub(crate) fn download(&self, variable: &Var) -> Result<()> {
         let Some(values) = self.resident(variable) else {
             return Ok(());
         };
@@ -76,7 +76,7 @@ impl Device {
         self.residents.lock().generation += 1;
     }
 
-    /// What `prepare` makes of a variable's values; kept until they change, if the variable lives here.
+    /// What `prepare` makes of a variable's values; kept until they change, if the variable is resident here.
     pub(super) fn prepared(
         &self,
         variable: &Tensor,
@@ -105,7 +105,7 @@ impl Device {
     }
 }
 
-/// Variables that live on a device until this is dropped.
+/// Variables that are resident on a device until this is dropped.
 pub(crate) struct Residence {
     pub(crate) device: Device,
     pub(crate) variables: Vec<TensorId>,
@@ -114,7 +114,7 @@ pub(crate) struct Residence {
 impl Drop for Residence {
     fn drop(&mut self) {
         for variable in &self.variables {
-            self.device.let_go(*variable);
+            self.device.evict(*variable);
         }
     }
 }

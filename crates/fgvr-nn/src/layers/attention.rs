@@ -132,11 +132,11 @@ impl MultiHeadAttention {
         self.attend(tape, x, |_, _| Ok(()))
     }
 
-    /// As [`MultiHeadAttention::apply`], with the shares that each query gives to each key,
+    /// Attention over all places of `x`, with the shares that each query gives to each key,
     /// (N, heads, H*W, H*W): they are computed beside the pass, whose output has the same bits.
     ///
     /// # Errors
-    /// As [`MultiHeadAttention::apply`].
+    /// Another number of channels, or a map without tokens.
     pub fn apply_with_shares(&self, tape: &mut Tape, x: &Map) -> Result<(Map, Tensor)> {
         let mut found = None;
         let y = self.attend(tape, x, |shape, qkv| {
@@ -164,11 +164,11 @@ impl MultiHeadAttention {
         }
     }
 
-    /// As [`MultiHeadAttention::apply`], with the shares that the first token gives to each, mean over
+    /// Attention over all places of `x`, with the shares that the first token gives to each, mean over
     /// heads, (N, H*W): they are computed beside the pass, whose output has the same bits.
     ///
     /// # Errors
-    /// As [`MultiHeadAttention::apply`].
+    /// Another number of channels, or a map without tokens.
     pub fn apply_with_first_shares(&self, tape: &mut Tape, x: &Map) -> Result<(Map, Tensor)> {
         let mut found = None;
         let y = self.attend(tape, x, |shape, qkv| {

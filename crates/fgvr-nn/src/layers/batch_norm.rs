@@ -124,7 +124,7 @@ impl BatchNorm {
     /// copies of them.
     ///
     /// # Errors
-    /// As [`BatchNorm::new`].
+    /// No channels, or a variable that `vb` cannot give.
     pub fn with_config(channels: usize, cfg: &BatchNormConfig, vb: VarBuilder) -> Result<Self> {
         if channels == 0 {
             bail!("batch_norm: expected 1 or more channels, found 0");
@@ -217,7 +217,8 @@ impl BatchNorm {
     /// The norm on candle's autograd, of maps (N, C, H, W) or vectors (N, C).
     ///
     /// # Errors
-    /// As [`BatchNorm::apply`].
+    /// Another number of channels, a residual of another shape, batch statistics of a single value per channel, or a
+    /// batch that does not divide into the groups of [`NormMode::Split`].
     pub fn forward(&self, xs: &Tensor, mode: NormMode) -> Result<Tensor> {
         let shape = match *xs.dims() {
             [n, c, h, w] => [n, h, w, c],

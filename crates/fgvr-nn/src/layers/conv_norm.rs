@@ -37,8 +37,8 @@ impl ConvNorm {
     /// `norm_vb`.
     ///
     /// # Errors
-    /// As [`Conv2d::new`] and [`BatchNorm::with_config`]; a convolution with a bias, which the norm
-    /// would take away again.
+    /// Sizes of zero or that do not fit together, a variable that a builder cannot give; a convolution with a bias, which the
+    /// norm would take away again.
     pub fn new(
         [c_in, c_out]: [usize; 2],
         kernel: usize,
@@ -76,7 +76,7 @@ impl ConvNorm {
         FrozenConv::new(&self.conv, &self.norm)
     }
 
-    /// As [`ConvNorm::freeze`], on `device`.
+    /// Both as one convolution with a bias on `device`, by the running statistics, for inference.
     ///
     /// # Errors
     /// Variables that are not f32 on the CPU; what a GPU says.
@@ -87,7 +87,7 @@ impl ConvNorm {
     /// Both on the tape, (N, H, W, I) to (N, H', W', O).
     ///
     /// # Errors
-    /// As [`Conv2d::apply`] and [`BatchNorm::apply`].
+    /// Another number of channels, an input smaller than the kernel, or a batch that `mode` cannot normalise.
     pub fn apply<'a>(
         &self,
         tape: &mut Tape,

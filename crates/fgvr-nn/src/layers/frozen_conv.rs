@@ -119,7 +119,7 @@ impl FrozenConv {
     /// (N, H', W', O).
     ///
     /// # Errors
-    /// As [`FrozenConv::pass`] and [`FrozenPass::run`].
+    /// Another number of values than the shape says, or an input smaller than the kernel.
     pub fn apply(
         &self,
         x: &[f32],

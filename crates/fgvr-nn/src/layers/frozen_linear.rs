@@ -101,7 +101,7 @@ impl FrozenLinear {
     /// `scratch` is for whatever it likes, of the length of `y`.
     ///
     /// # Errors
-    /// As [`FrozenLinear::run`].
+    /// Lengths that are not of the same number of rows.
     pub fn run_add(&self, x: &[f32], scratch: &mut [f32], y: &mut [f32]) -> Result<()> {
         if scratch.len() != y.len() {
             bail!(

@@ -38,7 +38,7 @@ impl Linear {
     /// A layer whose weight starts by `weight`, and whose bias, if it has one, by `bias`.
     ///
     /// # Errors
-    /// As [`Linear::new`].
+    /// A size of zero, or a variable that `vb` cannot give.
     pub fn with_init(
         c_in: usize,
         c_out: usize,

@@ -87,7 +87,7 @@ impl PatchEmbed {
     /// The tokens on the tape: (N, H, W, I) to (N, H/patch, W/patch, O).
     ///
     /// # Errors
-    /// As [`PatchEmbed::output`].
+    /// Another number of channels, or sides that are not whole patches.
     pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
         let ([n, h, w, _], shape, patch) = (self.output(x.shape)?, x.shape, self.patch);
         if let Some(device) = tape.device().cloned() {

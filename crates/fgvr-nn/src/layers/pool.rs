@@ -78,7 +78,7 @@ pub fn max_pool(tape: &mut Tape, x: &Map, cfg: &PoolConfig) -> Result<Map> {
 /// The mean of each window; padding counts as zeros (PyTorch's `count_include_pad=True`).
 ///
 /// # Errors
-/// As [`max_pool`].
+/// Windows that [`PoolConfig`] does not allow, or an input smaller than one.
 pub fn avg_pool(tape: &mut Tape, x: &Map, cfg: &PoolConfig) -> Result<Map> {
     let shape = cfg.shape("avg_pool", x.shape)?;
     if let Some(device) = tape.device().cloned() {

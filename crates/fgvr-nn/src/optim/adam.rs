@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{Result, Tensor, Var, bail};
 
-use fgvr_cuda::ops::optimizer as there;
+use fgvr_cuda::ops::optimizer as kernels;
 
 use super::MissingGradient;
 use super::variables::{Piece, Variables};
@@ -151,7 +151,7 @@ impl Adam {
         };
         self.variables
             .step(gradients, lr, here, |machine, table, steps| {
-                let adam = there::Adam {
+                let adam = kernels::Adam {
                     lr,
                     betas: [beta1, beta2],
                     eps,

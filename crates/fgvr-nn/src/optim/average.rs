@@ -1,4 +1,4 @@
-//! Moving averages of variables that live on a device.
+//! Moving averages of variables that are resident on a device.
 
 use candle_core::{Result, Var, bail};
 use fgvr_cuda::ops::average::{Averages, Pair};
@@ -17,7 +17,7 @@ pub struct Following {
 }
 
 /// target = momentum target + (1 - momentum) online (Eq. 2 of MoCo, arXiv:1911.05722), or online where it is copied,
-/// of variables that live on `device`.
+/// of variables that are resident on `device`.
 ///
 /// # Errors
 /// Variables that live elsewhere, a momentum outside [0, 1]; what the device says.
@@ -31,7 +31,7 @@ pub fn follow(device: &Device, variables: &[Following], momentum: f64) -> Result
     {
         let (Some(online), Some(target)) = (device.resident(online), device.resident(target))
         else {
-            bail!("moving average: a variable does not live on {device:?}");
+            bail!("moving average: a variable is not resident on {device:?}");
         };
         pairs.push(Pair {
             target,

@@ -36,9 +36,11 @@ pub fn clip_gradient_norm(
             })
         })
         .collect::<Result<_>>()?;
-    let there = There::new(vars, gradients)?;
-    let of_there = there.as_ref().map_or(Ok(0.), There::squares)?;
-    let norm = (squares.iter().sum::<f64>() + of_there).sqrt();
+    let on_device = DeviceGradients::new(vars, gradients)?;
+    let squares_on_device = on_device
+        .as_ref()
+        .map_or(Ok(0.), DeviceGradients::squares)?;
+    let norm = (squares.iter().sum::<f64>() + squares_on_device).sqrt();
     let Some(max) = max else {
         return Ok(norm);
     };
@@ -50,33 +52,33 @@ pub fn clip_gradient_norm(
         for (var, gradient) in found {
             gradients.insert(var, (gradient * factor)?);
         }
-        if let Some(there) = there {
-            there.scale(factor as f32)?;
+        if let Some(gradients) = on_device {
+            gradients.scale(factor as f32)?;
         }
     }
     Ok(norm)
 }
 
 /// The gradients that are on a device, in the order of names.
-struct There {
+struct DeviceGradients {
     device: Device,
     table: Parameters,
 }
 
-impl There {
+impl DeviceGradients {
     fn new(vars: &BTreeMap<String, Var>, gradients: &ParameterGradients) -> Result<Option<Self>> {
         let (mut device, mut parameters) = (None, Vec::new());
         for var in vars.values() {
-            let Some(there) = gradients.on_device(var) else {
+            let Some(gradient) = gradients.on_device(var) else {
                 continue;
             };
-            let Some(value) = there.device.resident(var) else {
+            let Some(value) = gradient.device.resident(var) else {
                 bail!("clip_gradient_norm: a gradient is on a device, and its variable is not");
             };
-            device = Some(there.device.clone());
+            device = Some(gradient.device.clone());
             parameters.push(Parameter {
                 value,
-                gradient: there.values.clone(),
+                gradient: gradient.values.clone(),
                 moments: Vec::new(),
                 decays: false,
                 adapts: false,
@@ -89,7 +91,7 @@ impl There {
         Ok(Some(Self { device, table }))
     }
 
-    /// The sum of squares, once it is there.
+    /// The sum of squares, once the device has computed it.
     fn squares(&self) -> Result<f64> {
         let norm = self.device.run(|m| {
             let found = self.table.gradient_norm(m, None)?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{Result, Tensor, Var, bail};
 
-use fgvr_cuda::ops::optimizer as there;
+use fgvr_cuda::ops::optimizer as kernels;
 
 use super::MissingGradient;
 use super::variables::{Piece, Variables, Whole};
@@ -143,7 +143,7 @@ impl Lars {
         };
         self.variables
             .step_measured(gradients, lr, measure, here, |machine, table, _| {
-                let lars = there::Lars {
+                let lars = kernels::Lars {
                     lr,
                     trust,
                     momentum: self.cfg.momentum,

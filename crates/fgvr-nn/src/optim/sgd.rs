@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{Result, Tensor, Var, bail};
 
-use fgvr_cuda::ops::optimizer as there;
+use fgvr_cuda::ops::optimizer as kernels;
 
 use super::MissingGradient;
 use super::variables::{Piece, Variables};
@@ -103,7 +103,7 @@ impl Sgd {
         };
         self.variables
             .step(gradients, lr, here, |machine, table, _| {
-                let sgd = there::Sgd {
+                let sgd = kernels::Sgd {
                     lr,
                     momentum: self.cfg.momentum,
                     weight_decay: self.cfg.weight_decay,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 
-use super::on_device::{self, Moments, There};
+use super::on_device::{self, DeviceVariable, Moments};
 use fgvr_cuda::Machine;
 use fgvr_cuda::ops::optimizer::Parameters as Table;
 
@@ -91,7 +91,7 @@ impl<const M: usize> Variables<M> {
                 );
             }
             let decays = !(exclude_vectors && var.rank() <= 1);
-            let moments = Moments::Here(std::array::from_fn(|_| Buffer::zeros(var.elem_count())));
+            let moments = Moments::OnHost(std::array::from_fn(|_| Buffer::zeros(var.elem_count())));
             slots.insert(
                 name,
                 Slot {
@@ -117,17 +117,17 @@ impl<const M: usize> Variables<M> {
     }
 
     /// Runs `update(piece, steps of the variable with this one, whether it decays)` over all
-    /// variables, and `there(machine, table, steps)` over those on a device. Nothing changes if a gradient is
+    /// variables, and `on_device(machine, table, steps)` over those on a device. Nothing changes if a gradient is
     /// missing or has another shape.
     pub(super) fn step(
         &mut self,
         gradients: &ParameterGradients,
         lr: f64,
         update: impl Fn(Piece<'_, M>, u64, bool) + Sync,
-        there: impl Fn(&dyn Machine, &Table, u64) -> fgvr_cuda::Result<()>,
+        on_device: impl Fn(&dyn Machine, &Table, u64) -> fgvr_cuda::Result<()>,
     ) -> Result<()> {
         let update = |piece: Piece<'_, M>, of: Whole<0>| update(piece, of.steps, of.decays);
-        self.step_measured(gradients, lr, |_, _, _| [], update, there)
+        self.step_measured(gradients, lr, |_, _, _| [], update, on_device)
     }
 
     /// As [`Variables::step`], with sums over each whole variable, of
@@ -138,16 +138,16 @@ impl<const M: usize> Variables<M> {
         lr: f64,
         measure: impl Fn(&[f32], &[f32], bool) -> [f64; S] + Sync,
         update: impl Fn(Piece<'_, M>, Whole<S>) + Sync,
-        step_there: impl Fn(&dyn Machine, &Table, u64) -> fgvr_cuda::Result<()>,
+        step_on_device: impl Fn(&dyn Machine, &Table, u64) -> fgvr_cuda::Result<()>,
     ) -> Result<()> {
         let op = self.op;
         if !(lr.is_finite() && lr >= 0.) {
             bail!("{op}: expected a learning rate of 0 or more, found {lr}");
         }
-        let (mut work, mut there) = (Vec::new(), Vec::new());
+        let (mut work, mut resident) = (Vec::new(), Vec::new());
         for (name, slot) in &mut self.slots {
             if let Some(gradient) = gradients.on_device(&slot.var) {
-                there.push((slot, gradient));
+                resident.push((slot, gradient));
                 continue;
             }
             match gradients.get(&slot.var) {
@@ -169,7 +169,7 @@ impl<const M: usize> Variables<M> {
         work.into_par_iter().try_for_each(|(slot, gradient)| {
             slot.steps += 1;
             let (steps, decays) = (slot.steps, slot.decays);
-            let moments = slot.moments.here()?;
+            let moments = slot.moments.on_host()?;
             with_values(gradient, |gradient| {
                 with_values_mut(&slot.var, |values| {
                     let sums = match S {
@@ -186,9 +186,9 @@ impl<const M: usize> Variables<M> {
                 })
             })?
         })?;
-        let there = there.into_iter().map(|(slot, gradient)| {
+        let resident = resident.into_iter().map(|(slot, gradient)| {
             slot.steps += 1;
-            There {
+            DeviceVariable {
                 var: &slot.var,
                 gradient,
                 moments: &mut slot.moments,
@@ -196,7 +196,7 @@ impl<const M: usize> Variables<M> {
                 steps: slot.steps,
             }
         });
-        on_device::step(op, there.collect(), step_there)?;
+        on_device::step(op, resident.collect(), step_on_device)?;
         self.steps += 1;
         Ok(())
     }

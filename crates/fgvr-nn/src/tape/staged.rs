@@ -104,7 +104,7 @@ impl Tape {
     /// As [`Tape::constant`], as the input whose gradient [`Tape::backward_from`] returns.
     ///
     /// # Errors
-    /// As [`Tape::constant`].
+    /// A map that is elsewhere than this tape's maps are.
     pub fn enter(&mut self, map: &Map) -> Result<Map> {
         let map = self.entered(map)?;
         let [n, h, w, c] = map.shape;

@@ -1,4 +1,4 @@
-//! Variables that live on a device: trained, averaged and saved there as on the CPU.
+//! Variables that are resident on a device: trained, averaged and saved there as on the CPU.
 
 #![allow(clippy::unwrap_used)]
 
@@ -230,7 +230,7 @@ fn variables_leave_with_the_last_handle_and_live_in_one_place() {
     let net = Net::new(Some(device));
     assert!(device.memory().unwrap().held > before);
     let error = net.parameters.to_device(other).unwrap_err().to_string();
-    assert!(error.contains("and were to live on"), "{error}");
+    assert!(error.contains("was asked for"), "{error}");
     drop(net);
     assert_eq!(device.memory().unwrap().held, before);
 }

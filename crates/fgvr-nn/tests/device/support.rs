@@ -31,7 +31,7 @@ pub(crate) fn devices() -> Vec<(Device, f64)> {
     ]
 }
 
-/// Where a pass runs, and whether the variables live there too.
+/// Where a pass runs, and whether the variables are resident there.
 #[derive(Clone, Copy, Debug)]
 enum Where<'a> {
     Cpu,

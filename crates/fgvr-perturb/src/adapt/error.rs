@@ -87,9 +87,9 @@ pub enum AdaptError {
     /// Two parts of different widths.
     #[error("merge: width {found}, expected {expected}")]
     Width {
-        /// Of the part to be merged.
+        /// The width of the part to be merged.
         found: usize,
-        /// Of the accumulator.
+        /// The width of the accumulator.
         expected: usize,
     },
     /// A setting that makes no sense.
@@ -133,7 +133,7 @@ pub enum AdaptError {
     Eigenvalue {
         /// Which one.
         index: usize,
-        /// Of how many.
+        /// The number of eigenvalues.
         width: usize,
     },
     /// A file that holds no adaptation, or a damaged one.

@@ -65,10 +65,11 @@ impl Adaptation {
         Self::from_bytes(path, &bytes)
     }
 
-    /// As [`load`](Self::load), from the contents of a file; `name` is for messages.
+    /// An adaptation from the contents of a file; `name` is for messages.
     ///
     /// # Errors
-    /// As [`load`](Self::load).
+    /// [`AdaptError::File`] with what was found and expected where it is
+    /// no adaptation, one of another version, or damaged.
     pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Self, AdaptError> {
         Self::parse(bytes).map_err(|Wrong { found, expected }| AdaptError::File {
             file: name.as_ref().into(),

@@ -65,7 +65,8 @@ impl<'a> Fitter<'a> {
     /// The adaptation with the settings `cfg`.
     ///
     /// # Errors
-    /// As [`Adaptation::fit`].
+    /// Settings out of range; fewer than two images, plain or with views; images or views that are all equal;
+    /// features that are missing, not finite, or of another number than `statistics` has seen; a singular A.
     pub fn fit(&mut self, cfg: &AdaptConfig) -> Result<Adaptation, AdaptError> {
         cfg.validate()?;
         let mut source = match self.source.take() {

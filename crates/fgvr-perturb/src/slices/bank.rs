@@ -107,7 +107,8 @@ impl FeatureBank {
     /// [`FeatureBank::between`] needs both; all other statistics are of `first`.
     ///
     /// # Errors
-    /// As [`FeatureBank::push`], and lengths that differ; a bank to which single rows were pushed.
+    /// Values that are no whole rows or not finite, or a bank of pairs; nothing is stored then; lengths that differ;
+    /// a bank to which single rows were pushed.
     pub fn push_pair(&mut self, first: &[f32], second: &[f32]) -> Result<(), Error> {
         if self.seconds.is_empty() && !self.is_empty() {
             return Err(Error::Bank {

@@ -49,10 +49,11 @@ pub fn non_discriminative_mask(
     Ok(non_discriminative_mask_with_stats(variance, importance, cfg, key, images)?.0)
 }
 
-/// As [`non_discriminative_mask`], with what there is to say about it.
+/// The mask of [`non_discriminative_mask`], and its statistics.
 ///
 /// # Errors
-/// As [`non_discriminative_mask`].
+/// Lengths that do not fit, values that are not finite, a share outside [0, 1], and a rule that needs an importance
+/// where there is none.
 pub fn non_discriminative_mask_with_stats(
     variance: &[f32],
     importance: Option<&[f32]>,

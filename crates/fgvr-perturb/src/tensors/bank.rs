@@ -67,7 +67,8 @@ impl FeatureBank {
     /// [`FeatureBank::between`] needs both; all other statistics are of `first`.
     ///
     /// # Errors
-    /// As [`FeatureBank::push`], and shapes that differ; a bank to which single rows were pushed.
+    /// Another shape, a value that is not finite, or a bank of pairs; nothing is stored then; shapes that differ; a
+    /// bank to which single rows were pushed.
     pub fn push_pair(&mut self, first: &Tensor, second: &Tensor) -> Result<()> {
         expect_dims("feature bank push_pair", "second", second, first.dims())?;
         let (first, second) = (

@@ -34,10 +34,11 @@ pub fn non_discriminative_mask<'a>(
     Ok(non_discriminative_mask_with_stats(variance, importance, cfg, key, images)?.0)
 }
 
-/// As [`non_discriminative_mask`], with what there is to say about it.
+/// The mask of [`non_discriminative_mask`], and its statistics.
 ///
 /// # Errors
-/// As [`non_discriminative_mask`].
+/// Shapes that differ, values that are not finite, a rho outside [0, 1], and a rule that needs an importance where
+/// there is none.
 pub fn non_discriminative_mask_with_stats<'a>(
     variance: &Tensor,
     importance: impl Into<Option<&'a Tensor>>,

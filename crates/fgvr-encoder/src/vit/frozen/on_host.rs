@@ -256,7 +256,7 @@ impl HostBlock {
     }
 }
 
-/// As [`LayerNorm`], on the caller's thread.
+/// Layer norm of each token, on the caller's thread.
 struct Norm {
     weight: Vec<f32>,
     bias: Vec<f32>,

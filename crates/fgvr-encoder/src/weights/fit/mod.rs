@@ -47,7 +47,7 @@ impl Fit {
     /// `encoder` says, where that is known. `unused` are the tensors of the trunk that have no place in it.
     ///
     /// # Errors
-    /// A `config.json` that cannot be read; as [`EncoderConfig::network`].
+    /// A `config.json` that cannot be read; an encoder configuration without a network.
     pub(crate) fn new(
         weights: &Weights,
         trunk: &Trunk,

@@ -12,7 +12,7 @@ use crate::layers::frozen_conv::fold;
 use crate::layers::{BatchNorm, Conv2d, Finish};
 use crate::{Device, Map, Tape};
 
-/// As [`FrozenConv`](crate::layers::FrozenConv), on a device, where its weights were put once: of the type of
+/// The [`FrozenConv`](crate::layers::FrozenConv) of a device, whose weights are copied there once: in the type of
 /// maps, rounded after folding. What follows it is one kernel with its bias.
 pub struct DeviceConv {
     device: Device,

@@ -19,7 +19,7 @@ use crate::{Device, Map, Tape};
 /// Grids whose position embeddings are kept.
 const KEPT: usize = 2;
 
-/// As [`FrozenLinear`](crate::layers::FrozenLinear), on a device, where its weights were put once.
+/// The [`FrozenLinear`](crate::layers::FrozenLinear) of a device, whose weights are copied there once.
 pub struct DeviceLinear {
     device: Device,
     /// (O, I), of the type of maps.
@@ -65,7 +65,7 @@ impl DeviceLinear {
     /// `y` (N, H, W, O) plus what the layer makes of `x` (N, H, W, I): the end of a residual branch.
     ///
     /// # Errors
-    /// As [`DeviceLinear::apply`]; a `y` of another shape.
+    /// Another number of channels, a map that is not on a device; what a GPU says; a `y` of another shape.
     pub fn apply_add(&self, tape: &mut Tape, x: &Map, y: &Map) -> Result<Map> {
         self.run(tape, x, Some(y))
     }
@@ -140,7 +140,7 @@ impl DeviceNorm {
     /// the map.
     ///
     /// # Errors
-    /// As [`DeviceNorm::apply`]; a map of more places.
+    /// Another number of channels, a map that is not on a device; what a GPU says; a map of more places.
     pub fn vectors(&self, x: &Map) -> Result<Tensor> {
         let [n, h, w, c] = x.shape;
         if (h, w) != (1, 1) {
