@@ -38,10 +38,8 @@ impl Restored {
     ) -> Result<Self> {
         let unfit = |error: candle_core::Error| saved.unfit(run, config, error);
         let parameters = encoder_parameters(run, config, saved)?;
-        let encoder = Backbone::new(
-            &config.encoder,
-            parameters.builder(DType::F32, &Device::Cpu),
-        )?;
+        let vb = parameters.builder(DType::F32, &Device::Cpu);
+        let encoder = Backbone::new(&config.encoder, vb)?;
         let encoder = encoder.on(compute.device().cloned()).freeze()?;
 
         let run_length = RunLength {

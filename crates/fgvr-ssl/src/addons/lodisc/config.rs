@@ -1,0 +1,127 @@
+//! The choices of LoDisc, their ranges, and how it was published.
+
+use candle_core::{Result, bail};
+use fgvr_gradcam::Sign;
+
+use super::{LoDisc, pivotal_count};
+use crate::bases::recipe::{BYOL_VIEWS, LearningRate, Optimizer, Recipe};
+use crate::{Addon, AddonConfig, AddonParts, MomentumSchedule};
+
+/// By what an image's patches are ranked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+pub enum Regions {
+    /// [`Regions::Attention`] of an encoder with a class token, else [`Regions::GradCam`].
+    #[default]
+    AutoByEncoder,
+    /// The product over layers of the class token's attention in the network that makes the targets.
+    Attention,
+    /// Grad-CAM of the base's loss at the online encoder's last map, whose mean must be its feature.
+    GradCam,
+    /// Nothing: patches drawn at random, the control that a claim must beat.
+    Random,
+}
+
+impl Regions {
+    /// Its name in configuration files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AutoByEncoder => "auto-by-encoder",
+            Self::Attention => "attention",
+            Self::GradCam => "grad-cam",
+            Self::Random => "random",
+        }
+    }
+}
+
+/// Choices of [`LoDisc`].
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
+pub struct LoDiscConfig {
+    /// Weight of the local loss beside the base's, the global one.
+    pub weight: f64,
+    /// Share of the patches that is kept, rounded down to whole patches.
+    pub fraction: f64,
+    /// By what they are ranked.
+    pub regions: Regions,
+    /// Which places Grad-CAM ranks high.
+    ///
+    /// # Design choice
+    /// Those that lower the loss: the evidence by which the base tells the image from others, as
+    /// attention is. Under pooling by the mean the two signs split the map into halves of about equal
+    /// weight, so that the other one is a fair control.
+    pub sign: Sign,
+}
+
+impl Default for LoDiscConfig {
+    fn default() -> Self {
+        Self {
+            weight: 1.,
+            fraction: 0.3,
+            regions: Regions::AutoByEncoder,
+            sign: Sign::LowersLoss,
+        }
+    }
+}
+
+impl LoDiscConfig {
+    /// Checks that square images of `side` pixels with a map of `cells` places along a side can be masked.
+    ///
+    /// # Errors
+    /// A map of one place, a fraction that keeps none or all, and places of no whole number of pixels.
+    pub fn fits(&self, side: usize, cells: usize) -> Result<()> {
+        pivotal_count(self.fraction, cells * cells)?;
+        if !side.is_multiple_of(cells) {
+            bail!(
+                "lodisc: images of {side} x {side}, expected multiples of the map's side {cells}"
+            );
+        }
+        Ok(())
+    }
+}
+
+impl AddonConfig for LoDiscConfig {
+    fn validate(&self) -> Result<()> {
+        if !(self.weight >= 0. && self.weight.is_finite()) {
+            bail!(
+                "lodisc: weight is {}, expected a number of at least 0",
+                self.weight
+            );
+        }
+        if !(self.fraction > 0. && self.fraction < 1.) {
+            bail!(
+                "lodisc: fraction is {}, expected a number between 0 and 1",
+                self.fraction
+            );
+        }
+        Ok(())
+    }
+
+    fn build(&self, parts: AddonParts<'_>) -> Result<Box<dyn Addon + Send>> {
+        Ok(Box::new(LoDisc::new(self, parts)?))
+    }
+}
+
+/// How LoDisc was trained by those who published it, on MoCo v3 with ViT-B/16 at 224 px from supervised
+/// ImageNet weights; temperature and momentum are [`crate::MoCoV3Config`]'s defaults.
+pub const LODISC_RECIPE: Recipe = Recipe {
+    source: "the released code of arXiv:2403.04066: ViT-B/16, 100 epochs; the README leaves the rate blank, 1e-3 is the argument's default; the batch is not stated, 256 is ours",
+    optimizer: Optimizer::AdamW {
+        betas: [0.9, 0.999],
+    },
+    learning_rate: LearningRate {
+        per_256: 1e-3,
+        warm_up_epochs: 0,
+        constant: &[],
+    },
+    weight_decay: [0.5, 0.5],
+    decays_norm_and_bias: true,
+    momentum: Some((0.99, MomentumSchedule::Cosine)),
+    epochs: 100,
+    batch: 256,
+    views: BYOL_VIEWS,
+    local_crops: None,
+};
