@@ -22,7 +22,7 @@ pub(crate) struct Restored {
     encoder: FrozenBackbone,
     addons: Vec<Box<dyn Addon + Send>>,
     decoder: Option<ConvDecoder>,
-    /// Of sets that know the parts of their images.
+    /// Only for sets that know the parts of their images.
     objective: Option<Objective>,
 }
 
