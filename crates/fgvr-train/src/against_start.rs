@@ -1,9 +1,9 @@
 //! Whether training took a pretrained network below what it was.
 
-use std::fmt;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
-use serde::Serialize;
-
+use crate::named::named;
 use crate::run_folder::{EXPORT, EXPORT_TRAINED};
 
 /// What a trained network and its start are compared by.
@@ -16,18 +16,14 @@ pub enum ComparedBy {
     ViewsFound,
 }
 
-impl fmt::Display for ComparedBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Knn => "kNN",
-            Self::ViewsFound => "the share of views found first",
-        })
-    }
-}
+named!(ComparedBy, "In words." {
+    Knn = "kNN",
+    ViewsFound = "the share of views found first",
+});
 
 /// A trained network beside the pretrained one it started from, on images that training has not seen and that are no
-/// test images.
-#[derive(Clone, Debug, Serialize)]
+/// test images. Files hold [`is_below`](Self::is_below) and [`line`](Self::line) too.
+#[derive(Clone, Debug)]
 pub struct AgainstStart {
     /// What is compared: a fraction in [0, 1].
     pub by: ComparedBy,
@@ -37,41 +33,64 @@ pub struct AgainstStart {
     pub trained: f64,
     /// Images it is the figure of.
     pub images: usize,
-    /// Whether the trained network has less than the start, by however little.
-    pub is_below: bool,
-    /// All of it in a line, for people.
-    pub line: String,
+    /// Whether a run has exported both, so that the line names the folders.
+    exported: bool,
 }
 
 impl AgainstStart {
     pub(crate) fn new(by: ComparedBy, [start, trained]: [f64; 2], images: usize) -> Self {
-        let is_below = trained < start;
-        let [of_start, of_trained] = [start, trained].map(|v| format!("{:.1}", 100. * v));
-        let found = format!("{by} on {images} validation images is {of_trained} %");
-        let line = match is_below {
-            true => {
-                format!("this run ended below its start: {found}, where the start has {of_start} %")
-            }
-            false => format!("not below its start: {found}, where the start has {of_start} %"),
-        };
         Self {
             by,
             start,
             trained,
             images,
-            is_below,
-            line,
+            exported: false,
         }
     }
 
-    /// Of a run that keeps both in folders of its own.
-    pub(crate) fn of_run(by: ComparedBy, figures: [f64; 2], images: usize) -> Self {
-        let mut of = Self::new(by, figures, images);
-        if of.is_below {
-            of.line +=
-                &format!("; `{EXPORT}/` holds the start, `{EXPORT_TRAINED}/` what was trained");
+    /// The same for a run that exports both networks to folders of its own.
+    pub(crate) fn exported(self) -> Self {
+        Self {
+            exported: true,
+            ..self
         }
-        of
+    }
+
+    /// Whether the trained network has less than the start, by however little.
+    #[must_use]
+    pub fn is_below(&self) -> bool {
+        self.trained < self.start
+    }
+
+    /// All of it in a line, for people.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let Self { by, images, .. } = self;
+        let [start, trained] = [self.start, self.trained].map(|v| format!("{:.1}", 100. * v));
+        let found = format!(
+            "{by} on {images} validation images is {trained} %, where the start has {start} %"
+        );
+        match (self.is_below(), self.exported) {
+            (false, _) => format!("not below its start: {found}"),
+            (true, false) => format!("this run ended below its start: {found}"),
+            (true, true) => format!(
+                "this run ended below its start: {found}; `{EXPORT}/` holds the start, \
+                 `{EXPORT_TRAINED}/` what was trained"
+            ),
+        }
+    }
+}
+
+impl Serialize for AgainstStart {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("AgainstStart", 6)?;
+        fields.serialize_field("by", &self.by)?;
+        fields.serialize_field("start", &self.start)?;
+        fields.serialize_field("trained", &self.trained)?;
+        fields.serialize_field("images", &self.images)?;
+        fields.serialize_field("is_below", &self.is_below())?;
+        fields.serialize_field("line", &self.line())?;
+        fields.end()
     }
 }
 
@@ -81,19 +100,27 @@ mod tests {
 
     #[test]
     fn less_by_one_image_is_below_and_level_is_not() {
-        let of = |start, trained| AgainstStart::of_run(ComparedBy::Knn, [start, trained], 200);
+        let of = |start, trained| AgainstStart::new(ComparedBy::Knn, [start, trained], 200);
         let below = of(0.5, 0.495);
-        assert!(below.is_below);
-        for words in [
-            "below its start",
-            "49.5 %",
-            "50.0 %",
-            "200",
-            "export-trained/",
-        ] {
-            assert!(below.line.contains(words), "{words}: {}", below.line);
+        assert!(below.is_below());
+        for words in ["below its start", "49.5 %", "50.0 %", "200"] {
+            assert!(below.line().contains(words), "{words}: {}", below.line());
         }
-        let level = of(0.5, 0.5);
-        assert!(!level.is_below && level.line.starts_with("not below"));
+        assert!(!below.line().contains("export"));
+        assert!(below.exported().line().contains("`export-trained/` what"));
+        let level = of(0.5, 0.5).exported();
+        assert!(!level.is_below() && level.line().starts_with("not below"));
+        assert!(!level.line().contains("export"));
+    }
+
+    #[test]
+    fn a_file_holds_what_follows_from_the_figures_too() {
+        let below = AgainstStart::new(ComparedBy::ViewsFound, [0.5, 0.25], 60).exported();
+        let written = serde_json::to_value(&below).unwrap();
+        let expected = serde_json::json!({
+            "by": "views-found", "start": 0.5, "trained": 0.25, "images": 60, "is_below": true,
+            "line": below.line(),
+        });
+        assert_eq!(written, expected);
     }
 }

@@ -57,7 +57,8 @@ fn validation_share(config: &PretrainConfig, data: &str) -> Result<f64> {
 /// ended is taken as it is.
 ///
 /// # Errors
-/// As [`crate::pretrain`]; a folder that holds a run of other settings; [`Error::Stopped`] where the observer asked for it.
+/// Data that cannot be read, settings that do not fit it, an alarm whose policy is to stop; a folder that holds a run
+/// of other settings; [`Error::Stopped`] where the observer asked for it.
 pub fn train_carefully(
     config: &PretrainConfig,
     folder: &Path,

@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor, safetensors};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Layers, PretrainConfig};
+use crate::named::named;
 use crate::run_folder::{sync_folder, write_atomically};
 use crate::{DataRecord, Error, Result, RunFolder, digest};
 
@@ -127,21 +128,15 @@ pub enum Which {
     BestVal,
 }
 
-impl Which {
-    /// Its name on a command line, and of the file that points at it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Last => "last",
-            Self::BestVal => "best-val",
-        }
-    }
-}
+named!(Which, "Its name on a command line, and of the file that points at it." {
+    Last = "last",
+    BestVal = "best-val",
+});
 
 /// Loads the newest checkpoint.
 ///
 /// # Errors
-/// As [`load_which`].
+/// None is there, or a file is missing, cut short or altered.
 pub(crate) fn load_last(run: &RunFolder) -> Result<Saved> {
     load_which(run, Which::Last)
 }
@@ -175,7 +170,7 @@ fn folder(run: &RunFolder, which: Which) -> Result<PathBuf> {
 /// The manifest and the settings of a checkpoint, without its tensors.
 ///
 /// # Errors
-/// As [`load_which`].
+/// None is there, or a file is missing, cut short or altered.
 pub(crate) fn read_which(
     run: &RunFolder,
     which: Which,
@@ -187,7 +182,7 @@ pub(crate) fn read_which(
 /// Loads one checkpoint folder.
 ///
 /// # Errors
-/// As [`load_last`].
+/// A file is missing, cut short or altered.
 pub(crate) fn load(path: &Path) -> Result<Saved> {
     let manifest = manifest(path)?;
     let mut tensors = HashMap::new();

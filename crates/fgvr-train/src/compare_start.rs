@@ -44,11 +44,10 @@ pub(crate) fn by_knn(
         found.push(nearest.map_err(Error::from)?.top1);
     }
     match found.as_slice() {
-        [start, trained] => Ok(Some(AgainstStart::of_run(
-            ComparedBy::Knn,
-            [*start, *trained],
-            images,
-        ))),
+        [start, trained] => {
+            let against = AgainstStart::new(ComparedBy::Knn, [*start, *trained], images);
+            Ok(Some(against.exported()))
+        }
         _ => Ok(None),
     }
 }
@@ -82,5 +81,7 @@ pub(crate) fn by_views(
     };
     drop(found);
     let by = ComparedBy::ViewsFound;
-    Ok(Some(AgainstStart::of_run(by, [start, trained], images)))
+    Ok(Some(
+        AgainstStart::new(by, [start, trained], images).exported(),
+    ))
 }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 /// Bytes read at a time.
 const CHUNK: usize = 1 << 16;
 
-/// Of a file's content, without holding it.
+/// The SHA-256 of a file's content, which is read in pieces.
 ///
 /// # Errors
 /// A file that cannot be read.

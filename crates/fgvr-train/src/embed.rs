@@ -75,10 +75,10 @@ fn finite(dataset: &Arc<dyn Dataset>, embedded: Option<Embedded>) -> Result<Opti
     Ok(embedded)
 }
 
-/// As [`embed`], with places weighed by a screening map.
+/// Features of the images `indices` in which a screening map weighs places, unreadable ones left out; `None` where none is left.
 ///
 /// # Errors
-/// As [`embed`].
+/// An encoder that does not take the size; features that are not finite.
 pub(crate) fn embed_screened(
     encoder: &FrozenBackbone,
     screening: &Screening,

@@ -25,7 +25,7 @@ pub fn embed_set(
 /// The same of a data set that is open.
 ///
 /// # Errors
-/// As [`embed_set`].
+/// A data set that cannot be opened, or one without a readable photo; features that are not finite.
 pub(crate) fn embed_splits(
     embedder: &Embedder,
     source: &str,

@@ -47,11 +47,12 @@ impl Embedder {
         Self::from_run_with(run, which, &[], compute)
     }
 
-    /// As [`Embedder::from_run`], with `settings` over those of the run, each `key.path=value`. At another
+    /// The encoder of a run's checkpoint, with `settings` over those of the run, each `key.path=value`. At another
     /// size a transformer's position embeddings are resampled, as for weights.
     ///
     /// # Errors
-    /// As [`Embedder::from_run`], and a setting that is unknown or has no effect on embedding.
+    /// A run without that checkpoint, or one that is damaged; a setting that is unknown or has no effect on
+    /// embedding.
     pub fn from_run_with(
         run: &RunFolder,
         which: Which,
@@ -99,11 +100,12 @@ impl Embedder {
         Self::from_weights_with(weights, &Vec::from_iter(size), allow_mismatch, compute)
     }
 
-    /// As [`Embedder::from_weights`], with `settings` over what the weights bring, each `key.path=value`;
+    /// The encoder that `weights` hold, with `settings` over what the weights bring, each `key.path=value`;
     /// `encoder.architecture` says what they are of, where they do not.
     ///
     /// # Errors
-    /// As [`Embedder::from_weights`], and a setting that is unknown or has no effect on embedding.
+    /// Weights whose architecture cannot be told, or that do not fit it; a setting that is unknown or has no effect
+    /// on embedding.
     pub fn from_weights_with(
         weights: &Weights,
         settings: &[String],
@@ -121,11 +123,12 @@ impl Embedder {
         Ok((embedder.with_adaptation(adaptation)?, report))
     }
 
-    /// As [`Embedder::from_weights_with`], without the adaptation that may come with the weights, which is not even
+    /// The encoder that `weights` hold, without the adaptation that may come with them, which is not even
     /// looked at.
     ///
     /// # Errors
-    /// As [`Embedder::from_weights_with`].
+    /// Weights whose architecture cannot be told, or that do not fit it; a setting that is unknown or has no effect
+    /// on embedding.
     pub fn plain_from_weights_with(
         weights: &Weights,
         settings: &[String],
@@ -137,10 +140,11 @@ impl Embedder {
         Self::of_weights(weights, told, seen, allow_mismatch, compute)
     }
 
-    /// As [`Embedder::plain_from_weights_with`], for photos that are split to be judged, with the settings to judge by.
+    /// The encoder that `weights` hold, for photos that are split to be judged, with the settings to judge by.
     ///
     /// # Errors
-    /// As [`Embedder::from_weights_with`].
+    /// Weights whose architecture cannot be told, or that do not fit it; a setting that is unknown or has no effect
+    /// on embedding.
     pub(crate) fn to_judge(
         weights: &Weights,
         settings: &[String],
@@ -330,7 +334,7 @@ pub(crate) fn at_least_one(batch: usize) -> Result<usize> {
 /// The encoder's variables as a checkpoint of a run has them, and its step.
 ///
 /// # Errors
-/// As [`Embedder::from_run`].
+/// A run without that checkpoint, or one that is damaged.
 pub(crate) fn encoder_of(
     run: &RunFolder,
     config: &PretrainConfig,

@@ -47,7 +47,7 @@ pub struct Evaluation {
     pub classes: Option<usize>,
     /// Images that were trained on.
     pub train_images: usize,
-    /// Of which split the judged images are.
+    /// The split that the judged images are from.
     pub judged_on: JudgedOn,
     /// Test images that were judged; 0 where validation images were.
     pub test_images: usize,

@@ -27,10 +27,11 @@ pub fn evaluate_run(
     evaluate_run_with(run, &[], source, batch, compute, observer)
 }
 
-/// As [`evaluate_run`], with `settings` over those of the run, each `key.path=value`.
+/// Judges the encoder of a run's last checkpoint with `settings`, each `key.path=value`, over those of the run; `source` and
+/// `batch` are those of [`evaluate_run`].
 ///
 /// # Errors
-/// As [`evaluate_run`], and a setting that is unknown or has no effect on evaluation.
+/// A run without checkpoint, or data that cannot be read; a setting that is unknown or has no effect on evaluation.
 pub fn evaluate_run_with(
     run: &RunFolder,
     settings: &[String],

@@ -27,9 +27,9 @@ pub struct Fed {
 /// The views of a batch on their way to a device; [`Device::receive`] makes maps of them.
 #[derive(Debug)]
 pub struct StagedViews {
-    /// As [`Batch::views`].
+    /// (N, 3, H, W) for each view, in the order of [`Batch::views`].
     pub views: Vec<Staged>,
-    /// As [`Batch::crops`].
+    /// (N, 3, h, w) for each small crop, in the order of [`Batch::crops`].
     pub crops: Vec<Staged>,
 }
 

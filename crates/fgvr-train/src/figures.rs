@@ -109,7 +109,7 @@ pub(crate) fn figures(
 /// Figures of an encoder's frozen features.
 ///
 /// # Errors
-/// As [`figures`] and [`embed`].
+/// An encoder that does not take the size; features that are not finite.
 pub(crate) fn encoder_figures(
     config: &PretrainConfig,
     encoder: &Backbone,
@@ -125,7 +125,7 @@ pub(crate) fn encoder_figures(
 /// Figures of the pixels themselves.
 ///
 /// # Errors
-/// As [`figures`] and [`pixels`].
+/// Features that are not finite; a tensor operation that fails.
 pub(crate) fn pixel_figures(
     config: &PretrainConfig,
     train: &Arc<dyn Dataset>,

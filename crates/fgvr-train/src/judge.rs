@@ -45,7 +45,7 @@ pub struct Judgement {
     pub from: String,
     /// What the row `adapted` was transformed by, in words.
     pub adaptation: Option<String>,
-    /// Of which split the judged rows are.
+    /// The split that the judged rows are from.
     pub judged_on: JudgedOn,
     /// Rows with labels that neighbours and probe learn from.
     pub train_images: usize,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use fgvr_data::{Dataset, Splits};
 use serde::Serialize;
 
+use crate::named::named;
+
 /// The split that figures are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -26,13 +28,9 @@ impl JudgedOn {
             _ => (Self::Validation, &splits.val),
         }
     }
-
-    /// As it stands before the word "images".
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Test => "test",
-            Self::Validation => "validation",
-        }
-    }
 }
+
+named!(JudgedOn, "As it stands before the word \"images\"." {
+    Test = "test",
+    Validation = "validation",
+});

@@ -11,7 +11,7 @@ pub fn learning_rate(settings: &OptimizerSettings, step: u64, total: u64) -> f64
     of_peak(settings.lr, settings.warm_up, step, total)
 }
 
-/// As [`learning_rate`], of a rate whose peak is `peak`.
+/// The learning rate at `step` (from 0) of `total`, of a course whose peak is `peak`.
 pub(crate) fn of_peak(peak: f64, warm_up: f64, step: u64, total: u64) -> f64 {
     let warm_up = (warm_up * total as f64).ceil();
     let step = step as f64;

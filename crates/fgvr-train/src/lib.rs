@@ -39,6 +39,7 @@ mod judged_on;
 mod learning_rate;
 mod loader;
 mod monitor;
+mod named;
 mod objective;
 mod observer;
 mod optimizer;

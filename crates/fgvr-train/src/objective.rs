@@ -26,7 +26,7 @@ pub(crate) struct Objective {
 }
 
 impl Objective {
-    /// Of random weights, for a training split of `images` images, and what `start` gave for the encoder's variables.
+    /// A network of random weights, for a training split of `images` images, and what `start` gave for the encoder's variables.
     ///
     /// # Errors
     /// Settings that do not fit together.

@@ -21,10 +21,10 @@ pub fn pretrain(
     pretrain_with(config, place, compute, true, observer)
 }
 
-/// As [`pretrain`]; if it is not to be judged, it ends with its last checkpoint.
+/// Trains into a fresh run folder; the run ends with its last checkpoint if it is not to be judged.
 ///
 /// # Errors
-/// As [`pretrain`].
+/// Data that cannot be read, settings that do not fit it, an alarm whose policy is to stop.
 pub(crate) fn pretrain_with(
     config: &PretrainConfig,
     place: &Place,

@@ -19,7 +19,7 @@ use crate::{Compute, Result, RunFolder};
 pub(crate) struct Restored {
     encoder: FrozenBackbone,
     addons: Vec<Box<dyn Addon + Send>>,
-    /// Of sets that know the parts of their images.
+    /// Only for sets that know the parts of their images.
     objective: Option<Objective>,
 }
 

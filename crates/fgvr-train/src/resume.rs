@@ -33,8 +33,8 @@ pub struct ResumeOptions {
 /// stay with their photos.
 ///
 /// # Errors
-/// A checkpoint that is missing, damaged or of another architecture, data that is gone or changed, and as
-/// [`pretrain`](crate::pretrain).
+/// A checkpoint that is missing, damaged or of another architecture, data that is gone or changed,
+/// settings that do not fit it, an alarm whose policy is to stop.
 pub fn resume(
     run: &RunFolder,
     how: &ResumeOptions,
@@ -44,10 +44,11 @@ pub fn resume(
     resume_with(run, how, compute, true, observer)
 }
 
-/// As [`resume`]; if it is not to be judged, it ends with its last checkpoint.
+/// Resumes a run, which ends with its last checkpoint if it is not to be judged.
 ///
 /// # Errors
-/// As [`resume`].
+/// A checkpoint that is missing, damaged or of another architecture, data that is gone or changed,
+/// settings that do not fit it, an alarm whose policy is to stop.
 pub(crate) fn resume_with(
     run: &RunFolder,
     how: &ResumeOptions,

@@ -151,7 +151,8 @@ impl RunFolder {
     /// for now.
     ///
     /// # Errors
-    /// As [`RunFolder::config`], and a setting that is unknown or has no effect there.
+    /// A `config.toml` that was changed into something that is no valid setting; a setting that is unknown or has no
+    /// effect there.
     pub fn config_for(&self, purpose: Use, settings: &[String]) -> Result<PretrainConfig> {
         let mut layers = Layers::default();
         layers.file(&self.join("config.toml"))?;

@@ -187,8 +187,8 @@ pub(crate) fn write_report(
         text: format!(
             "{}Frozen features of the last step, judged on {judged}. {}",
             match &evaluation.against_start {
-                Some(against) if against.is_below => format!("Warning: {}. ", against.line),
-                Some(against) => format!("This run is {}. ", against.line),
+                Some(against) if against.is_below() => format!("Warning: {}. ", against.line()),
+                Some(against) => format!("This run is {}. ", against.line()),
                 None => String::new(),
             },
             match config.is_pretrained() {

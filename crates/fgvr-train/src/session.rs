@@ -59,7 +59,7 @@ pub(crate) struct Origin {
     pub(crate) settings: PretrainConfig,
     /// What it is trained on from here.
     pub(crate) data: DataRecord,
-    /// As [`Manifest::weights`].
+    /// The path from the root of weights in a file or folder that the run started from.
     pub(crate) weights: Option<String>,
 }
 
@@ -374,9 +374,9 @@ impl<'a> Session<'a> {
         let text = serde_json::to_vec_pretty(&evaluation)
             .map_err(|e| Error::run(self.run.path(), e.to_string()))?;
         self.run.write("eval.json", &text)?;
-        let below = evaluation.against_start.as_ref().filter(|a| a.is_below);
+        let below = evaluation.against_start.as_ref().filter(|a| a.is_below());
         if let Some(below) = below {
-            self.run.log(&format!("warning: {}", below.line))?;
+            self.run.log(&format!("warning: {}", below.line()))?;
         }
         for (title, table) in evaluation_tables(&evaluation) {
             self.run.log(&format!("\n{title}\n\n{table}"))?;

@@ -20,7 +20,7 @@ pub fn settings_changed(run: &RunFolder, which: Which) -> Result<Option<String>>
 }
 
 impl Saved {
-    /// As [`settings_changed`], beside the settings `config`.
+    /// What changed from the settings it was made with to `config`, in words; `None` where nothing did.
     ///
     /// # Errors
     /// None in practice.

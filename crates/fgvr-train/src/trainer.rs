@@ -54,10 +54,10 @@ impl Trainer {
         Ok(Self::build(config, images, compute, |_| Ok(()))?.0)
     }
 
-    /// As [`Trainer::new`], with the encoder's variables from `weights`.
+    /// Networks of random weights but for the encoder, whose variables are set from `weights`.
     ///
     /// # Errors
-    /// As [`Trainer::new`]; weights that do not fit the encoder.
+    /// Settings that do not fit together, or fewer images than a batch; weights that do not fit the encoder.
     pub fn from_weights(
         config: &PretrainConfig,
         images: usize,
@@ -212,10 +212,10 @@ impl Trainer {
         self.step_staged(batches, staged, pictures)
     }
 
-    /// As [`Trainer::step`], of batches of which `staged` holds what was sent ahead to the device, if anything was.
+    /// One optimiser step over `batches`; `staged` holds for each what was sent ahead to the device, if anything was.
     ///
     /// # Errors
-    /// As [`Trainer::step`].
+    /// A tensor operation that fails.
     pub fn step_staged(
         &mut self,
         batches: &[Batch],

@@ -19,7 +19,7 @@ pub(crate) fn print(text: &str) -> Result<()> {
 /// A result as one line of JSON, on standard output.
 ///
 /// # Errors
-/// As [`print()`].
+/// Standard output cannot be written to, as on a full disk.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
     print(&format!("{}\n", serde_json::to_string(value)?))
 }
@@ -27,7 +27,7 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
 /// Results of clap's, the help and the version; what is wrong with a command line goes to standard error.
 ///
 /// # Errors
-/// As [`print()`].
+/// Standard output cannot be written to, as on a full disk.
 pub(crate) fn print_clap(message: &clap::Error) -> Result<()> {
     let written = message.print().and_then(|()| io::stdout().flush());
     match message.use_stderr() {

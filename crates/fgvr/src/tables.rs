@@ -24,8 +24,8 @@ pub(crate) fn summary(summary: &Summary) -> String {
         path_text(&summary.run)
     );
     if let Some(evaluation) = &summary.evaluation {
-        if let Some(against) = evaluation.against_start.as_ref().filter(|a| !a.is_below) {
-            let _ = writeln!(text, "\n{}", against.line);
+        if let Some(against) = evaluation.against_start.as_ref().filter(|a| !a.is_below()) {
+            let _ = writeln!(text, "\n{}", against.line());
         }
         let _ = writeln!(
             text,
@@ -57,7 +57,7 @@ pub(crate) fn evaluation(evaluation: &Evaluation) -> String {
 /// What has to be said before anything else: that a pretrained network was better before.
 fn below(evaluation: &Evaluation) -> String {
     match &evaluation.against_start {
-        Some(against) if against.is_below => format!("warning: {}\n", against.line),
+        Some(against) if against.is_below() => format!("warning: {}\n", against.line()),
         _ => String::new(),
     }
 }

@@ -1,7 +1,5 @@
 //! Whether an adaptation helps, as far as photos without labels can tell.
 
-use std::fmt;
-
 use candle_core::{Device, Tensor};
 use fgvr_eval::{Interval, class_bootstrap, neighbour_agreement, pair_ranks};
 use fgvr_perturb::Adaptation;
@@ -9,6 +7,7 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::config::{AdaptSettings, Measure};
+use crate::named::named;
 
 /// What the gate says of an adaptation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -22,24 +21,20 @@ pub enum Answer {
     CannotTell,
 }
 
-impl fmt::Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Open => "open",
-            Self::Shut => "shut",
-            Self::CannotTell => "cannot tell",
-        })
-    }
-}
+named!(Answer, "In words." {
+    Open = "open",
+    Shut = "shut",
+    CannotTell = "cannot tell",
+});
 
 /// One measure, of plain and of adapted features.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Measured {
     /// Which.
     pub measure: Measure,
-    /// Of plain features, in [0, 1].
+    /// The value for plain features, in [0, 1].
     pub plain: f64,
-    /// Of adapted ones.
+    /// The value for adapted features.
     pub adapted: f64,
     /// Adapted less plain, with its paired bootstrap interval over photos.
     pub gain: Interval,
@@ -127,7 +122,7 @@ impl HeldOut {
 /// of the photos that were fitted to.
 ///
 /// # Errors
-/// As [`HeldOut::measure`].
+/// Features of different widths or numbers, or that are not finite.
 pub fn gate(
     held_out: &HeldOut,
     gallery: &[f32],

@@ -147,7 +147,7 @@ fn asking(database: &Labelled, queries: &Labelled) -> Vec<usize> {
 /// The table of `rows`, all of the same photos; gains are over the first.
 ///
 /// # Errors
-/// As [`table`].
+/// Features that are not finite, or a solver that fails.
 pub(super) fn table_of(
     rows: Vec<Row<'_>>,
     queries_of: Queries,

@@ -7,6 +7,7 @@
 mod adapted;
 mod card;
 mod embedding;
+mod fresh;
 mod gate;
 mod judge;
 mod neighbours;
@@ -27,8 +28,8 @@ use std::time::Instant;
 use candle_core::{Device, Tensor};
 use fgvr_data::augment::{EvaluationView, RESIZE_RATIO};
 use fgvr_data::{DataConfig, Dataset, Normalisation, Splits};
-use fgvr_encoder::FrozenBackbone;
 use fgvr_perturb::{AdaptConfig, AdaptError, AdaptKind, Adaptation, Fitter};
+use fgvr_report::Sheet;
 
 pub use crate::config::{AdaptSettings, Measure, ViewAugment};
 pub use adapted::{Adapted, PhotoCounts, Seconds};
@@ -44,11 +45,14 @@ use crate::data::{Listing, is_built_in};
 use crate::embed::pooled;
 use crate::view::{Sight, preprocessing};
 use crate::{Embedder, Error, Observer, Result, digest};
+pub(crate) use fresh::fresh_views;
+
 use embedding::embed;
+use fresh::held_out;
 use judge::{Fitting, Labelled};
 use neighbours::Seen;
 use photos::Photos;
-use views::{FRESH, HALVES, Role, Views};
+use views::Role;
 use work::Work;
 
 /// Fits an adaptation of `embedder`'s features to the training photos of `source`, and tries it on those that are held
@@ -66,16 +70,31 @@ pub fn adapt(
     options: &AdaptOptions,
     observer: &mut dyn Observer,
 ) -> Result<Adapted> {
-    Ok(adapt_embedder(embedder, source, options, false, observer)?.0)
+    let splits = open(source, &embedder.data, options, observer)?;
+    Ok(adapt_embedder(embedder, (source, &splits), options, false, observer)?.0)
 }
 
-/// As [`adapt()`], with the features that it was made of where they are to be `kept`.
+/// The photos of `source`, once `options` are known to be in range.
+fn open(
+    source: &str,
+    data: &DataConfig,
+    options: &AdaptOptions,
+    observer: &mut dyn Observer,
+) -> Result<Splits> {
+    options.settings.validate()?;
+    let splits = fgvr_data::open(source, data)?;
+    observer.on_data(&splits.found);
+    Ok(splits)
+}
+
+/// Adapts to photos that are open. With `kept` the features that the adaptation was made of are returned, and the table and
+/// the picture of neighbours are left to the caller.
 ///
 /// # Errors
-/// As [`adapt()`].
+/// Fewer than two photos that can be read; features that are not finite or all equal; [`Error::Stopped`].
 fn adapt_embedder(
     embedder: &Embedder,
-    source: &str,
+    photos: (&str, &Splits),
     options: &AdaptOptions,
     kept: bool,
     observer: &mut dyn Observer,
@@ -88,7 +107,7 @@ fn adapt_embedder(
         encode: &encode,
         not_finite: embedder.not_finite,
     };
-    let (mut adapted, features) = adapt_keeping(&eye, source, options, kept, observer)?;
+    let (mut adapted, features) = adapt_keeping(&eye, photos, options, kept, observer)?;
     embedder.origin().clone_into(&mut adapted.encoder);
     embedder.device().clone_into(&mut adapted.device);
     if embedder.adaptation().is_some() {
@@ -99,11 +118,12 @@ fn adapt_embedder(
     Ok((adapted, features))
 }
 
-/// As [`adapt()`], with the pixels themselves as features, `side` x `side` of them in three colours: what needs no network, and
-/// a case in which nothing but the pose of a photo is there to be divided out.
+/// Fits and tries an adaptation of the pixels themselves, `side` x `side` of them in three colours. This needs no network, and
+/// only the pose of a photo is there to be divided out.
 ///
 /// # Errors
-/// As [`adapt()`].
+/// Data that cannot be opened or of which fewer than two photos can be read; a setting out of range; [`Error::Stopped`]
+/// where the observer asked for it.
 pub fn adapt_pixels(
     data: &DataConfig,
     side: usize,
@@ -124,7 +144,8 @@ pub fn adapt_pixels(
         encode: &encode,
         not_finite: crate::finite::OF_WEIGHTS,
     };
-    let (mut adapted, _) = adapt_keeping(&eye, source, options, false, observer)?;
+    let splits = open(source, data, options, observer)?;
+    let (mut adapted, _) = adapt_keeping(&eye, (source, &splits), options, false, observer)?;
     adapted.encoder = format!("{side} x {side} pixels");
     "cpu".clone_into(&mut adapted.device);
     Ok(adapted)
@@ -142,36 +163,53 @@ struct Eye<'a> {
     not_finite: &'static str,
 }
 
+/// A set, and the numbers of some of its photos.
+type Chosen = (Arc<dyn Dataset>, Vec<usize>);
+
 /// What an adaptation was made of and tried on.
 #[derive(Default)]
 struct Features {
     held_out: HeldOut,
-    /// Of what was fitted to (N, C).
+    /// Plain features of the photos that were fitted to, (N, C).
     plain: Vec<f32>,
     /// Labels of those photos, and of those that were held out; empty without.
     labels: [Vec<u32>; 2],
     /// Which photos ask, those that are searched, and those that ask.
     labelled: Option<(Queries, Labelled, Labelled)>,
+    /// The photos that were held out and those that were fitted to.
+    photos: Option<[Chosen; 2]>,
 }
 
-/// As [`adapt()`], by any `eye`; with `kept_features` the features come back and the table is left to the caller.
-///
-/// # Errors
-/// As [`adapt()`].
+impl Features {
+    /// What some held-out photos find with these features and after `adaptation`.
+    fn neighbours(&self, adaptation: &Adaptation) -> Result<Option<Sheet>> {
+        let Some([(held, asking), (train, among)]) = &self.photos else {
+            return Ok(None);
+        };
+        let asking = Seen {
+            numbers: asking,
+            features: &self.held_out.plain,
+        };
+        let among = Seen {
+            numbers: among,
+            features: &self.plain,
+        };
+        neighbours::sheet([held, train], &asking, &among, adaptation)
+    }
+}
+
+/// Adapts the features of any `eye`; `kept_features` is the `kept` of [`adapt_embedder`].
 fn adapt_keeping(
     eye: &Eye<'_>,
-    source: &str,
+    (source, splits): (&str, &Splits),
     options: &AdaptOptions,
     kept_features: bool,
     observer: &mut dyn Observer,
 ) -> Result<(Adapted, Features)> {
     let settings = &options.settings;
-    settings.validate()?;
-    let splits = fgvr_data::open(source, eye.data)?;
-    observer.on_data(&splits.found);
-    let photos = Photos::of(&splits, options);
+    let photos = Photos::of(splits, options);
     enough(source, photos.fit.len())?;
-    let key = key(eye, source, &splits, &photos, options)?;
+    let key = key(eye, source, splits, &photos, options)?;
     let mut work = Work::open(options.work.as_deref(), &key, eye.width)?;
     embed(eye, &photos, settings, &mut work, observer)?;
     let (embedding, fitting_from) = (work.seconds(), Instant::now());
@@ -209,7 +247,10 @@ fn adapt_keeping(
         features: plain,
     };
     let sets = [&photos.held, &photos.train];
-    let neighbours = neighbours::sheet(sets, &asking, &among, &adaptation)?;
+    let neighbours = match kept_features {
+        true => None,
+        false => neighbours::sheet(sets, &asking, &among, &adaptation)?,
+    };
     let (fitted_in, judging_from) = (fitting_from.elapsed(), Instant::now());
 
     let mut remarks = remarks(&adaptation, &counts);
@@ -240,6 +281,10 @@ fn adapt_keeping(
             labels_of(&photos.train, &kept.fit),
             labels_of(&photos.held, &kept.held_out),
         ];
+        features.photos = Some([
+            (Arc::clone(&photos.held), kept.held_out),
+            (Arc::clone(&photos.train), kept.fit),
+        ]);
         (features.plain, features.held_out) = (plain.to_vec(), held_out);
     }
     drop(fitter);
@@ -253,7 +298,7 @@ fn adapt_keeping(
         neighbours,
         settings: settings.clone(),
         photos: counts,
-        data: splits.found,
+        data: splits.found.clone(),
         encoder: String::new(),
         device: String::new(),
         preprocessing: preprocessing(eye.sight).to_string(),
@@ -343,49 +388,6 @@ fn counts(photos: &Photos, work: &Work) -> (PhotoCounts, Kept) {
         unreadable: roles.map(|role| work.unreadable(role).len()).iter().sum(),
     };
     (counts, kept)
-}
-
-/// Features of the photos of `set` as the gate takes them, of an encoder that changes no more; at most as many as are held
-/// out at most.
-///
-/// # Errors
-/// Features that are not finite.
-pub(crate) fn fresh_views(
-    encoder: &FrozenBackbone,
-    sight: &Sight,
-    set: &Arc<dyn Dataset>,
-    settings: &AdaptSettings,
-    observer: &mut dyn Observer,
-) -> Result<HeldOut> {
-    let views = Views::new(sight, settings);
-    let indices: Vec<usize> = (0..set.len().min(settings.held_out_max)).collect();
-    let (mut rows, mut done) = (Vec::new(), 0);
-    let encode = |images: &Tensor| pooled(encoder, images);
-    let how = (&views, Role::HeldOut);
-    stream::stream(set, &indices, how, &encode, &mut |chunk| {
-        done += chunk.photos;
-        rows.extend(chunk.features);
-        observer.on_images(done, indices.len());
-        Ok(true)
-    })?;
-    Ok(held_out(&rows, encoder.width()))
-}
-
-/// Features of held-out photos, by what they were made for, from rows with all of a photo side by side.
-fn held_out(rows: &[f32], width: usize) -> HeldOut {
-    let part = |number: usize| -> Vec<f32> {
-        let photos = rows.chunks_exact((1 + FRESH + HALVES) * width);
-        photos
-            .flat_map(|photo| &photo[number * width..(number + 1) * width])
-            .copied()
-            .collect()
-    };
-    HeldOut {
-        width,
-        plain: part(0),
-        views: [part(1), part(2)],
-        halves: [part(3), part(4)],
-    }
 }
 
 /// Plain features and labels of the photos that are searched, and of those that ask.

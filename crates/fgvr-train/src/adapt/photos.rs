@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{AdaptOptions, AdaptSettings};
 use crate::digest;
+use crate::named::named;
 
 /// The photos that figures of the table are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -20,17 +21,11 @@ pub enum Queries {
     HeldOut,
 }
 
-impl Queries {
-    /// As it stands before the word "photos".
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Test => "test",
-            Self::Validation => "validation",
-            Self::HeldOut => "held-out training",
-        }
-    }
-}
+named!(Queries, "As it stands before the word \"photos\"." {
+    Test = "test",
+    Validation = "validation",
+    HeldOut = "held-out training",
+});
 
 /// The photos of a data set by their parts.
 pub(super) struct Photos {

@@ -49,7 +49,7 @@ impl AdaptOptions {
         let mut others = Vec::new();
         for setting in settings {
             let path = setting.split('=').next().unwrap_or_default().trim();
-            // Of weights that do not show it: the embedder takes it from there.
+            // It is for weights that do not show it: the embedder reads it.
             if path == "encoder.architecture" {
                 others.push(setting.clone());
                 continue;

@@ -8,7 +8,7 @@ use super::{Adapted, Answer, Judged, LabelFree, What};
 use fgvr_report as report;
 use fgvr_report::Align::{Left, Right};
 
-/// Of labels, no row shows a probe but those of features as they are, centred and adapted.
+/// No row shows a probe but those of features as they are, centred and adapted.
 const NONE: &str = "-";
 
 impl Adapted {

@@ -2,11 +2,12 @@
 //! neither has seen let it through.
 
 use candle_core::{Device, Tensor};
+use fgvr_data::{DataConfig, Splits};
 use fgvr_eval::{Embeddings, knn};
 
 use super::gate::{answer, nobody};
 use super::judge::{Row, table_of};
-use super::{AdaptOptions, Adapted, Answer, Features, Gate, Training, adapt_embedder};
+use super::{AdaptOptions, Adapted, Answer, Features, Gate, Training, adapt_embedder, open};
 use crate::against_start::{AgainstStart, ComparedBy};
 use crate::{Embedder, Error, Observer, PretrainConfig, Result, RunFolder};
 
@@ -15,7 +16,8 @@ use crate::{Embedder, Error, Observer, PretrainConfig, Result, RunFolder};
 /// The answer is that of the network that is taken, which comes with it.
 ///
 /// # Errors
-/// As [`adapt`](super::adapt()).
+/// Data that cannot be opened or of which fewer than two photos can be read; features that are not finite or all equal; a
+/// setting out of range; [`Error::Stopped`] where the observer asked for it.
 pub fn adapt_trained<'a>(
     [start, trained]: [&'a Embedder; 2],
     (run, config, seconds): (&RunFolder, &PretrainConfig, f64),
@@ -26,23 +28,25 @@ pub fn adapt_trained<'a>(
         apart: true,
         ..options.clone()
     };
+    let source = config.source.as_str();
+    let mut opened: Option<(&DataConfig, Splits)> = None;
     let mut both = Vec::new();
     for (embedder, name) in [(start, "the start"), (trained, "the trained network")] {
+        let splits = match opened {
+            Some((data, splits)) if *data == embedder.data => splits,
+            _ => open(source, &embedder.data, &options, observer)?,
+        };
         observer.on_message(&format!("adapting {name}"));
-        both.push(adapt_embedder(
-            embedder,
-            &config.source,
-            &options,
-            true,
-            observer,
-        )?);
+        let photos = (source, &splits);
+        both.push(adapt_embedder(embedder, photos, &options, true, observer)?);
+        opened = Some((&embedder.data, splits));
     }
     let Ok([before, after]) = <[_; 2]>::try_from(both) else {
         return Err(Error::config("adapt", "expected two networks"));
     };
     let gate = compare([&before.1, &after.1], &options)?;
     let against_start = by_labels([&before.1, &after.1], &options)?;
-    let below = against_start.as_ref().is_some_and(|found| found.is_below);
+    let below = against_start.as_ref().is_some_and(AgainstStart::is_below);
     let training = Training {
         run: run.path().to_owned(),
         recipe: format!("{}, {}", config.method(), config.recipe()),
@@ -75,10 +79,11 @@ pub fn adapt_trained<'a>(
         }
         _ => None,
     };
-    let (mut taken, embedder) = match training.is_taken {
-        true => (after.0, trained),
-        false => (before.0, start),
+    let ((mut taken, features), embedder) = match training.is_taken {
+        true => (after, trained),
+        false => (before, start),
     };
+    taken.neighbours = features.neighbours(&taken.adaptation)?;
     taken.table = table;
     taken.training = Some(training);
     Ok((taken, embedder))
@@ -118,4 +123,81 @@ fn by_labels(both: [&Features; 2], options: &AdaptOptions) -> Result<Option<Agai
     let [start, trained] = found;
     let compared = AgainstStart::new(ComparedBy::Knn, [start?, trained?], photos);
     Ok(Some(compared))
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::DType;
+    use fgvr_data::{Found, encode_png};
+    use fgvr_encoder::weights::Weights;
+    use fgvr_encoder::{Architecture, Backbone, EncoderConfig};
+    use fgvr_nn::Parameters;
+
+    use super::*;
+    use crate::Compute;
+
+    /// Counts the data sets that were opened.
+    #[derive(Default)]
+    struct Opened(usize);
+
+    impl Observer for Opened {
+        fn on_data(&mut self, _: &Found) {
+            self.0 += 1;
+        }
+    }
+
+    /// A network of random weights that sees 32 x 32 pixels.
+    fn network(seed: u64) -> Embedder {
+        let parameters = Parameters::new(seed);
+        let config = EncoderConfig {
+            width: 8,
+            ..EncoderConfig::from(Architecture::ResNet10)
+        };
+        Backbone::new(&config, parameters.builder(DType::F32, &Device::Cpu)).unwrap();
+        let variables = parameters.all().into_iter();
+        let tensors = variables.map(|(name, var)| (name, var.as_tensor().clone()));
+        let stored = safetensors::serialize(tensors, None).unwrap();
+        let weights = Weights::from_bytes("random", stored).unwrap();
+        let settings = ["data.size=32", "data.val_fraction=0.5"];
+        let settings = settings.map(str::to_owned);
+        Embedder::plain_from_weights_with(&weights, &settings, &[], &Compute::cpu())
+            .unwrap()
+            .0
+    }
+
+    #[test]
+    fn both_networks_see_photos_that_were_opened_once_and_neighbours_are_those_of_the_taken_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let photos = folder.path().join("photos");
+        std::fs::create_dir(&photos).unwrap();
+        for number in 0..24 {
+            let values = (0..3 * 40 * 40).map(|i| (i * (number + 3) % 251) as f32 / 250.);
+            let image = Tensor::from_iter(values, &Device::Cpu).unwrap();
+            let png = encode_png(&image.reshape((3, 40, 40)).unwrap()).unwrap();
+            std::fs::write(photos.join(format!("{number}.png")), png).unwrap();
+        }
+        let config = PretrainConfig {
+            source: photos.to_str().unwrap().to_owned(),
+            ..PretrainConfig::default()
+        };
+        let run = RunFolder::create(&folder.path().join("run")).unwrap();
+        let (start, trained) = (network(1), network(2));
+        let mut options = AdaptOptions::default();
+        options.settings.views = 2;
+        let mut opened = Opened::default();
+        let both = [&start, &trained];
+        let (adapted, taken) =
+            adapt_trained(both, (&run, &config, 0.), &options, &mut opened).unwrap();
+        assert_eq!(opened.0, 1);
+        // Too few photos to tell by, so that the start is taken: with the picture that it has by itself.
+        assert_eq!(taken.origin(), start.origin());
+        let alone = AdaptOptions {
+            apart: true,
+            ..options
+        };
+        let alone = super::super::adapt(&start, &config.source, &alone, &mut opened).unwrap();
+        assert_eq!(opened.0, 2);
+        let picture = |of: &Adapted| of.neighbours.as_ref().unwrap().draw().unwrap().pixels;
+        assert_eq!(picture(&adapted), picture(&alone));
+    }
 }

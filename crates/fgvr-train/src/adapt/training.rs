@@ -34,7 +34,7 @@ impl Training {
     pub fn answer(&self) -> String {
         let knn = match &self.against_start {
             Some(against) => {
-                let side = if against.is_below {
+                let side = if against.is_below() {
                     "below"
                 } else {
                     "not below"

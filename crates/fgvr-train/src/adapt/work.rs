@@ -22,7 +22,7 @@ const ROWS: [&str; 3] = ["fit.f32", "held-out.f32", "judged.f32"];
 /// Where everything stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct State {
-    /// Of all that the features depend on.
+    /// SHA-256 of all that the features depend on.
     key: String,
     /// Photos of each role that were looked at.
     done: [usize; 3],

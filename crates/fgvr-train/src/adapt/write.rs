@@ -169,7 +169,7 @@ pub fn write_adapted(
 /// # Errors
 /// An architecture that the format does not have, or has no place for an adaptation in.
 pub fn check_export(embedder: &Embedder, format: Format) -> Result<()> {
-    // Of the right width; what is in it does not matter.
+    // Only its width matters.
     let width = embedder.width();
     let mut statistics = NuisanceCovariance::new(width)?;
     let mut rows = vec![0.; 2 * width];

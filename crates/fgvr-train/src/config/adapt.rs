@@ -5,6 +5,7 @@ use fgvr_eval::BootstrapConfig;
 use fgvr_perturb::{AdaptConfig, AdaptKind};
 use serde::{Deserialize, Serialize};
 
+use crate::named::named;
 use crate::{Error, Result};
 
 /// What is measured on photos that are held out.
@@ -22,20 +23,11 @@ pub enum Measure {
     Agreement,
 }
 
-impl Measure {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::FoundFirst, Self::ReciprocalRank, Self::Agreement];
-
-    /// In words.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::FoundFirst => "other view found first",
-            Self::ReciprocalRank => "mean reciprocal rank of the other view",
-            Self::Agreement => "halves agree on neighbours",
-        }
-    }
-}
+named!(Measure, "In words." {
+    FoundFirst = "other view found first",
+    ReciprocalRank = "mean reciprocal rank of the other view",
+    Agreement = "halves agree on neighbours",
+});
 
 /// How an adaptation is fitted and tried.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -27,7 +27,8 @@ impl Layers {
     /// Adds one setting of those that count for `purpose`.
     ///
     /// # Errors
-    /// As [`Layers::set`], and for a setting that has no effect there: those that have are named.
+    /// No `=`, an unknown key (the nearest one is named), or a value of another type; a setting that has no effect
+    /// there: those that have are named.
     pub fn set_for(&mut self, purpose: Use, setting: &str) -> Result<()> {
         let Some((path, _)) = setting.split_once('=') else {
             return self.set(setting); // which says what is missing
@@ -77,7 +78,7 @@ impl Layers {
     /// The settings, of which those are checked that count for a network that no longer changes.
     ///
     /// # Errors
-    /// As [`Layers::resolve`].
+    /// An unknown key, a value of another type, or one out of range.
     pub fn resolve_frozen(&self) -> Result<PretrainConfig> {
         let config = self.sized()?;
         config.validate_view()?;

@@ -414,7 +414,7 @@ impl PretrainConfig {
     /// the same.
     ///
     /// # Errors
-    /// As [`PretrainConfig::to_toml`].
+    /// A value that TOML cannot hold (a seed above `i64::MAX`).
     pub fn first_difference(&self, other: &Self) -> crate::Result<Option<Difference>> {
         Ok(self.differences(other)?.into_iter().next())
     }
@@ -422,7 +422,7 @@ impl PretrainConfig {
     /// Every setting that differs from `other`'s: its path and both values.
     ///
     /// # Errors
-    /// As [`PretrainConfig::to_toml`].
+    /// A value that TOML cannot hold (a seed above `i64::MAX`).
     pub fn differences(&self, other: &Self) -> crate::Result<Vec<Difference>> {
         let table = |config: &Self| {
             toml::Value::try_from(config).map_err(|e| crate::Error::config("config", e.to_string()))

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::named::named;
+
 /// An optimiser of encoder and heads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -15,14 +17,8 @@ pub enum OptimizerKind {
     Adamw,
 }
 
-impl OptimizerKind {
-    /// Its name in settings, and of its file in a checkpoint.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Sgd => "sgd",
-            Self::Lars => "lars",
-            Self::Adamw => "adamw",
-        }
-    }
-}
+named!(OptimizerKind, "Its name in settings, and of its file in a checkpoint." {
+    Sgd = "sgd",
+    Lars = "lars",
+    Adamw = "adamw",
+});

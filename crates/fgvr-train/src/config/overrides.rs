@@ -51,7 +51,7 @@ impl Layers {
     /// Adds a preset under what is there already.
     ///
     /// # Errors
-    /// As [`Layers::preset`].
+    /// An unknown name; the nearest one is named.
     pub fn preset_under(&mut self, name: &str) -> Result<()> {
         let above = std::mem::take(&mut self.table);
         let added = self.preset(name);
@@ -100,7 +100,7 @@ impl Layers {
     /// Adds one setting whose value is at hand.
     ///
     /// # Errors
-    /// As [`Layers::set`].
+    /// No `=`, an unknown key (the nearest one is named), or a value of another type.
     pub fn set_value(&mut self, path: &str, value: impl Into<Value>) -> Result<()> {
         let nested = path.rsplit('.').fold(value.into(), |value, key| {
             Value::Table(Table::from_iter([(key.to_owned(), value)]))

@@ -82,7 +82,7 @@ impl Listing {
         self.hashed = true;
     }
 
-    /// Of all photos together.
+    /// Bytes of all photos together.
     pub(crate) fn bytes(&self) -> u64 {
         self.rows.iter().filter_map(|row| row.bytes).sum()
     }

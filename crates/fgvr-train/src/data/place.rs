@@ -20,7 +20,7 @@ impl Located {
     /// run was last saved; from the run folder as it was then; or as `config.toml` has it from here.
     ///
     /// # Errors
-    /// No photos at any of these places, with `remedy`; as [`fgvr_data::open`].
+    /// No photos at any of these places, with `remedy`; photos that cannot be opened for another reason.
     pub(crate) fn of(
         run: &RunFolder,
         config: &mut PretrainConfig,

@@ -48,7 +48,8 @@ impl Embedder {
     /// The section of a model card that says how other programs load [`Embedder::export`], and which cannot.
     ///
     /// # Errors
-    /// As [`Embedder::export`].
+    /// A directory that is there, unless it may be replaced; an architecture that the format does not have, or has no
+    /// place for an adaptation in; an adaptation of another width.
     pub fn usage(&self, adaptation: Option<&Adaptation>, format: Format) -> Result<String> {
         let export = self.exported(adaptation, format)?;
         Ok(card::usage_of(&self.config, &export))

@@ -56,7 +56,7 @@ pub(super) fn card(
 /// A short card of an encoder that is of no run of ours.
 ///
 /// # Errors
-/// As [`card`].
+/// An encoder configuration without a network.
 pub(super) fn adapted(
     name: &str,
     encoder: &EncoderConfig,
@@ -380,7 +380,7 @@ fn judged(evaluation: &Value) -> (&'static str, &'static str, &'static str) {
     } else if on == Some(JudgedOn::Test.name()) {
         ("test images", "test_images", "; nothing was chosen on them")
     } else {
-        // Of a version that did not say which.
+        // A version that did not say which wrote it.
         (
             "held-out images",
             "test_images",

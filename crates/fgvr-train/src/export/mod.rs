@@ -96,7 +96,7 @@ pub(crate) fn export(
         Some((parameters, of)) => {
             write(run, config, parameters, of, &beside, &options, over)?;
         }
-        // Of an end that does not count any more.
+        // It is from an end that does not count any more.
         None if beside.is_dir() => std::fs::remove_dir_all(&beside).map_err(Error::io(&beside))?,
         None => {}
     }

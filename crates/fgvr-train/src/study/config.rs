@@ -114,10 +114,10 @@ impl StudyConfig {
         }
     }
 
-    /// As [`StudyConfig::read`], from text; `origin` names it in errors.
+    /// A study from the text of its file; `origin` names it in errors.
     ///
     /// # Errors
-    /// As [`StudyConfig::read`].
+    /// A file that cannot be read, is no study, or asks for what a study may not do.
     pub fn parse(text: &str, origin: &str) -> Result<Self> {
         let study: Self = toml::from_str(text).map_err(|e: toml::de::Error| {
             let before = e.span().and_then(|span| text.get(..span.start));

@@ -72,7 +72,7 @@ impl Job {
     /// Runs it, or goes on with it, unless it is done or in another process's hands.
     ///
     /// # Errors
-    /// A run in its place that was made with other settings; as [`crate::pretrain`].
+    /// A run in its place that was made with other settings; data that cannot be read, settings that do not fit it, an alarm whose policy is to stop.
     pub fn run(&self, compute: &Compute, observer: &mut dyn Observer) -> Result<Outcome> {
         let parent = self.folder.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(Error::io(parent))?;

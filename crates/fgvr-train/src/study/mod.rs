@@ -58,7 +58,7 @@ pub struct StudyEnd {
 /// stopped; calls in several processes share the work.
 ///
 /// # Errors
-/// A run in the study's folder that was made with other settings or on other data; as [`crate::pretrain`].
+/// A run in the study's folder that was made with other settings or on other data; data that cannot be read, settings that do not fit it, an alarm whose policy is to stop.
 pub fn study(
     config: &StudyConfig,
     out: &Path,

@@ -23,11 +23,11 @@ pub struct Hit {
 pub struct HitReport {
     /// The arm.
     pub arm: String,
-    /// As [`Hit::of`].
+    /// What was measured: `mask`, or the name of an add-on with a map.
     pub of: String,
-    /// As [`Hit::hit`].
+    /// Mean and s.d. of [`Hit::hit`] over seeds.
     pub hit: Spread,
-    /// As [`Hit::random`].
+    /// Mean and s.d. of [`Hit::random`] over seeds.
     pub random: Spread,
 }
 

@@ -8,7 +8,7 @@ use super::Job;
 use crate::data::{Compared, Data, is_built_in};
 use crate::{DataRecord, Error, Observer, Result, RunFolder};
 
-/// Of a run's `env.json`, what it is trained on.
+/// The part of a run's `env.json` that says what it is trained on.
 #[derive(Deserialize)]
 struct Environment {
     data: Option<DataRecord>,
