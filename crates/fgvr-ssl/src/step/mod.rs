@@ -54,6 +54,54 @@ pub struct StepInput<'a> {
     pub pictures: bool,
 }
 
+fn unchanged(images: &Tensor, _: u64) -> Result<Tensor> {
+    Ok(images.clone())
+}
+
+impl<'a> StepInput<'a> {
+    /// Views of `images`, at `step` of `total_steps`; with seed 0, pairs without an augmentation of their own, and no
+    /// pictures.
+    #[must_use]
+    pub fn new(
+        views: impl Into<Views<'a>>,
+        images: &'a [u32],
+        step: u64,
+        total_steps: u64,
+    ) -> Self {
+        Self {
+            views: views.into(),
+            images,
+            step,
+            total_steps,
+            seed: 0,
+            augment: &unchanged,
+            augment_on_device: None,
+            pictures: false,
+        }
+    }
+
+    /// With this seed.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// With this augmentation of pairs.
+    #[must_use]
+    pub fn augment(self, augment: &'a PairAugment<'a>) -> Self {
+        Self { augment, ..self }
+    }
+
+    /// With pictures.
+    #[must_use]
+    pub fn pictures(self) -> Self {
+        Self {
+            pictures: true,
+            ..self
+        }
+    }
+}
+
 /// What a step computed; the caller's optimisers do the rest.
 pub struct StepOutput {
     /// Gradients of the variables of the base (encoder and head) and of the add-ons, for all terms, and of those

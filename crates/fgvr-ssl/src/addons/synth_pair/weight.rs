@@ -1,4 +1,4 @@
-//! When the pair loss sets in.
+//! When the pair loss sets in, and whether it does.
 
 use crate::SynthPairConfig;
 
@@ -10,6 +10,34 @@ pub fn pair_weight(cfg: &SynthPairConfig, step: u64, total: u64) -> f64 {
     let ramp = (cfg.ramp * total as f64).round().max(1.);
     let risen = (step as f64 + 1. - start) / ramp;
     cfg.nu * risen.clamp(0., 1.)
+}
+
+impl SynthPairConfig {
+    /// Why a run of `steps` steps, each of `batches` batches of `images` images, makes no pair, though ν is above 0;
+    /// `None` if it makes one.
+    #[must_use]
+    pub fn no_pair(&self, images: usize, batches: usize, steps: u64) -> Option<String> {
+        // The bank holds a batch more after each; the first step that begins or goes on with its minimum.
+        let filled = (self.bank_minimum.div_ceil(images.max(1)) / batches.max(1)) as u64;
+        let weighs = (0..steps).find(|step| pair_weight(self, *step, steps) > 0.);
+        let why = match weighs {
+            _ if self.nu == 0. => return None,
+            Some(first) if first.max(filled) < steps => return None,
+            None => format!(
+                "the warm-up takes all of them; lower synthpair.warm_up ({})",
+                self.warm_up
+            ),
+            Some(_) => format!(
+                "the bank holds its minimum of {} features after {filled} steps; lower synthpair.bank_minimum, or \
+                 train for longer",
+                self.bank_minimum
+            ),
+        };
+        Some(format!(
+            "synthpair: {steps} steps of {} images make no pair: {why}",
+            images * batches
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -35,6 +63,24 @@ mod tests {
             ..SynthPairConfig::default()
         };
         assert_eq!(pair_weight(&cfg, 0, 10), 0.5);
+    }
+
+    #[test]
+    fn a_run_without_a_pair_says_why() {
+        let cfg = SynthPairConfig::default();
+        // 256 features are there after the fourth step of 64 images.
+        assert_eq!(cfg.no_pair(64, 1, 5), None);
+        assert_eq!(cfg.no_pair(64, 8, 1), None);
+        let why = cfg.no_pair(64, 1, 4).unwrap();
+        assert!(
+            why.contains("minimum of 256 features after 4 steps"),
+            "{why}"
+        );
+        let cfg = SynthPairConfig { warm_up: 1., ..cfg };
+        let why = cfg.no_pair(64, 1, 100).unwrap();
+        assert!(why.contains("synthpair.warm_up (1)"), "{why}");
+        let cfg = SynthPairConfig { nu: 0., ..cfg };
+        assert_eq!(cfg.no_pair(64, 1, 1), None);
     }
 
     #[test]
