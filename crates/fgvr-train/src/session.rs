@@ -234,6 +234,11 @@ impl<'a> Session<'a> {
             let line = format!("{what} on {}{rest}", self.compute.name());
             self.say(observer, &line)?;
         }
+        let (images_a_batch, batches) = (config.loader.batch, config.optimizer.accumulate);
+        let pairs = config.addon_settings().synthpair;
+        if let Some(why) = pairs.no_pair(images_a_batch, batches, self.trainer.total_steps()) {
+            self.say(observer, &format!("warning: {why}"))?;
+        }
         if config.base != BaseKind::MoCoV2 {
             return Ok(());
         }
