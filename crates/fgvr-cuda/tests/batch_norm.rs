@@ -2,7 +2,7 @@
 
 mod support;
 
-use fgvr_cuda::ops::Activation;
+use fgvr_cuda::ops::ActivationFunction;
 use fgvr_cuda::ops::Rows;
 use fgvr_cuda::ops::batch_norm::{Mask, Norm, Residual};
 use fgvr_cuda::{Array, Machine, Real, Result};
@@ -159,12 +159,17 @@ fn forward_is_the_norm_with_residual_and_relu() {
             close("variance", &made.variance.to_f32(machine)?, &variance, 1e-4);
             let normed = case.normed();
             let relu = |v: f64| v.max(0.);
-            let y = made.apply(machine, x, Residual::None, Activation::Identity)?;
+            let y = made.apply(machine, x, Residual::None, ActivationFunction::Identity)?;
             // One row has no variance: what little rounding leaves is magnified by 1/sqrt(eps).
             let tolerance = tolerance(real) * if rows.rows == 1 { 30. } else { 1. };
             close("norm", &y.to_f32(machine)?, &normed, tolerance);
             // Twice the values, so that some are above 6 where there are many.
-            let y = made.apply(machine, x, Residual::Normed(x, &made), Activation::Relu6)?;
+            let y = made.apply(
+                machine,
+                x,
+                Residual::Normed(x, &made),
+                ActivationFunction::Relu6,
+            )?;
             let expected: Vec<f64> = normed.iter().map(|v| (2. * v).clamp(0., 6.)).collect();
             close(
                 "norm + norm, ReLU6",
@@ -172,14 +177,19 @@ fn forward_is_the_norm_with_residual_and_relu() {
                 &expected,
                 2. * tolerance,
             );
-            let y = made.apply(machine, x, Residual::Map(r), Activation::Relu)?;
+            let y = made.apply(machine, x, Residual::Map(r), ActivationFunction::Relu)?;
             let expected: Vec<f64> = normed
                 .iter()
                 .zip(&case.r)
                 .map(|(v, r)| relu(v + r))
                 .collect();
             close("norm + residual", &y.to_f32(machine)?, &expected, tolerance);
-            let y = made.apply(machine, x, Residual::Normed(x, &made), Activation::Relu)?;
+            let y = made.apply(
+                machine,
+                x,
+                Residual::Normed(x, &made),
+                ActivationFunction::Relu,
+            )?;
             let expected: Vec<f64> = normed.iter().map(|v| relu(2. * v)).collect();
             close(
                 "norm + norm",
@@ -205,16 +215,20 @@ fn gradients_are_those_of_the_norm() {
             let case = Case::new(machine, random, real, rows)?;
             let [x, r, dy, weight, bias] = &case.arrays;
             let made = Norm::of_batch(machine, x, rows, weight, bias, EPS)?;
-            let y = made.apply(machine, x, Residual::Map(r), Activation::Relu)?;
+            let y = made.apply(machine, x, Residual::Map(r), ActivationFunction::Relu)?;
             let output = y.to_f32(machine)?;
             let normed = case.normed();
-            let recomputed =
-                [Activation::Identity, Activation::Relu, Activation::Relu6].map(Mask::Recompute);
+            let recomputed = [
+                ActivationFunction::Identity,
+                ActivationFunction::Relu,
+                ActivationFunction::Relu6,
+            ]
+            .map(Mask::Recompute);
             for mask in recomputed.into_iter().chain([Mask::Output(&y)]) {
                 let passes = |i: usize| match mask {
-                    Mask::Recompute(Activation::Identity) => true,
-                    Mask::Recompute(Activation::Relu) => normed[i] > 0.,
-                    Mask::Recompute(Activation::Relu6) => normed[i] > 0. && normed[i] < 6.,
+                    Mask::Recompute(ActivationFunction::Identity) => true,
+                    Mask::Recompute(ActivationFunction::Relu) => normed[i] > 0.,
+                    Mask::Recompute(ActivationFunction::Relu6) => normed[i] > 0. && normed[i] < 6.,
                     Mask::Output(_) => output[i] > 0.,
                 };
                 let g: Vec<f64> = (0..case.dy.len())
@@ -246,7 +260,8 @@ fn gradients_are_those_of_the_norm() {
                     &of_bias,
                     6e-6 * size.max(20.),
                 );
-                let dx = made.grad_input(machine, &kept, x, &of_norm, Activation::Identity)?;
+                let dx =
+                    made.grad_input(machine, &kept, x, &of_norm, ActivationFunction::Identity)?;
                 close("dx", &dx.to_f32(machine)?, &of_x, 4. * tolerance(real));
                 if let Mask::Recompute(activation) = mask {
                     let again = made.grad_input(machine, dy, x, &of_norm, activation)?;
@@ -275,7 +290,7 @@ fn constant_statistics_have_no_gradient() {
         ];
         let norm = Norm::constant(machine, rows, [&running[0], &running[1]], weight, bias, EPS)?;
         let scale = |c: usize| f64::from(case.weight[c]) / (f64::from(variance[c]) + EPS).sqrt();
-        let y = norm.apply(machine, x, Residual::None, Activation::Identity)?;
+        let y = norm.apply(machine, x, Residual::None, ActivationFunction::Identity)?;
         let value = |i: usize| {
             (case.x[i] - f64::from(mean[i % 16])) * scale(i % 16) + f64::from(case.bias[i % 16])
         };
@@ -285,9 +300,14 @@ fn constant_statistics_have_no_gradient() {
             &(0..case.x.len()).map(value).collect::<Vec<_>>(),
             1e-5,
         );
-        let of_norm =
-            norm.gradients(machine, dy, x, Mask::Recompute(Activation::Identity), None)?;
-        let dx = norm.grad_input(machine, dy, x, &of_norm, Activation::Identity)?;
+        let of_norm = norm.gradients(
+            machine,
+            dy,
+            x,
+            Mask::Recompute(ActivationFunction::Identity),
+            None,
+        )?;
+        let dx = norm.grad_input(machine, dy, x, &of_norm, ActivationFunction::Identity)?;
         let expected: Vec<f64> = (0..case.dy.len())
             .map(|i| case.dy[i] * scale(i % 16))
             .collect();

@@ -3,7 +3,7 @@
 mod support;
 
 use fgvr_cuda::ops::elementwise::{self, AfterBias};
-use fgvr_cuda::ops::{Activation, Rows};
+use fgvr_cuda::ops::{ActivationFunction, Rows};
 use fgvr_cuda::{Array, DType, Machine, Real, Result};
 use support::{Random, close, on_each_machine, pairs, rounded};
 
@@ -43,7 +43,10 @@ fn each_value_is_added_rectified_and_scaled() {
             };
             // Times 8, so that some are above 6; exact in bf16, too.
             let x8 = elementwise::scale(machine, &x, 8.)?;
-            for (activation, most) in [(Activation::Relu, f64::INFINITY), (Activation::Relu6, 6.)] {
+            for (activation, most) in [
+                (ActivationFunction::Relu, f64::INFINITY),
+                (ActivationFunction::Relu6, 6.),
+            ] {
                 let cut = elementwise::activate(machine, &x8, activation)?;
                 let expected = of(&|a, _| (8. * a).max(0.).min(most));
                 close("activation", &cut.to_f32(machine)?, &expected, 0.);
@@ -75,7 +78,7 @@ fn each_value_is_added_rectified_and_scaled() {
 fn what_is_no_number_passes_a_relu() {
     on_each_machine(|machine, _| {
         let x = Array::from_f32(machine, &[f32::NAN, -1., 2., 0., f32::NAN])?;
-        for activation in [Activation::Relu, Activation::Relu6] {
+        for activation in [ActivationFunction::Relu, ActivationFunction::Relu6] {
             let y = elementwise::activate(machine, &x, activation)?.to_f32(machine)?;
             assert!(y[0].is_nan() && y[4].is_nan());
             assert_eq!(y[1..4], [0., 2., 0.]);
@@ -92,7 +95,11 @@ fn bias_residual_and_relu_are_added_to_each_row() {
             let (r, of_r) = made(machine, random, real, rows * channels)?;
             let (b, bias) = made(machine, random, Real::F32, channels)?;
             let shape = Rows::new(rows, channels);
-            let activations = [Activation::Identity, Activation::Relu, Activation::Relu6];
+            let activations = [
+                ActivationFunction::Identity,
+                ActivationFunction::Relu,
+                ActivationFunction::Relu6,
+            ];
             for (residual, activation) in pairs(&[false, true], &activations) {
                 let after = AfterBias {
                     residual: residual.then_some(&of_r),
@@ -102,9 +109,9 @@ fn bias_residual_and_relu_are_added_to_each_row() {
                 let value = |i: usize| {
                     let v = x[i] + b[i % channels] + if residual { r[i] } else { 0. };
                     match activation {
-                        Activation::Identity => v,
-                        Activation::Relu => v.max(0.),
-                        Activation::Relu6 => v.clamp(0., 6.),
+                        ActivationFunction::Identity => v,
+                        ActivationFunction::Relu => v.max(0.),
+                        ActivationFunction::Relu6 => v.clamp(0., 6.),
                     }
                 };
                 let expected: Vec<f64> = (0..x.len()).map(value).collect();

@@ -3,9 +3,9 @@
 use candle_core::Result;
 use candle_nn::VarBuilder;
 use fgvr_nn::layers::{
-    self, Activation, BatchNormConfig, ConvConfig, ConvInput, ConvNorm, Shortcut,
+    self, ActivationFunction, BatchNormConfig, ConvConfig, ConvInput, ConvNorm, Shortcut,
 };
-use fgvr_nn::{Map, NormMode, Tape};
+use fgvr_nn::{Activation, NormMode, Tape};
 
 /// Nearest x2, then one of two branches.
 pub(crate) enum Block {
@@ -52,12 +52,17 @@ impl Block {
         })))
     }
 
-    pub(crate) fn apply(&self, tape: &mut Tape, x: &Map, norm: NormMode) -> Result<Map> {
+    pub(crate) fn apply(
+        &self,
+        tape: &mut Tape,
+        x: &Activation,
+        norm: NormMode,
+    ) -> Result<Activation> {
         let x = layers::upsample_nearest(tape, x, 2)?;
         match self {
             Self::Plain(layer) => layer
                 .apply(tape, &x, norm)?
-                .activate(tape, Activation::Relu),
+                .activate(tape, ActivationFunction::Relu),
             Self::Residual(layers) => {
                 let Residual {
                     first,

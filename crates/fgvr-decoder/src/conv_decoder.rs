@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 use fgvr_nn::layers::{self, Conv2d, ConvConfig};
-use fgvr_nn::{Decoder, Device, Map, NormMode, Tape};
+use fgvr_nn::{Activation, Decoder, Device, NormMode, Tape};
 
 use crate::DecoderConfig;
 use crate::block::Block;
@@ -81,7 +81,7 @@ impl ConvDecoder {
     }
 
     /// Features on the tape, whose backward returns their gradient, and their images.
-    fn forward(&self, tape: &mut Tape, features: &Tensor, norm: NormMode) -> Result<Map> {
+    fn forward(&self, tape: &mut Tape, features: &Tensor, norm: NormMode) -> Result<Activation> {
         // A map of one place and a vector are the same on a tape.
         if features.rank() != self.input.rank() {
             return Err(self.input.refused(&self.config, features.dims()));
@@ -105,7 +105,7 @@ impl Decoder for ConvDecoder {
         self.forward(&mut tape, features, norm)?.to_tensor()
     }
 
-    fn apply(&self, tape: &mut Tape, features: &Map, norm: NormMode) -> Result<Map> {
+    fn apply(&self, tape: &mut Tape, features: &Activation, norm: NormMode) -> Result<Activation> {
         let size = self.config.size;
         let mut x = self.input.apply(&self.config, tape, features)?;
         for block in &self.blocks {

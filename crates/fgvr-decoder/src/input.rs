@@ -3,7 +3,7 @@
 use candle_core::{Error, Result};
 use candle_nn::VarBuilder;
 use fgvr_nn::layers::{self, Conv2d, ConvConfig, Linear};
-use fgvr_nn::{Map, Tape};
+use fgvr_nn::{Activation, Tape};
 
 use crate::DecoderConfig;
 
@@ -77,8 +77,8 @@ impl Input {
         &self,
         config: &DecoderConfig,
         tape: &mut Tape,
-        features: &Map,
-    ) -> Result<Map> {
+        features: &Activation,
+    ) -> Result<Activation> {
         let DecoderConfig { hidden, start, .. } = *config;
         let (expected, [n, h, w, c]) = (config.features, features.shape());
         let fits = match self {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Error as CandleError, Result, Tensor};
 use candle_nn::VarBuilder;
-use fgvr_nn::{Device, Encoder, FeatureMaps, Map, NormMode, Tape};
+use fgvr_nn::{Activation, Device, Encoder, FeatureMaps, NormMode, Tape};
 
 use crate::{EfficientNet, EncoderConfig, FrozenBackbone, NetworkConfig, ResNet, Vit};
 
@@ -123,7 +123,7 @@ impl Backbone {
 }
 
 impl Encoder for Backbone {
-    fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps> {
+    fn apply(&self, tape: &mut Tape, images: &Activation, norm: NormMode) -> Result<FeatureMaps> {
         self.network().apply(tape, images, norm)
     }
 

@@ -3,7 +3,7 @@
 use candle_core::{Result, bail};
 use candle_nn::VarBuilder;
 use fgvr_nn::layers::{BatchNormConfig, ConvConfig, ConvInput, ConvNorm, Shortcut};
-use fgvr_nn::{Map, NormMode, Tape};
+use fgvr_nn::{Activation, NormMode, Tape};
 
 use crate::ResNetConfig;
 use crate::config::BlockKind;
@@ -111,7 +111,12 @@ impl Block {
         })
     }
 
-    pub(crate) fn apply(&self, tape: &mut Tape, x: &Map, mode: NormMode) -> Result<Map> {
+    pub(crate) fn apply(
+        &self,
+        tape: &mut Tape,
+        x: &Activation,
+        mode: NormMode,
+    ) -> Result<Activation> {
         let shortcut = match &self.downsample {
             Some(downsample) => Shortcut::Projection(downsample.apply(tape, x, mode)?),
             None => Shortcut::Identity(x),

@@ -59,7 +59,7 @@ macro_rules! convolutional {
             fn apply(
                 &self,
                 tape: &mut fgvr_nn::Tape,
-                images: &fgvr_nn::Map,
+                images: &fgvr_nn::Activation,
                 norm: fgvr_nn::NormMode,
             ) -> candle_core::Result<fgvr_nn::FeatureMaps> {
                 fgvr_nn::images::check(images.shape())?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Result, Tensor, bail};
-use fgvr_nn::{Device, FeatureMaps, Map, Tape, images};
+use fgvr_nn::{Activation, Device, FeatureMaps, Tape, images};
 
 /// Collects the tensors that were asked for, and makes no other.
 pub(crate) struct Intermediates<'a> {
@@ -58,7 +58,7 @@ pub(crate) fn collect<'a>(
     names: &[String],
     device: Option<&Device>,
     images: &Tensor,
-    forward: impl FnOnce(&mut Tape, &Map, &mut Intermediates<'a>) -> Result<FeatureMaps>,
+    forward: impl FnOnce(&mut Tape, &Activation, &mut Intermediates<'a>) -> Result<FeatureMaps>,
 ) -> Result<(FeatureMaps, BTreeMap<String, Tensor>)> {
     let mut intermediates = Intermediates::new(wanted, names)?;
     let mut tape = Tape::inference().on(device);

@@ -2,8 +2,8 @@
 
 use candle_core::{Error as CandleError, Result};
 use candle_nn::VarBuilder;
-use fgvr_nn::layers::{self, Activation, BatchNormConfig, ConvNorm, PoolConfig};
-use fgvr_nn::{Device, FeatureMaps, Map, NormMode, Tape};
+use fgvr_nn::layers::{self, ActivationFunction, BatchNormConfig, ConvNorm, PoolConfig};
+use fgvr_nn::{Activation, Device, FeatureMaps, NormMode, Tape};
 
 use crate::block::{Block, conv_norm};
 use crate::convolutional::convolutional;
@@ -85,7 +85,7 @@ impl ResNet {
                 .map(|block| block.freeze(&freeze))
                 .collect::<Result<_>>()?,
             head: None,
-            activation: Activation::Relu,
+            activation: ActivationFunction::Relu,
         })
     }
 
@@ -100,12 +100,12 @@ impl ResNet {
     fn forward(
         &self,
         tape: &mut Tape,
-        images: &Map,
+        images: &Activation,
         norm: NormMode,
         intermediates: &mut Intermediates<'_>,
     ) -> Result<FeatureMaps> {
         let x = self.stem.apply(tape, images, norm)?;
-        let mut x = x.activate(tape, Activation::Relu)?;
+        let mut x = x.activate(tape, ActivationFunction::Relu)?;
         intermediates.see("stem", || x.to_tensor())?;
         if let Some(pool) = &self.pool {
             x = layers::max_pool(tape, &x, pool)?;

@@ -2,13 +2,13 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use crate::{Map, Tape};
+use crate::{Activation, Tape};
 
 /// Puts a non-empty batch of images (N, 3, H, W) on the tape; with `wants_gradient`, as [`Tape::input`].
 ///
 /// # Errors
 /// A tensor of another shape, or one that is not f32 on the CPU.
-pub fn input(tape: &mut Tape, images: &Tensor, wants_gradient: bool) -> Result<Map> {
+pub fn input(tape: &mut Tape, images: &Tensor, wants_gradient: bool) -> Result<Activation> {
     shape(images)?;
     tape.input(images, wants_gradient)
 }

@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 //!
 //! # Layouts
-//! Images and feature maps are (N, C, H, W) at every public edge; inside, [`Map`] keeps them
+//! Images and feature maps are (N, C, H, W) at every public edge; inside, [`Activation`] keeps them
 //! channels-last, (N, H, W, C).
 
 mod buffer;
@@ -23,6 +23,6 @@ pub use fgvr_cuda as cuda;
 pub use model::{Decoder, Encoder, FeatureMaps, Features, NormMode};
 pub use parameter_gradients::ParameterGradients;
 pub use parameters::Parameters;
-pub use tape::{Gradients, Map, Staged, Tape};
+pub use tape::{Activation, Gradients, Staged, Tape};
 /// The release of candle whose tensors are taken and given, and whose builder names variables.
 pub use {candle_core, candle_nn};

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, Var, bail};
 
-use crate::{Device, Map, Tape, images};
+use crate::{Activation, Device, Tape, images};
 
 /// How batch norm takes its statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +38,9 @@ pub struct Features {
 #[derive(Clone, Debug)]
 pub struct FeatureMaps {
     /// The feature map, (N, h, w, C).
-    pub map: Map,
+    pub map: Activation,
     /// The pooled features, (N, 1, 1, C).
-    pub pooled: Map,
+    pub pooled: Activation,
 }
 
 impl FeatureMaps {
@@ -78,7 +78,7 @@ pub trait Encoder {
     ///
     /// # Errors
     /// Shapes that do not fit the network, and an encoder that has no layers on a tape.
-    fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps>;
+    fn apply(&self, tape: &mut Tape, images: &Activation, norm: NormMode) -> Result<FeatureMaps>;
 
     /// Where it runs, if not on the CPU.
     fn device(&self) -> Option<&Device> {
@@ -160,7 +160,12 @@ pub trait Decoder {
     ///
     /// # Errors
     /// Shapes that do not fit the network, and a decoder that cannot.
-    fn apply(&self, _tape: &mut Tape, _features: &Map, _norm: NormMode) -> Result<Map> {
+    fn apply(
+        &self,
+        _tape: &mut Tape,
+        _features: &Activation,
+        _norm: NormMode,
+    ) -> Result<Activation> {
         bail!("decoder: this one has no layers on a tape")
     }
 

@@ -12,7 +12,7 @@ use fgvr_nn::layers::{
     After, BatchNorm, Conv2d, ConvConfig, Linear, global_mean, unflatten, upsample_nearest,
 };
 use fgvr_nn::optim::{Adam, AdamConfig, Sgd, SgdConfig};
-use fgvr_nn::{Decoder, Encoder, FeatureMaps, Map, NormMode, Parameters, Tape};
+use fgvr_nn::{Activation, Decoder, Encoder, FeatureMaps, NormMode, Parameters, Tape};
 use fgvr_ssl::{
     Addon, Base, DecoderNetwork, MoCoConfig, MoCoV2, Network, StepInput, SynthPair,
     SynthPairConfig, step,
@@ -49,7 +49,7 @@ impl TwoConvolutions {
 }
 
 impl Encoder for TwoConvolutions {
-    fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps> {
+    fn apply(&self, tape: &mut Tape, images: &Activation, norm: NormMode) -> Result<FeatureMaps> {
         let mut map = images.clone();
         for (conv, batch_norm) in [&self.first, &self.second] {
             let x = conv.apply(tape, &map)?;
@@ -85,7 +85,7 @@ impl OneConvolution {
 }
 
 impl Decoder for OneConvolution {
-    fn apply(&self, tape: &mut Tape, features: &Map, _: NormMode) -> Result<Map> {
+    fn apply(&self, tape: &mut Tape, features: &Activation, _: NormMode) -> Result<Activation> {
         let x = self.linear.apply(tape, features)?;
         let x = unflatten(tape, &x, (4, 8, 8))?; // (N, 4*8*8) -> (N, 4, 8, 8)
         let x = upsample_nearest(tape, &x, 2)?;

@@ -23,11 +23,12 @@ pub use addons::{
     pair_weight, pivotal_count, pivotal_mask, random_mask, supports,
 };
 pub use bases::{
-    Activation, Average, Base, BaseConfig, BaseKind, BaseSettings, Between, Byol, ByolConfig,
-    ByolObjective, Dino, DinoConfig, KeyQueue, LearningRate, LocalCrops, Mlp, MlpConfig,
-    MoCoConfig, MoCoV2, MoCoV3, MoCoV3Config, MoCoV3Objective, MomentumSchedule, Network, NormedBy,
-    Objective, Optimizer, Parts, ProjectionHead, Recipe, RunningStatistics, Siamese, SimSiam,
-    SimSiamConfig, SimSiamObjective, Trunk, TrunkNorm, ViewRecipe, l2_normalise, momentum_update,
+    ActivationFunction, Average, Base, BaseConfig, BaseKind, BaseSettings, Between, Byol,
+    ByolConfig, ByolObjective, Dino, DinoConfig, KeyQueue, LearningRate, LocalCrops, Mlp,
+    MlpConfig, MoCoConfig, MoCoV2, MoCoV3, MoCoV3Config, MoCoV3Objective, MomentumSchedule,
+    Network, NormedBy, Objective, Optimizer, Parts, ProjectionHead, Recipe, RunningStatistics,
+    Siamese, SimSiam, SimSiamConfig, SimSiamObjective, Trunk, TrunkNorm, ViewRecipe, l2_normalise,
+    momentum_update,
 };
 pub use losses::{Comparison, DeviceFound, Found, InfoNce, Negatives, Numbers, info_nce};
 pub use step::{

@@ -9,7 +9,7 @@ use candle_core::{D, Device, Result, Tensor, Var};
 use candle_nn::ops::softmax;
 use fgvr_gradcam::Sign;
 use fgvr_nn::ParameterGradients;
-use fgvr_nn::{Encoder, FeatureMaps, Features, Map, NormMode, Tape};
+use fgvr_nn::{Activation, Encoder, FeatureMaps, Features, NormMode, Tape};
 use fgvr_ssl::{
     Addon, AddonConfig, AddonParts, Base, BaseKind, LODISC_RECIPE, LoDisc, LoDiscConfig, MoCoV3,
     MoCoV3Config, MoCoV3Objective, Network, Objective, Parts, Regions, RunLength, StepOutput,
@@ -24,7 +24,7 @@ const N: usize = 8;
 struct Attentive(ToyEncoder);
 
 impl Encoder for Attentive {
-    fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps> {
+    fn apply(&self, tape: &mut Tape, images: &Activation, norm: NormMode) -> Result<FeatureMaps> {
         self.0.apply(tape, images, norm)
     }
 

@@ -4,15 +4,15 @@ use candle_core::Result;
 use fgvr_data::Normalisation;
 use fgvr_data::augment::{Adjustment, PairDraw};
 use fgvr_nn::cuda::ops::augment::{self, Draw, Norm, Shape, augment_pairs};
-use fgvr_nn::{Device, Map};
+use fgvr_nn::{Activation, Device};
 
 /// [`pair_augment`](fgvr_data::augment::pair_augment) of `images` (N, H, W, 3) on `device`, each by what was drawn for it.
 pub(crate) fn augment_on_device(
     device: &Device,
-    images: &Map,
+    images: &Activation,
     draws: &[PairDraw],
     norm: &Normalisation,
-) -> Result<Map> {
+) -> Result<Activation> {
     let [n, height, width, _] = images.shape();
     let shape = Shape {
         images: n,
@@ -26,7 +26,7 @@ pub(crate) fn augment_on_device(
     };
     let array = images.array()?;
     let augmented = device.run(|m| augment_pairs(m, array, shape, &draws, norm))?;
-    Map::new(device, images.shape(), augmented)
+    Activation::new(device, images.shape(), augmented)
 }
 
 /// The same as the kernels know it.

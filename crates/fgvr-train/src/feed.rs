@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 use fgvr_data::{Batch, Loader, Quarantined, Stopper};
-use fgvr_nn::{Device, Map, Staged};
+use fgvr_nn::{Activation, Device, Staged};
 
 use crate::{Error, Result};
 
@@ -35,9 +35,9 @@ pub struct StagedViews {
 
 impl StagedViews {
     /// The two global views as maps; `None` of a batch that has not two.
-    pub(crate) fn receive(self, device: &Device) -> Result<Option<[Map; 2]>> {
+    pub(crate) fn receive(self, device: &Device) -> Result<Option<[Activation; 2]>> {
         let views = self.views.into_iter().map(|view| device.receive(view));
-        let views = views.collect::<candle_core::Result<Vec<Map>>>()?;
+        let views = views.collect::<candle_core::Result<Vec<Activation>>>()?;
         Ok(views.try_into().ok())
     }
 

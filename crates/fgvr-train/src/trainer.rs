@@ -9,7 +9,7 @@ use fgvr_encoder::weights::{LoadReport, Weights};
 use fgvr_encoder::{Backbone, FrozenBackbone, Positions};
 use fgvr_eval::{effective_rank, embedding_std};
 use fgvr_nn::optim::{Adam, clip_gradient_norm};
-use fgvr_nn::{Encoder, Map, ParameterGradients, Parameters};
+use fgvr_nn::{Activation, Encoder, ParameterGradients, Parameters};
 use fgvr_perturb::FeatureBank;
 use fgvr_ssl::{Addon, Base, Pictures, StepInput, Views};
 
@@ -315,7 +315,7 @@ impl Trainer {
             (Some(staged), Some(device)) => staged.receive(device)?,
             _ => None,
         };
-        let on_device = |device: &fgvr_nn::Device, images: &Map, view: u64| {
+        let on_device = |device: &fgvr_nn::Device, images: &Activation, view: u64| {
             let cfg = &self.config.pair_augment;
             let draws = pair_draws(cfg, seed, step, view, &batch.indices);
             augment_on_device(device, images, &draws, &self.config.normalisation)

@@ -83,14 +83,14 @@ mod tests {
             (format!("use {CRATE}::Array;"), 1),
             (format!("\nfn f() -> {NN}::cuda::Result<()> {{"), 2),
             (format!("use {NN}::cuda::{{\n    Array,\n}};"), 1),
-            (format!("use {NN}::{{Map, cuda::Array}};"), 1),
-            (format!("use {NN}::{{\n    Map,\n    cuda,\n}};"), 3),
+            (format!("use {NN}::{{Activation, cuda::Array}};"), 1),
+            (format!("use {NN}::{{\n    Activation,\n    cuda,\n}};"), 3),
         ] {
             assert_eq!(first_line(&text, false), Some(line), "{text}");
         }
         for text in [
             format!("// see {CRATE}"),
-            format!("use {NN}::{{Device, Map}};\nlet cuda = 1;"),
+            format!("use {NN}::{{Device, Activation}};\nlet cuda = 1;"),
             format!("use {NN}::cuda_graphs;"),
             format!("\"{CRATE}\""),
             "use crate::cuda::Array;".to_owned(),

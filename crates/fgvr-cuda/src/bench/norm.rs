@@ -2,7 +2,7 @@
 
 use super::{Case, Inputs, Scale, bf16};
 use crate::ops::batch_norm::{Mask, Norm, Residual};
-use crate::ops::{Activation, Rows};
+use crate::ops::{ActivationFunction, Rows};
 use crate::{Array, DType, Machine, Real, Result};
 
 const EPS: f64 = 1e-5;
@@ -19,11 +19,15 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
         statistics("norm: stem, statistics", stem),
         apply("norm: stem, apply and ReLU", stem, false),
         gradients("norm: stem, gradients", stem),
-        grad_input("norm: stem, grad input", stem, Activation::Relu),
+        grad_input("norm: stem, grad input", stem, ActivationFunction::Relu),
         statistics("norm: block, statistics", block),
         apply("norm: block, apply, residual, ReLU", block, true),
         gradients_residual("norm: block, gradients, residual", block),
-        grad_input("norm: block, grad input", block, Activation::Identity),
+        grad_input(
+            "norm: block, grad input",
+            block,
+            ActivationFunction::Identity,
+        ),
     ]
 }
 
@@ -68,7 +72,8 @@ fn apply(name: &str, rows: Rows, residual: bool) -> Case {
                 true => Residual::Map(&other),
                 false => Residual::None,
             };
-            norm.apply(machine, &x, added, Activation::Relu).map(drop)
+            norm.apply(machine, &x, added, ActivationFunction::Relu)
+                .map(drop)
         })
     })
 }
@@ -83,8 +88,14 @@ fn gradients(name: &str, rows: Rows) -> Case {
         );
         let norm = norm(inputs, &x, rows)?;
         Ok(move |machine: &dyn Machine| {
-            norm.gradients(machine, &dy, &x, Mask::Recompute(Activation::Relu), None)
-                .map(drop)
+            norm.gradients(
+                machine,
+                &dy,
+                &x,
+                Mask::Recompute(ActivationFunction::Relu),
+                None,
+            )
+            .map(drop)
         })
     })
 }
@@ -103,10 +114,10 @@ fn gradients_residual(name: &str, rows: Rows) -> Case {
     })
 }
 
-fn grad_input(name: &str, rows: Rows, activation: Activation) -> Case {
+fn grad_input(name: &str, rows: Rows, activation: ActivationFunction) -> Case {
     let len = rows.rows * rows.channels;
     let operations = match activation {
-        Activation::Identity => 5 * len,
+        ActivationFunction::Identity => 5 * len,
         _ => 8 * len,
     };
     Case::new(name, (bf16(3 * len), operations), move |inputs| {

@@ -2,7 +2,7 @@
 
 /// A piecewise linear activation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Activation {
+pub enum ActivationFunction {
     /// None: y = x.
     #[default]
     Identity,
@@ -12,7 +12,7 @@ pub enum Activation {
     Relu6,
 }
 
-impl Activation {
+impl ActivationFunction {
     /// What `kernels/values.cuh` calls it.
     pub(super) fn flag(self) -> i32 {
         match self {

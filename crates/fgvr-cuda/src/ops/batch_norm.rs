@@ -2,7 +2,7 @@
 //!
 //! Rows are the N*H*W places of a channels-last map, in `groups` equal runs with statistics of their own.
 
-use super::Activation;
+use super::ActivationFunction;
 use super::columns::Tiling;
 use super::rows::{Rows, THREADS, WARPS};
 use crate::source::BATCH_NORM;
@@ -31,7 +31,7 @@ pub struct Norm {
 #[derive(Clone, Copy)]
 pub enum Mask<'a> {
     /// An activation of the norm's output, which is recomputed from x.
-    Recompute(Activation),
+    Recompute(ActivationFunction),
     /// A ReLU after a residual: by its output.
     Output(&'a Array),
 }
@@ -232,7 +232,7 @@ impl Norm {
         machine: &dyn Machine,
         x: &Array,
         residual: Residual<'_>,
-        activation: Activation,
+        activation: ActivationFunction,
     ) -> Result<Array> {
         const OP: &str = "batch norm";
         let (module, rows) = (module(x, OP)?, self.rows);
@@ -358,7 +358,7 @@ impl Norm {
         dy: &Array,
         x: &Array,
         of_norm: &Gradients,
-        activation: Activation,
+        activation: ActivationFunction,
     ) -> Result<Array> {
         const OP: &str = "batch norm gradient of x";
         let (module, rows) = (module(x, OP)?, self.rows);

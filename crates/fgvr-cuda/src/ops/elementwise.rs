@@ -1,6 +1,6 @@
 //! What is done to each value and to each row of channels, with the gradients.
 
-use super::Activation;
+use super::ActivationFunction;
 use super::columns::{Tiling, launch_flat};
 use super::rows::{Rows, THREADS, WARPS};
 use crate::source::ELEMENTWISE;
@@ -29,12 +29,12 @@ pub fn add_to(machine: &dyn Machine, y: &Array, x: &Array) -> Result<()> {
 ///
 /// # Errors
 /// An array of another type; what the machine says.
-pub fn activate(machine: &dyn Machine, x: &Array, activation: Activation) -> Result<Array> {
+pub fn activate(machine: &dyn Machine, x: &Array, activation: ActivationFunction) -> Result<Array> {
     let module = module(x, "activation")?;
     let kernel = match activation {
-        Activation::Identity => return Ok(x.clone()),
-        Activation::Relu => "relu",
-        Activation::Relu6 => "relu6",
+        ActivationFunction::Identity => return Ok(x.clone()),
+        ActivationFunction::Relu => "relu",
+        ActivationFunction::Relu6 => "relu6",
     };
     let y = Array::new(machine, x.dtype(), x.len())?;
     let operands = [Argument::Array(x), Argument::Array(&y)];
@@ -50,15 +50,15 @@ pub fn activate_grad(
     machine: &dyn Machine,
     dy: &Array,
     y: &Array,
-    activation: Activation,
+    activation: ActivationFunction,
 ) -> Result<Array> {
     const OP: &str = "activation gradient";
     let module = module(y, OP)?;
     dy.expect(OP, "dy", y.dtype(), y.len())?;
     let kernel = match activation {
-        Activation::Identity => return Ok(dy.clone()),
-        Activation::Relu => "relu_grad",
-        Activation::Relu6 => "relu6_grad",
+        ActivationFunction::Identity => return Ok(dy.clone()),
+        ActivationFunction::Relu => "relu_grad",
+        ActivationFunction::Relu6 => "relu6_grad",
     };
     let dx = Array::new(machine, y.dtype(), y.len())?;
     let operands = [
@@ -92,7 +92,7 @@ pub struct AfterBias<'a> {
     /// Added, of the type and length of x.
     pub residual: Option<&'a Array>,
     /// Ends it.
-    pub activation: Activation,
+    pub activation: ActivationFunction,
 }
 
 /// x + `bias` (channels, f32) in each of its rows, and what is `after` it.

@@ -35,5 +35,5 @@ mod tensors;
 pub mod tokens;
 pub mod unit_rows;
 
-pub use activation::Activation;
+pub use activation::ActivationFunction;
 pub use rows::Rows;

@@ -2,8 +2,8 @@
 
 use candle_core::{Result, bail};
 use candle_nn::{Init, VarBuilder};
-use fgvr_nn::layers::{Activation, BatchNormConfig, ConvConfig, ConvInput, ConvNorm};
-use fgvr_nn::{Map, NormMode, Tape};
+use fgvr_nn::layers::{ActivationFunction, BatchNormConfig, ConvConfig, ConvInput, ConvNorm};
+use fgvr_nn::{Activation, NormMode, Tape};
 
 use super::config::{EfficientNetConfig, Padding, Stage};
 use crate::frozen::{FrozenBlock, FrozenShortcut};
@@ -123,7 +123,12 @@ impl Block {
         })
     }
 
-    pub(super) fn apply(&self, tape: &mut Tape, x: &Map, mode: NormMode) -> Result<Map> {
+    pub(super) fn apply(
+        &self,
+        tape: &mut Tape,
+        x: &Activation,
+        mode: NormMode,
+    ) -> Result<Activation> {
         let mut y = ConvInput::Map(x);
         for layer in &self.inner {
             y = ConvInput::Relu6(layer.apply(tape, y, mode)?);
@@ -131,7 +136,7 @@ impl Block {
         let y = self.project.apply(tape, y, mode)?;
         match self.skip {
             true => y.add(tape, x),
-            false => y.activate(tape, Activation::Identity),
+            false => y.activate(tape, ActivationFunction::Identity),
         }
     }
 

@@ -2,8 +2,8 @@
 
 use candle_core::{Error as CandleError, Result};
 use candle_nn::VarBuilder;
-use fgvr_nn::layers::{self, Activation, ConvNorm};
-use fgvr_nn::{Device, FeatureMaps, Map, NormMode, Tape};
+use fgvr_nn::layers::{self, ActivationFunction, ConvNorm};
+use fgvr_nn::{Activation, Device, FeatureMaps, NormMode, Tape};
 
 use crate::convolutional::convolutional;
 use crate::frozen::FrozenConvNet;
@@ -97,7 +97,7 @@ impl EfficientNet {
                 .map(|block| block.freeze(&freeze))
                 .collect::<Result<_>>()?,
             head: Some(freeze(&self.head)?),
-            activation: Activation::Relu6,
+            activation: ActivationFunction::Relu6,
         })
     }
 
@@ -112,12 +112,12 @@ impl EfficientNet {
     fn forward(
         &self,
         tape: &mut Tape,
-        images: &Map,
+        images: &Activation,
         norm: NormMode,
         intermediates: &mut Intermediates<'_>,
     ) -> Result<FeatureMaps> {
         let stem = self.stem.apply(tape, images, norm)?;
-        let mut x = stem.activate(tape, Activation::Relu6)?;
+        let mut x = stem.activate(tape, ActivationFunction::Relu6)?;
         intermediates.see("stem", || x.to_tensor())?;
         for (i, stage) in self.stages.iter().enumerate() {
             for block in stage {
@@ -126,7 +126,7 @@ impl EfficientNet {
             intermediates.see(&format!("blocks.{i}"), || x.to_tensor())?;
         }
         let head = self.head.apply(tape, &x, norm)?;
-        let map = head.activate(tape, Activation::Relu6)?;
+        let map = head.activate(tape, ActivationFunction::Relu6)?;
         // (N, h, w, C) -> (N, 1, 1, C)
         let pooled = layers::global_mean(tape, &map)?;
         Ok(FeatureMaps { map, pooled })

@@ -1,6 +1,6 @@
 //! The convolutions of a frozen network, in the order they run in: residual networks and EfficientNets alike.
 
-use fgvr_nn::layers::{Activation, Finish, PoolConfig};
+use fgvr_nn::layers::{ActivationFunction, Finish, PoolConfig};
 
 /// A convolutional network whose norms are folded into its convolutions: `C` is one on the CPU or on a device.
 pub(crate) struct FrozenConvNet<C> {
@@ -10,7 +10,7 @@ pub(crate) struct FrozenConvNet<C> {
     /// The convolution behind the last block.
     pub(crate) head: Option<C>,
     /// What follows every convolution but the last of a block.
-    pub(crate) activation: Activation,
+    pub(crate) activation: ActivationFunction,
 }
 
 /// As a block of the network in training: convolutions one after the other, and what is added at the end.

@@ -1,8 +1,8 @@
 //! A frozen convolutional network on a device: a batch through one convolution after the other, nothing recorded.
 
 use candle_core::{Result, Tensor};
-use fgvr_nn::layers::{Activation, DeviceConv, Finish, max_pool, mean_of_places};
-use fgvr_nn::{Features, Map, Tape, images};
+use fgvr_nn::layers::{ActivationFunction, DeviceConv, Finish, max_pool, mean_of_places};
+use fgvr_nn::{Activation, Features, Tape, images};
 
 use super::Frozen;
 use super::convolutional::{FrozenBlock, FrozenConvNet};
@@ -22,7 +22,7 @@ impl Frozen for FrozenConvNet<DeviceConv> {
 }
 
 impl FrozenConvNet<DeviceConv> {
-    fn forward(&self, tape: &mut Tape, images: &Tensor) -> Result<Map> {
+    fn forward(&self, tape: &mut Tape, images: &Tensor) -> Result<Activation> {
         let images = images::input(tape, images, false)?;
         let mut x = self.stem.apply(tape, &images, self.activation.into())?;
         if let Some(pool) = &self.pool {
@@ -39,7 +39,12 @@ impl FrozenConvNet<DeviceConv> {
 }
 
 impl FrozenBlock<DeviceConv> {
-    fn apply(&self, tape: &mut Tape, x: &Map, activation: Activation) -> Result<Map> {
+    fn apply(
+        &self,
+        tape: &mut Tape,
+        x: &Activation,
+        activation: ActivationFunction,
+    ) -> Result<Activation> {
         let mut branch = None;
         for conv in &self.inner {
             let y = conv.apply(tape, branch.as_ref().unwrap_or(x), activation.into())?;

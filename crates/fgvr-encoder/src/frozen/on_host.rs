@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use fgvr_nn::kernels::pool::{self, PoolShape};
-use fgvr_nn::layers::{Activation, Finish, FrozenConv, FrozenPass};
+use fgvr_nn::layers::{ActivationFunction, Finish, FrozenConv, FrozenPass};
 use fgvr_nn::{Buffer, Features, Tape, images};
 
 use super::Frozen;
@@ -74,7 +74,7 @@ impl FrozenConvNet<FrozenConv> {
 }
 
 impl FrozenBlock<FrozenConv> {
-    fn apply(&self, x: &HostMap, activation: Activation) -> Result<HostMap> {
+    fn apply(&self, x: &HostMap, activation: ActivationFunction) -> Result<HostMap> {
         let mut shape = x.shape;
         let mut inner = Vec::with_capacity(self.inner.len());
         for conv in &self.inner {

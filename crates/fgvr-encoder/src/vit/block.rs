@@ -5,7 +5,7 @@ use candle_nn::{Init, VarBuilder};
 use fgvr_nn::layers::{
     Gelu, LayerNorm, LayerNormConfig, LayerScale, Linear, MultiHeadAttention, add,
 };
-use fgvr_nn::{Map, Tape};
+use fgvr_nn::{Activation, Tape};
 
 use super::{Initialisation, VitConfig, of_class};
 use crate::intermediates::Intermediates;
@@ -86,10 +86,10 @@ impl Block {
     pub(super) fn apply(
         &self,
         tape: &mut Tape,
-        x: &Map,
+        x: &Activation,
         i: usize,
         intermediates: &mut Intermediates<'_>,
-    ) -> Result<Map> {
+    ) -> Result<Activation> {
         let normed = self.norm1.apply(tape, x)?;
         let branch = self.attend(tape, &normed, i, intermediates)?;
         let x = residual(tape, x, &branch, self.scale1.as_ref())?;
@@ -103,10 +103,10 @@ impl Block {
     fn attend(
         &self,
         tape: &mut Tape,
-        x: &Map,
+        x: &Activation,
         i: usize,
         intermediates: &mut Intermediates<'_>,
-    ) -> Result<Map> {
+    ) -> Result<Activation> {
         let (all, of_class) = (format!("attention.{i}"), of_class(i));
         let mut branch = None;
         if intermediates.wants(&of_class) {
@@ -126,7 +126,12 @@ impl Block {
     }
 }
 
-fn residual(tape: &mut Tape, x: &Map, branch: &Map, scale: Option<&LayerScale>) -> Result<Map> {
+fn residual(
+    tape: &mut Tape,
+    x: &Activation,
+    branch: &Activation,
+    scale: Option<&LayerScale>,
+) -> Result<Activation> {
     match scale {
         Some(scale) => {
             let branch = scale.apply(tape, branch)?;

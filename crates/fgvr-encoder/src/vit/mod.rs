@@ -8,7 +8,7 @@ use fgvr_nn::layers::{
     LayerNorm, LayerNormConfig, PatchEmbed, PositionEmbedding, global_mean, join_vectors,
     prepend_tokens, take_tokens,
 };
-use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Tape, images};
+use fgvr_nn::{Activation, Device, Encoder, FeatureMaps, Features, NormMode, Tape, images};
 
 use crate::intermediates::{self, Intermediates};
 
@@ -177,7 +177,7 @@ impl Vit {
     fn forward(
         &self,
         tape: &mut Tape,
-        images: &Map,
+        images: &Activation,
         intermediates: &mut Intermediates<'_>,
     ) -> Result<FeatureMaps> {
         let patches = self.patches.apply(tape, images)?;
@@ -255,13 +255,13 @@ fn of_class(i: usize) -> String {
 }
 
 /// (N, 1, T, C) of the tape as a tensor (N, T, C).
-fn tokens_of(x: &Map) -> Result<Tensor> {
+fn tokens_of(x: &Activation) -> Result<Tensor> {
     // (N, C, 1, T) -> (N, C, T) -> (N, T, C)
     x.to_tensor()?.squeeze(2)?.transpose(1, 2)?.contiguous()
 }
 
 impl Encoder for Vit {
-    fn apply(&self, tape: &mut Tape, images: &Map, _: NormMode) -> Result<FeatureMaps> {
+    fn apply(&self, tape: &mut Tape, images: &Activation, _: NormMode) -> Result<FeatureMaps> {
         images::check(images.shape())?;
         self.forward(tape, images, &mut Intermediates::none())
     }

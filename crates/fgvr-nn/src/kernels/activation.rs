@@ -1,13 +1,13 @@
 //! ReLU and ReLU6 of single values: what the loops of other kernels are written with.
 
-pub use fgvr_cuda::ops::Activation;
+pub use fgvr_cuda::ops::ActivationFunction;
 
 /// What values above are cut off at, by an activation that cuts off those below 0. Nothing compares with
 /// NaN: ReLU has no ceiling.
-pub(crate) fn ceiling(activation: Activation) -> f32 {
+pub(crate) fn ceiling(activation: ActivationFunction) -> f32 {
     match activation {
-        Activation::Identity | Activation::Relu => f32::NAN,
-        Activation::Relu6 => 6.,
+        ActivationFunction::Identity | ActivationFunction::Relu => f32::NAN,
+        ActivationFunction::Relu6 => 6.,
     }
 }
 

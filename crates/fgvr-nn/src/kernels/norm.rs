@@ -7,7 +7,8 @@
 
 use rayon::prelude::*;
 
-use super::activation::{Activation, ceiling, cut, cut_grad};
+use super::activation::ActivationFunction::{self, Identity};
+use super::activation::{ceiling, cut, cut_grad};
 use super::rows::{BLOCK_ROWS, chunk_len, fold, reduce, repeat, width};
 use super::simd::{self, simd_fn};
 
@@ -300,7 +301,7 @@ pub fn apply(
     x: &[f32],
     affine: &Affine,
     residual: Option<&[f32]>,
-    activation: Activation,
+    activation: ActivationFunction,
     y: &mut [f32],
 ) {
     let (level, len) = (simd::level(), chunk_len(affine.width()));
@@ -311,13 +312,13 @@ pub fn apply(
     let pieces = y.par_chunks_mut(len).zip(x.par_chunks(len));
     match residual {
         None => pieces.for_each(|(y, x)| match activation {
-            Activation::Identity => apply_chunk(level, x, mean, scale, shift, y),
+            Identity => apply_chunk(level, x, mean, scale, shift, y),
             _ => apply_relu_chunk(level, x, mean, scale, shift, ceiling, y),
         }),
         Some(r) => pieces
             .zip(r.par_chunks(len))
             .for_each(|((y, x), r)| match activation {
-                Activation::Identity => apply_add_chunk(level, x, r, mean, scale, shift, y),
+                Identity => apply_add_chunk(level, x, r, mean, scale, shift, y),
                 _ => apply_add_relu_chunk(level, x, r, mean, scale, shift, ceiling, y),
             }),
     }
@@ -375,7 +376,12 @@ impl GradSums {
 /// The two sums over the rows of one group. dy counts as 0 where the forward's `activation` cut off,
 /// recomputed from `x`: no residual was added before it.
 #[must_use]
-pub fn grad_sums(dy: &[f32], x: &[f32], affine: &Affine, activation: Activation) -> GradSums {
+pub fn grad_sums(
+    dy: &[f32],
+    x: &[f32],
+    affine: &Affine,
+    activation: ActivationFunction,
+) -> GradSums {
     let (level, ceiling) = (simd::level(), ceiling(activation));
     let (len, block) = (chunk_len(affine.width()), BLOCK_ROWS * affine.width());
     let Affine {
@@ -384,7 +390,7 @@ pub fn grad_sums(dy: &[f32], x: &[f32], affine: &Affine, activation: Activation)
     let parts = dy.par_chunks(len).zip(x.par_chunks(len)).map(|(dy, x)| {
         let blocks = dy.chunks(block).zip(x.chunks(block));
         sum_blocks(affine, blocks, |(dy, x), sum, product| match activation {
-            Activation::Identity => sums_block(level, dy, x, mean, sum, product),
+            Identity => sums_block(level, dy, x, mean, sum, product),
             _ => sums_relu_block(level, dy, x, mean, scale, shift, ceiling, sum, product),
         })
     });
@@ -453,7 +459,7 @@ pub fn grad_input(
     x: &[f32],
     affine: &Affine,
     slope: &Slope,
-    activation: Activation,
+    activation: ActivationFunction,
 ) {
     let (level, len) = (simd::level(), chunk_len(affine.width()));
     let ceiling = ceiling(activation);
@@ -464,7 +470,7 @@ pub fn grad_input(
     dy.par_chunks_mut(len)
         .zip(x.par_chunks(len))
         .for_each(|(dy, x)| match activation {
-            Activation::Identity => grad_chunk(level, dy, x, mean, scale, g_mean, slope),
+            Identity => grad_chunk(level, dy, x, mean, scale, g_mean, slope),
             _ => grad_relu_chunk(level, dy, x, mean, scale, shift, ceiling, g_mean, slope),
         });
 }
@@ -475,7 +481,7 @@ pub fn grad_input_into(
     x: &[f32],
     affine: &Affine,
     slope: &Slope,
-    activation: Activation,
+    activation: ActivationFunction,
     dx: &mut [f32],
 ) {
     let (level, len) = (simd::level(), chunk_len(affine.width()));
@@ -488,7 +494,7 @@ pub fn grad_input_into(
         .zip(dy.par_chunks(len))
         .zip(x.par_chunks(len))
         .for_each(|((dx, dy), x)| match activation {
-            Activation::Identity => grad_into_chunk(level, dy, x, mean, scale, g_mean, slope, dx),
+            Identity => grad_into_chunk(level, dy, x, mean, scale, g_mean, slope, dx),
             _ => grad_relu_into_chunk(level, dy, x, mean, scale, shift, ceiling, g_mean, slope, dx),
         });
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::activation::{Activation, ceiling, cut, cut_grad};
+use super::activation::{ActivationFunction, ceiling, cut, cut_grad};
 use super::simd::{self, simd_fn};
 
 /// Floats in one piece of parallel work.
@@ -133,7 +133,7 @@ pub fn add_bias_activate(
     y: &mut [f32],
     bias: &[f32],
     residual: Option<&[f32]>,
-    activation: Activation,
+    activation: ActivationFunction,
 ) {
     let (level, width) = (simd::level(), width(bias.len()));
     let ceiling = ceiling(activation);
@@ -141,9 +141,9 @@ pub fn add_bias_activate(
     let len = chunk_len(width);
     let pieces = y.par_chunks_mut(len);
     match (residual, activation) {
-        (None, Activation::Identity) => pieces.for_each(|y| add_row(level, y, &row)),
+        (None, ActivationFunction::Identity) => pieces.for_each(|y| add_row(level, y, &row)),
         (None, _) => pieces.for_each(|y| add_row_cut(level, y, &row, ceiling)),
-        (Some(residual), Activation::Identity) => pieces
+        (Some(residual), ActivationFunction::Identity) => pieces
             .zip(residual.par_chunks(len))
             .for_each(|(y, x)| add_row_add(level, y, &row, x)),
         (Some(residual), _) => pieces
@@ -173,21 +173,21 @@ pub fn sum_rows(x: &[f32], c: usize) -> Vec<f64> {
 }
 
 /// The activation of each value; NaN stays NaN.
-pub fn activate(x: &[f32], activation: Activation, y: &mut [f32]) {
+pub fn activate(x: &[f32], activation: ActivationFunction, y: &mut [f32]) {
     let (level, ceiling) = (simd::level(), ceiling(activation));
     y.par_chunks_mut(CHUNK)
         .zip(x.par_chunks(CHUNK))
         .for_each(|(y, x)| match activation {
-            Activation::Identity => y.copy_from_slice(x),
+            ActivationFunction::Identity => y.copy_from_slice(x),
             _ => cut_chunk(level, x, ceiling, y),
         });
 }
 
 /// Sets `dy` to zero where the activation's output `y` is cut off: no gradient at exactly 0 and 6, as
 /// PyTorch.
-pub fn activate_grad(dy: &mut [f32], y: &[f32], activation: Activation) {
+pub fn activate_grad(dy: &mut [f32], y: &[f32], activation: ActivationFunction) {
     let (level, ceiling) = (simd::level(), ceiling(activation));
-    if activation != Activation::Identity {
+    if activation != ActivationFunction::Identity {
         dy.par_chunks_mut(CHUNK)
             .zip(y.par_chunks(CHUNK))
             .for_each(|(dy, y)| cut_grad_chunk(level, dy, y, ceiling));
@@ -238,9 +238,9 @@ mod tests {
         let residual: Vec<f32> = (0..rows * c).map(|i| value(i + 3)).collect();
         let bias: Vec<f32> = (0..c).map(|i| value(i + 11)).collect();
         let activations = [
-            (Activation::Identity, f32::MIN, f32::MAX),
-            (Activation::Relu, 0., f32::MAX),
-            (Activation::Relu6, 0., 6.),
+            (ActivationFunction::Identity, f32::MIN, f32::MAX),
+            (ActivationFunction::Relu, 0., f32::MAX),
+            (ActivationFunction::Relu6, 0., 6.),
         ];
         let residuals = [None, Some(&residual[..])];
         for ((activation, low, high), residual) in activations

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use candle_core::{Result, bail};
 
 use super::{elements, on_device};
-use crate::kernels::activation::Activation;
+use crate::kernels::activation::ActivationFunction;
 use crate::kernels::rows;
 use crate::tape::{to_channels_first, to_channels_last};
-use crate::{Buffer, Map, Tape};
+use crate::{Activation, Buffer, Tape};
 
 /// max(x, 0). The gradient at exactly 0 is 0, as PyTorch.
 ///
 /// # Errors
 /// None in practice.
-pub fn relu(tape: &mut Tape, x: &Map) -> Result<Map> {
-    activate(tape, x, Activation::Relu)
+pub fn relu(tape: &mut Tape, x: &Activation) -> Result<Activation> {
+    activate(tape, x, ActivationFunction::Relu)
 }
 
 /// min(max(x, 0), 6). The gradient at exactly 0 and 6 is 0, as PyTorch.
@@ -25,11 +25,11 @@ pub fn relu(tape: &mut Tape, x: &Map) -> Result<Map> {
 ///
 /// # Errors
 /// None in practice.
-pub fn relu6(tape: &mut Tape, x: &Map) -> Result<Map> {
-    activate(tape, x, Activation::Relu6)
+pub fn relu6(tape: &mut Tape, x: &Activation) -> Result<Activation> {
+    activate(tape, x, ActivationFunction::Relu6)
 }
 
-fn activate(tape: &mut Tape, x: &Map, activation: Activation) -> Result<Map> {
+fn activate(tape: &mut Tape, x: &Activation, activation: ActivationFunction) -> Result<Activation> {
     if let Some(device) = tape.device().cloned() {
         return on_device::activate(&device, tape, x, activation);
     }
@@ -49,7 +49,11 @@ fn activate(tape: &mut Tape, x: &Map, activation: Activation) -> Result<Map> {
 ///
 /// # Errors
 /// A map of more than one place, or of another number of channels than c*h*w.
-pub fn unflatten(tape: &mut Tape, x: &Map, (c, h, w): (usize, usize, usize)) -> Result<Map> {
+pub fn unflatten(
+    tape: &mut Tape,
+    x: &Activation,
+    (c, h, w): (usize, usize, usize),
+) -> Result<Activation> {
     let [n, rows, columns, width] = x.shape;
     if (rows, columns, width) != (1, 1, elements("unflatten", [1, h, w, c])?) {
         let found = &x.shape[1..];

@@ -4,13 +4,13 @@ use candle_core::{Result, bail};
 
 use super::on_device;
 use crate::kernels::rows;
-use crate::{Buffer, Map, Tape};
+use crate::{Activation, Buffer, Tape};
 
 /// a + b, of one shape: the end of a residual branch without a norm.
 ///
 /// # Errors
 /// Two shapes.
-pub fn add(tape: &mut Tape, a: &Map, b: &Map) -> Result<Map> {
+pub fn add(tape: &mut Tape, a: &Activation, b: &Activation) -> Result<Activation> {
     if a.shape != b.shape {
         bail!("add: {:?} and {:?} (N, H, W, C) differ", a.shape, b.shape);
     }

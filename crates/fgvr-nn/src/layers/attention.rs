@@ -10,7 +10,7 @@ use candle_nn::{Init, VarBuilder};
 use super::{Linear, contiguous, on_device};
 use crate::kernels::attention::{self, AttentionShape};
 use crate::tape::with_values;
-use crate::{Buffer, Map, Tape};
+use crate::{Activation, Buffer, Tape};
 
 /// The sizes of a [`MultiHeadAttention`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +128,7 @@ impl MultiHeadAttention {
     ///
     /// # Errors
     /// Another number of channels, or a map without tokens.
-    pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
+    pub fn apply(&self, tape: &mut Tape, x: &Activation) -> Result<Activation> {
         self.attend(tape, x, |_, _| Ok(()))
     }
 
@@ -137,7 +137,11 @@ impl MultiHeadAttention {
     ///
     /// # Errors
     /// Another number of channels, or a map without tokens.
-    pub fn apply_with_shares(&self, tape: &mut Tape, x: &Map) -> Result<(Map, Tensor)> {
+    pub fn apply_with_shares(
+        &self,
+        tape: &mut Tape,
+        x: &Activation,
+    ) -> Result<(Activation, Tensor)> {
         let mut found = None;
         let y = self.attend(tape, x, |shape, qkv| {
             let AttentionShape {
@@ -169,7 +173,11 @@ impl MultiHeadAttention {
     ///
     /// # Errors
     /// Another number of channels, or a map without tokens.
-    pub fn apply_with_first_shares(&self, tape: &mut Tape, x: &Map) -> Result<(Map, Tensor)> {
+    pub fn apply_with_first_shares(
+        &self,
+        tape: &mut Tape,
+        x: &Activation,
+    ) -> Result<(Activation, Tensor)> {
         let mut found = None;
         let y = self.attend(tape, x, |shape, qkv| {
             let dims = (shape.images, shape.tokens);
@@ -194,9 +202,9 @@ impl MultiHeadAttention {
     fn attend(
         &self,
         tape: &mut Tape,
-        x: &Map,
-        see: impl FnOnce(&AttentionShape, &Map) -> Result<()>,
-    ) -> Result<Map> {
+        x: &Activation,
+        see: impl FnOnce(&AttentionShape, &Activation) -> Result<()>,
+    ) -> Result<Activation> {
         let [n, h, w, c] = x.shape;
         let shape = self.shape(n, h * w, c)?;
         let qkv = self.in_proj.apply(tape, x)?;

@@ -11,10 +11,10 @@ use fgvr_cuda::ops::batch_norm::Norm;
 
 use super::normalisation::{Mask, Normalisation};
 use super::{contiguous, on_device};
-use crate::kernels::activation::Activation;
+use crate::kernels::activation::ActivationFunction;
 use crate::kernels::norm::{self, Moments};
 use crate::tape::{to_channels_first, to_channels_last, with_values};
-use crate::{Buffer, Map, NormMode, Tape};
+use crate::{Activation, Buffer, NormMode, Tape};
 
 /// The constants of a [`BatchNorm`].
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +48,7 @@ pub struct After<'a> {
     /// Whether a ReLU follows.
     pub relu: bool,
     /// A map of the same shape that is added before the ReLU.
-    pub residual: Option<&'a Map>,
+    pub residual: Option<&'a Activation>,
 }
 
 impl After<'_> {
@@ -65,10 +65,10 @@ impl After<'_> {
 }
 
 impl After<'_> {
-    pub(super) fn activation(self) -> Activation {
+    pub(super) fn activation(self) -> ActivationFunction {
         match self.relu {
-            true => Activation::Relu,
-            false => Activation::Identity,
+            true => ActivationFunction::Relu,
+            false => ActivationFunction::Identity,
         }
     }
 }
@@ -76,7 +76,7 @@ impl After<'_> {
 impl<'a> After<'a> {
     /// `residual` is added, then a ReLU follows: the end of a residual block.
     #[must_use]
-    pub fn add_relu(residual: &'a Map) -> Self {
+    pub fn add_relu(residual: &'a Activation) -> Self {
         Self {
             relu: true,
             residual: Some(residual),
@@ -162,7 +162,13 @@ impl BatchNorm {
     /// # Errors
     /// Another number of channels, a residual of another shape, batch statistics of a single value
     /// per channel, or a batch that does not divide into the groups of [`NormMode::Split`].
-    pub fn apply(&self, tape: &mut Tape, x: &Map, mode: NormMode, after: After<'_>) -> Result<Map> {
+    pub fn apply(
+        &self,
+        tape: &mut Tape,
+        x: &Activation,
+        mode: NormMode,
+        after: After<'_>,
+    ) -> Result<Activation> {
         let After { relu, residual } = after;
         if let Some(residual) = residual
             && residual.shape != x.shape
@@ -178,7 +184,7 @@ impl BatchNorm {
         }
         let norm = self.normalisation(x.host()?, x.shape, mode)?;
         let mut y = Buffer::scratch(x.host()?.len());
-        let added = residual.map(Map::host).transpose()?;
+        let added = residual.map(Activation::host).transpose()?;
         norm.forward(x.host()?, added.map(|r| &***r), after.activation(), &mut y);
         let y = tape.map(x.shape, y);
 
@@ -188,8 +194,8 @@ impl BatchNorm {
         tape.push(&y, move |mut dy, gradients| {
             let mask = match (relu, residual) {
                 (true, Some(_)) => Mask::Output(&output),
-                (true, None) => Mask::Recompute(Activation::Relu),
-                (false, _) => Mask::Recompute(Activation::Identity),
+                (true, None) => Mask::Recompute(ActivationFunction::Relu),
+                (false, _) => Mask::Recompute(ActivationFunction::Identity),
             };
             let of_parameters = match residual {
                 None => {
@@ -457,7 +463,8 @@ impl CustomOp3 for NormOp {
     ) -> Result<(CpuStorage, Shape)> {
         let x = to_channels_last(contiguous(x, layout)?, self.shape);
         let mut y = Buffer::scratch(x.len());
-        self.norm.forward(&x, None, Activation::Identity, &mut y);
+        self.norm
+            .forward(&x, None, ActivationFunction::Identity, &mut y);
         Ok((
             CpuStorage::F32(to_channels_first(&y, self.shape)),
             layout.shape().clone(),
@@ -474,9 +481,12 @@ impl CustomOp3 for NormOp {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let mut dy = with_values(dy, |dy| to_channels_last(dy, self.shape))?;
         let input = with_values(x, |x| to_channels_last(x, self.shape))?;
-        let gradients =
-            self.norm
-                .backward(&mut dy, &input, Mask::Recompute(Activation::Identity), None);
+        let gradients = self.norm.backward(
+            &mut dy,
+            &input,
+            Mask::Recompute(ActivationFunction::Identity),
+            None,
+        );
         let like =
             |values, tensor: &Tensor| Tensor::from_vec(values, tensor.shape(), tensor.device());
         let dx = like(to_channels_first(&dy, self.shape), x)?;

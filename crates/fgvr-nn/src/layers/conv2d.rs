@@ -10,7 +10,7 @@ use super::{contiguous, on_device};
 use crate::kernels::conv::{self, ConvShape, Padding};
 use crate::kernels::rows;
 use crate::tape::{to_channels_first, to_channels_last, with_values};
-use crate::{Buffer, Map, Tape};
+use crate::{Activation, Buffer, Tape};
 
 /// How a [`Conv2d`] walks over its input.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,7 +136,7 @@ impl Conv2d {
     ///
     /// # Errors
     /// Another number of channels, or an input smaller than the window.
-    pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
+    pub fn apply(&self, tape: &mut Tape, x: &Activation) -> Result<Activation> {
         let shape = self.shape(x.shape)?;
         if let Some(device) = tape.device().cloned() {
             return on_device::conv2d(&device, tape, (self, &shape), x);

@@ -11,7 +11,7 @@ use super::normalisation::Normalisation;
 use super::normed::{ConvInput, HostNormed, Normed, NormedStorage};
 use super::on_device;
 use super::{BatchNorm, BatchNormConfig, Conv2d, ConvConfig, DeviceConv, FrozenConv};
-use crate::kernels::activation::Activation;
+use crate::kernels::activation::ActivationFunction;
 use crate::kernels::conv::{ConvShape, Packed, WeightGradient};
 use crate::kernels::norm::{self, GradSums, MomentSums};
 use crate::kernels::rows;
@@ -157,7 +157,7 @@ struct Input {
     id: usize,
     shape: [usize; 4],
     values: Arc<Buffer>,
-    norm: Option<(Arc<Normalisation>, Activation)>,
+    norm: Option<(Arc<Normalisation>, ActivationFunction)>,
     wants_gradient: bool,
 }
 
@@ -173,8 +173,8 @@ impl Input {
                     wants_gradient: tape.needs_gradient(map),
                 });
             }
-            ConvInput::Relu(normed) => (normed.on_host()?, Activation::Relu),
-            ConvInput::Relu6(normed) => (normed.on_host()?, Activation::Relu6),
+            ConvInput::Relu(normed) => (normed.on_host()?, ActivationFunction::Relu),
+            ConvInput::Relu6(normed) => (normed.on_host()?, ActivationFunction::Relu6),
         };
         Ok(Self {
             id: normed.id,

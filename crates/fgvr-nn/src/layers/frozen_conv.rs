@@ -7,7 +7,7 @@ use candle_core::{Result, bail};
 use super::conv_norm::BatchParts;
 use super::{BatchNorm, Conv2d};
 use crate::Buffer;
-use crate::kernels::activation::Activation;
+use crate::kernels::activation::ActivationFunction;
 use crate::kernels::conv::{ConvShape, Epilogue, Packed};
 use crate::tape::with_values;
 
@@ -57,25 +57,25 @@ pub enum Finish<R> {
     AddRelu(R),
 }
 
-impl<R> From<Activation> for Finish<R> {
-    fn from(activation: Activation) -> Self {
+impl<R> From<ActivationFunction> for Finish<R> {
+    fn from(activation: ActivationFunction) -> Self {
         match activation {
-            Activation::Identity => Self::Nothing,
-            Activation::Relu => Self::Relu,
-            Activation::Relu6 => Self::Relu6,
+            ActivationFunction::Identity => Self::Nothing,
+            ActivationFunction::Relu => Self::Relu,
+            ActivationFunction::Relu6 => Self::Relu6,
         }
     }
 }
 
 impl<R> Finish<R> {
     /// What is added, and what ends it.
-    pub(super) fn parts(self) -> (Option<R>, Activation) {
+    pub(super) fn parts(self) -> (Option<R>, ActivationFunction) {
         match self {
-            Self::Nothing => (None, Activation::Identity),
-            Self::Relu => (None, Activation::Relu),
-            Self::Relu6 => (None, Activation::Relu6),
-            Self::Add(residual) => (Some(residual), Activation::Identity),
-            Self::AddRelu(residual) => (Some(residual), Activation::Relu),
+            Self::Nothing => (None, ActivationFunction::Identity),
+            Self::Relu => (None, ActivationFunction::Relu),
+            Self::Relu6 => (None, ActivationFunction::Relu6),
+            Self::Add(residual) => (Some(residual), ActivationFunction::Identity),
+            Self::AddRelu(residual) => (Some(residual), ActivationFunction::Relu),
         }
     }
 }

@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Module, Result, Shape, Tensor};
 use super::{contiguous, on_device};
 use crate::kernels::gelu;
 use crate::tape::with_values;
-use crate::{Buffer, Map, Tape};
+use crate::{Activation, Buffer, Tape};
 
 /// x Φ(x) with the normal distribution's Φ itself, not the tanh approximation: PyTorch's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,7 +18,7 @@ impl Gelu {
     ///
     /// # Errors
     /// None in practice.
-    pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
+    pub fn apply(&self, tape: &mut Tape, x: &Activation) -> Result<Activation> {
         if let Some(device) = tape.device().cloned() {
             return on_device::gelu(&device, tape, x);
         }

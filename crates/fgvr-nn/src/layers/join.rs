@@ -3,13 +3,13 @@
 use candle_core::{Result, bail};
 
 use super::on_device;
-use crate::{Buffer, Map, Tape};
+use crate::{Activation, Buffer, Tape};
 
 /// The channels of `a` (N, 1, 1, C), then those of `b` (N, 1, 1, C): (N, 1, 1, 2C).
 ///
 /// # Errors
 /// Maps of two shapes, or of more than one place.
-pub fn join_vectors(tape: &mut Tape, a: &Map, b: &Map) -> Result<Map> {
+pub fn join_vectors(tape: &mut Tape, a: &Activation, b: &Activation) -> Result<Activation> {
     let [n, h, w, c] = a.shape;
     if a.shape != b.shape || (h, w) != (1, 1) {
         bail!(

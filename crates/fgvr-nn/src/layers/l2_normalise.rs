@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Module, Result, Shape, Tensor, 
 use super::{contiguous, on_device};
 use crate::kernels::l2_normalise;
 use crate::tape::{to_channels_first, to_channels_last, with_values};
-use crate::{Buffer, Map, Tape};
+use crate::{Activation, Buffer, Tape};
 
 /// y = x / max(|x|, eps) over the channels: PyTorch's `F.normalize`, and its gradient. A vector
 /// no longer than eps, the zero vector too, is divided by the constant eps: its gradient is dy / eps.
@@ -38,7 +38,7 @@ impl L2Normalise {
     ///
     /// # Errors
     /// An eps that is not positive.
-    pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
+    pub fn apply(&self, tape: &mut Tape, x: &Activation) -> Result<Activation> {
         let (eps, [.., c]) = (self.eps()?, x.shape);
         if let Some(device) = tape.device().cloned() {
             return on_device::l2_normalise(&device, tape, x, eps);

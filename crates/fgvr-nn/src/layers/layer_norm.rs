@@ -8,7 +8,7 @@ use candle_nn::{Init, VarBuilder};
 use super::{contiguous, on_device};
 use crate::kernels::layer_norm::{self, RowStatistics};
 use crate::tape::with_values;
-use crate::{Buffer, Map, Tape};
+use crate::{Activation, Buffer, Tape};
 
 /// The constants of a [`LayerNorm`].
 #[derive(Clone, Debug, PartialEq)]
@@ -76,7 +76,7 @@ impl LayerNorm {
     ///
     /// # Errors
     /// Another number of channels.
-    pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
+    pub fn apply(&self, tape: &mut Tape, x: &Activation) -> Result<Activation> {
         let [.., c] = x.shape;
         if c != self.channels {
             bail!("layer_norm: expected {} channels, found {c}", self.channels);

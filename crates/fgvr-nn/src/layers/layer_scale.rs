@@ -8,7 +8,7 @@ use candle_nn::{Init, VarBuilder};
 use super::on_device;
 use crate::kernels::rows;
 use crate::tape::with_values;
-use crate::{Buffer, Map, Tape};
+use crate::{Activation, Buffer, Tape};
 
 /// y = gamma x; variable `gamma` (C).
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ impl LayerScale {
     ///
     /// # Errors
     /// Another number of channels.
-    pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
+    pub fn apply(&self, tape: &mut Tape, x: &Activation) -> Result<Activation> {
         let [.., c] = x.shape;
         if c != self.channels {
             bail!(

@@ -10,7 +10,7 @@ use crate::kernels::conv::{self, ConvShape};
 use crate::kernels::matmul::{Matrix, matmul};
 use crate::kernels::rows;
 use crate::tape::with_values;
-use crate::{Buffer, Map, Tape};
+use crate::{Activation, Buffer, Tape};
 
 /// y = x Wᵀ + b; variables `weight` (O, I) and `bias` (O).
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ impl Linear {
     ///
     /// # Errors
     /// Another number of channels.
-    pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
+    pub fn apply(&self, tape: &mut Tape, x: &Activation) -> Result<Activation> {
         let (c_in, c_out) = (self.c_in, self.c_out);
         let [images, h, w, c] = x.shape;
         if c != c_in {

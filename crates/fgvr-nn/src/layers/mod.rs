@@ -57,7 +57,7 @@ pub use resize::{resize_bilinear, upsample_nearest};
 pub use softmax::Softmax;
 pub use tokens::{prepend_tokens, take_tokens};
 
-pub use crate::kernels::activation::Activation;
+pub use crate::kernels::activation::ActivationFunction;
 
 /// The values of a contiguous operand.
 fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use candle_core::{Result, bail};
 
-use crate::kernels::activation::Activation;
+use crate::kernels::activation::ActivationFunction;
 use crate::kernels::norm::{self, Affine, GradSums, Moments, Slope};
 
 /// One application of batch norm: what each group of rows is shifted and scaled by.
@@ -27,7 +27,7 @@ struct Group {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mask<'a> {
     /// By an activation of the norm's output, which is recomputed from its input: no residual was added.
-    Recompute(Activation),
+    Recompute(ActivationFunction),
     /// By the output of a ReLU after a residual; the gradient is masked in place.
     Output(&'a [f32]),
 }
@@ -77,7 +77,7 @@ impl Normalisation {
         &self,
         x: &[f32],
         residual: Option<&[f32]>,
-        activation: Activation,
+        activation: ActivationFunction,
         y: &mut [f32],
     ) {
         for (i, group) in self.groups.iter().enumerate() {
@@ -135,7 +135,7 @@ impl Normalisation {
             // What is masked already needs no mask.
             let activation = match mask {
                 Mask::Recompute(activation) => activation,
-                Mask::Output(_) => Activation::Identity,
+                Mask::Output(_) => ActivationFunction::Identity,
             };
             sums.push(match mask {
                 Mask::Output(y) => norm::grad_sums_masking(dy, x, &group.affine, &y[range.clone()]),

@@ -7,10 +7,10 @@ use candle_core::{Result, bail};
 
 use super::normalisation::Normalisation;
 use super::on_device::DeviceNormed;
-use crate::kernels::activation::Activation;
+use crate::kernels::activation::ActivationFunction;
 use crate::kernels::norm::{self, GradSums};
 use crate::tape::NormedGradient;
-use crate::{Buffer, Map, Tape};
+use crate::{Activation, Buffer, Tape};
 
 /// The output of a [`ConvNorm`](super::ConvNorm), (N, H, W, C): the convolution's values, and the norm
 /// that is still to be applied. Whoever takes it does that; there is one such reader.
@@ -38,15 +38,15 @@ pub(super) struct HostNormed {
 #[derive(Debug)]
 pub enum ConvInput<'a> {
     /// A map as it is.
-    Map(&'a Map),
+    Map(&'a Activation),
     /// A normed map, rectified.
     Relu(Normed),
     /// A normed map, cut off below 0 and above 6.
     Relu6(Normed),
 }
 
-impl<'a> From<&'a Map> for ConvInput<'a> {
-    fn from(map: &'a Map) -> Self {
+impl<'a> From<&'a Activation> for ConvInput<'a> {
+    fn from(map: &'a Activation) -> Self {
         Self::Map(map)
     }
 }
@@ -65,7 +65,7 @@ impl ConvInput<'_> {
 #[derive(Debug)]
 pub enum Shortcut<'a> {
     /// The block's input.
-    Identity(&'a Map),
+    Identity(&'a Activation),
     /// The block's input through a convolution and a norm.
     Projection(Normed),
 }
@@ -84,7 +84,7 @@ impl Normed {
     ///
     /// # Errors
     /// None in practice.
-    pub fn activate(self, tape: &mut Tape, activation: Activation) -> Result<Map> {
+    pub fn activate(self, tape: &mut Tape, activation: ActivationFunction) -> Result<Activation> {
         match self.0 {
             NormedStorage::Host(normed) => normed.activate(tape, activation),
             NormedStorage::Device(normed) => normed.activate(tape, activation),
@@ -95,7 +95,7 @@ impl Normed {
     ///
     /// # Errors
     /// A shortcut of another shape, or from elsewhere.
-    pub fn add(self, tape: &mut Tape, shortcut: &Map) -> Result<Map> {
+    pub fn add(self, tape: &mut Tape, shortcut: &Activation) -> Result<Activation> {
         if shortcut.shape != self.shape() {
             bail!(
                 "add: shortcut is {:?}, expected {:?} (N, H, W, C)",
@@ -113,7 +113,7 @@ impl Normed {
     ///
     /// # Errors
     /// A shortcut of another shape, or from elsewhere.
-    pub fn add_relu(self, tape: &mut Tape, shortcut: Shortcut<'_>) -> Result<Map> {
+    pub fn add_relu(self, tape: &mut Tape, shortcut: Shortcut<'_>) -> Result<Activation> {
         let shape = match &shortcut {
             Shortcut::Identity(map) => map.shape,
             Shortcut::Projection(normed) => normed.shape(),
@@ -146,7 +146,7 @@ impl Normed {
 }
 
 impl HostNormed {
-    fn activate(self, tape: &mut Tape, activation: Activation) -> Result<Map> {
+    fn activate(self, tape: &mut Tape, activation: ActivationFunction) -> Result<Activation> {
         let mut y = Buffer::scratch(self.values.len());
         self.norm.forward(&self.values, None, activation, &mut y);
         let y = tape.map(self.shape, y);
@@ -158,15 +158,20 @@ impl HostNormed {
         Ok(y)
     }
 
-    fn add(self, tape: &mut Tape, shortcut: &Map) -> Result<Map> {
+    fn add(self, tape: &mut Tape, shortcut: &Activation) -> Result<Activation> {
         let mut y = Buffer::scratch(self.values.len());
         let added = shortcut.host()?;
-        (self.norm).forward(&self.values, Some(added), Activation::Identity, &mut y);
+        (self.norm).forward(
+            &self.values,
+            Some(added),
+            ActivationFunction::Identity,
+            &mut y,
+        );
         let y = tape.map(self.shape, y);
         let shortcut = tape.needs_gradient(shortcut).then_some(shortcut.id);
         tape.push(&y, move |dy, gradients| {
             let dy = Arc::new(dy);
-            let gradient = self.gradient(Arc::clone(&dy), Activation::Identity);
+            let gradient = self.gradient(Arc::clone(&dy), ActivationFunction::Identity);
             gradients.add_normed(self.id, gradient);
             if let Some(id) = shortcut {
                 gradients.add_shared(id, dy);
@@ -176,7 +181,7 @@ impl HostNormed {
         Ok(y)
     }
 
-    fn add_relu(self, tape: &mut Tape, shortcut: Shortcut<'_>) -> Result<Map> {
+    fn add_relu(self, tape: &mut Tape, shortcut: Shortcut<'_>) -> Result<Activation> {
         let shortcut = match shortcut {
             Shortcut::Identity(map) => Err(map),
             Shortcut::Projection(normed) => Ok(normed.on_host()?),
@@ -186,7 +191,7 @@ impl HostNormed {
             Err(map) => {
                 let added = map.host()?;
                 self.norm
-                    .forward(&self.values, Some(added), Activation::Relu, &mut y);
+                    .forward(&self.values, Some(added), ActivationFunction::Relu, &mut y);
             }
             Ok(other) => {
                 self.norm
@@ -203,7 +208,7 @@ impl HostNormed {
                 self.id,
                 NormedGradient {
                     values: Arc::clone(&dy),
-                    activation: Activation::Identity,
+                    activation: ActivationFunction::Identity,
                     sums,
                 },
             );
@@ -211,7 +216,7 @@ impl HostNormed {
                 Err(None) => {}
                 Err(Some(id)) => gradients.add_shared(id, dy),
                 Ok(normed) => {
-                    let gradient = normed.gradient(dy, Activation::Identity);
+                    let gradient = normed.gradient(dy, ActivationFunction::Identity);
                     gradients.add_normed(normed.id, gradient);
                 }
             }
@@ -221,7 +226,7 @@ impl HostNormed {
     }
 
     /// The gradient of the values after the norm and the activation, with its sums.
-    fn gradient(&self, values: Arc<Buffer>, activation: Activation) -> NormedGradient {
+    fn gradient(&self, values: Arc<Buffer>, activation: ActivationFunction) -> NormedGradient {
         let sums = (0..self.norm.groups())
             .map(|i| {
                 let range = self.norm.range(i, values.len());

@@ -5,7 +5,7 @@ use candle_nn::{Init, ModuleT, VarBuilder};
 
 use super::{Linear, on_device};
 use crate::kernels::patches;
-use crate::{Buffer, Map, Tape};
+use crate::{Activation, Buffer, Tape};
 
 /// A convolution whose stride is its kernel: each square patch becomes one token. Variables
 /// `proj.weight` (O, I, patch, patch) and `proj.bias` (O).
@@ -88,7 +88,7 @@ impl PatchEmbed {
     ///
     /// # Errors
     /// Another number of channels, or sides that are not whole patches.
-    pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
+    pub fn apply(&self, tape: &mut Tape, x: &Activation) -> Result<Activation> {
         let ([n, h, w, _], shape, patch) = (self.output(x.shape)?, x.shape, self.patch);
         if let Some(device) = tape.device().cloned() {
             let rows = on_device::cut_patches(&device, tape, x, patch)?;

@@ -5,7 +5,7 @@ use candle_core::{Result, bail};
 use super::on_device;
 use super::unary::unary;
 use crate::kernels::pool::{self, PoolShape};
-use crate::{Buffer, Map, Tape};
+use crate::{Activation, Buffer, Tape};
 
 /// The windows of a pooling.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl PoolConfig {
 ///
 /// # Errors
 /// Windows that [`PoolConfig`] does not allow, or an input smaller than one.
-pub fn max_pool(tape: &mut Tape, x: &Map, cfg: &PoolConfig) -> Result<Map> {
+pub fn max_pool(tape: &mut Tape, x: &Activation, cfg: &PoolConfig) -> Result<Activation> {
     let shape = cfg.shape("max_pool", x.shape)?;
     if let Some(device) = tape.device().cloned() {
         return on_device::max_pool(&device, tape, x, &shape);
@@ -79,7 +79,7 @@ pub fn max_pool(tape: &mut Tape, x: &Map, cfg: &PoolConfig) -> Result<Map> {
 ///
 /// # Errors
 /// Windows that [`PoolConfig`] does not allow, or an input smaller than one.
-pub fn avg_pool(tape: &mut Tape, x: &Map, cfg: &PoolConfig) -> Result<Map> {
+pub fn avg_pool(tape: &mut Tape, x: &Activation, cfg: &PoolConfig) -> Result<Activation> {
     let shape = cfg.shape("avg_pool", x.shape)?;
     if let Some(device) = tape.device().cloned() {
         return on_device::avg_pool(&device, tape, x, &shape);
@@ -95,7 +95,7 @@ pub fn avg_pool(tape: &mut Tape, x: &Map, cfg: &PoolConfig) -> Result<Map> {
 ///
 /// # Errors
 /// A map without places.
-pub fn global_mean(tape: &mut Tape, x: &Map) -> Result<Map> {
+pub fn global_mean(tape: &mut Tape, x: &Activation) -> Result<Activation> {
     let [n, h, w, c] = x.shape;
     let places = h * w;
     if places == 0 {

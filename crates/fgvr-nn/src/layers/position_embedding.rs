@@ -8,7 +8,7 @@ use candle_nn::{Init, VarBuilder};
 use super::on_device;
 use crate::kernels::{bicubic, rows};
 use crate::tape::with_values;
-use crate::{Buffer, Map, Tape};
+use crate::{Activation, Buffer, Tape};
 
 /// Added to the tokens of each image; variable `pos_embed` (1, prefix + rows * columns, C), of which
 /// the first `prefix` belong to tokens that have no place.
@@ -65,7 +65,7 @@ impl PositionEmbedding {
     ///
     /// # Errors
     /// Another number of channels or tokens.
-    pub fn apply(&self, tape: &mut Tape, x: &Map, grid: [usize; 2]) -> Result<Map> {
+    pub fn apply(&self, tape: &mut Tape, x: &Activation, grid: [usize; 2]) -> Result<Activation> {
         let [_, h, w, c] = x.shape;
         let tokens = self.prefix + grid[0] * grid[1];
         if (h * w, c) != (tokens, self.channels) || grid.contains(&0) {

@@ -5,13 +5,13 @@ use candle_core::{Result, bail};
 use super::unary::unary;
 use super::{elements, on_device};
 use crate::kernels::resize;
-use crate::{Buffer, Map, Tape};
+use crate::{Activation, Buffer, Tape};
 
 /// Each place repeated `factor` times along both sides.
 ///
 /// # Errors
 /// A factor of zero, or one that memory cannot hold.
-pub fn upsample_nearest(tape: &mut Tape, x: &Map, factor: usize) -> Result<Map> {
+pub fn upsample_nearest(tape: &mut Tape, x: &Activation, factor: usize) -> Result<Activation> {
     if factor == 0 {
         bail!("upsample_nearest: expected a factor of 1 or more, found 0");
     }
@@ -34,7 +34,11 @@ pub fn upsample_nearest(tape: &mut Tape, x: &Map, factor: usize) -> Result<Map> 
 ///
 /// # Errors
 /// A side of zero, before or after, or a size that memory cannot hold.
-pub fn resize_bilinear(tape: &mut Tape, x: &Map, size: (usize, usize)) -> Result<Map> {
+pub fn resize_bilinear(
+    tape: &mut Tape,
+    x: &Activation,
+    size: (usize, usize),
+) -> Result<Activation> {
     let shape = x.shape;
     let [n, h, w, c] = shape;
     if [h, w, size.0, size.1].contains(&0) {

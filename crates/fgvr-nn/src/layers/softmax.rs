@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Module, Result, Shape, Tensor, 
 use super::{contiguous, on_device};
 use crate::kernels::softmax;
 use crate::tape::with_values;
-use crate::{Buffer, Map, Tape};
+use crate::{Activation, Buffer, Tape};
 
 /// exp(x) / sum exp(x), with the largest x taken away first, so that nothing overflows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,7 +18,7 @@ impl Softmax {
     ///
     /// # Errors
     /// None in practice.
-    pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
+    pub fn apply(&self, tape: &mut Tape, x: &Activation) -> Result<Activation> {
         if let Some(device) = tape.device().cloned() {
             return on_device::softmax(&device, tape, x);
         }

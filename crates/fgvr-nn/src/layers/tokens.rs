@@ -8,14 +8,14 @@ use rayon::prelude::*;
 use super::on_device;
 use crate::kernels::rows;
 use crate::tape::with_values;
-use crate::{Buffer, Map, Tape};
+use crate::{Activation, Buffer, Tape};
 
 /// The places of `x` (N, H, W, C) as one sequence, with the learnt `tokens`, each (1, k, C), before
 /// those of every image: (N, 1, k + .. + H*W, C).
 ///
 /// # Errors
 /// Tokens of another shape.
-pub fn prepend_tokens(tape: &mut Tape, x: &Map, tokens: &[&Tensor]) -> Result<Map> {
+pub fn prepend_tokens(tape: &mut Tape, x: &Activation, tokens: &[&Tensor]) -> Result<Activation> {
     let [n, h, w, c] = x.shape;
     let mut prefix = Vec::new();
     for token in tokens {
@@ -77,10 +77,10 @@ pub fn prepend_tokens(tape: &mut Tape, x: &Map, tokens: &[&Tensor]) -> Result<Ma
 /// A map of more than one row, tokens that it does not have, or as many as do not fill `places`.
 pub fn take_tokens(
     tape: &mut Tape,
-    x: &Map,
+    x: &Activation,
     range: Range<usize>,
     (h, w): (usize, usize),
-) -> Result<Map> {
+) -> Result<Activation> {
     let [n, rows, tokens, c] = x.shape;
     if rows != 1 || range.end > tokens || range.start > range.end || range.len() != h * w {
         bail!(

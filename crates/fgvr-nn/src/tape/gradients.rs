@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor};
 use fgvr_cuda::Array;
 use fgvr_cuda::ops::elementwise;
 
-use crate::kernels::activation::Activation;
+use crate::kernels::activation::ActivationFunction;
 use crate::kernels::norm::GradSums;
 use crate::kernels::rows;
 use crate::{Buffer, Device, ParameterGradients};
@@ -17,7 +17,7 @@ pub(crate) struct NormedGradient {
     /// The gradient at the values after the norm and the activation.
     pub(crate) values: Arc<Buffer>,
     /// What followed whose mask is not in `values` yet.
-    pub(crate) activation: Activation,
+    pub(crate) activation: ActivationFunction,
     /// For each group of images, the sums that the norm's backward needs, masked.
     pub(crate) sums: Vec<GradSums>,
 }
@@ -27,7 +27,7 @@ pub(crate) struct NormedArray {
     /// The gradient at the values after the norm and the activation.
     pub(crate) values: Array,
     /// What followed whose mask is not in `values` yet.
-    pub(crate) activation: Activation,
+    pub(crate) activation: ActivationFunction,
     /// Gradients of weight and bias, and what the norm's backward needs.
     pub(crate) of_norm: fgvr_cuda::ops::batch_norm::Gradients,
 }

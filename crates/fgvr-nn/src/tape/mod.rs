@@ -9,20 +9,21 @@ use std::sync::Arc;
 
 use candle_core::Device::Cpu;
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Result, Storage, Tensor, Var, bail};
+use candle_core::{DType, Result, Tensor, Var, bail};
 use fgvr_cuda::Array;
-use rayon::prelude::*;
 
-use self::map::Values;
+use self::activation::Values;
 use crate::{Buffer, Device, ParameterGradients};
 
+mod activation;
 mod gradients;
-mod map;
+mod layout;
 mod staged;
 
+pub use self::activation::Activation;
 pub use self::gradients::Gradients;
 pub(crate) use self::gradients::{NormedArray, NormedGradient};
-pub use self::map::Map;
+pub(crate) use self::layout::{to_channels_first, to_channels_last, with_values};
 pub use self::staged::Staged;
 
 type Backward = Box<dyn FnOnce(Buffer, &mut Gradients<'_>) -> Result<()> + Send>;
@@ -106,7 +107,7 @@ impl Tape {
     ///
     /// # Errors
     /// A tensor that is not f32 on the CPU with two or four dimensions.
-    pub fn input(&mut self, tensor: &Tensor, wants_gradient: bool) -> Result<Map> {
+    pub fn input(&mut self, tensor: &Tensor, wants_gradient: bool) -> Result<Activation> {
         let dims = tensor.dims().to_vec();
         let (n, c, h, w) = match *dims {
             [n, c, h, w] => (n, c, h, w),
@@ -135,19 +136,19 @@ impl Tape {
     /// Whether a gradient of `map` has a use: false for an input put on the tape without asking for
     /// one, so that the first layer can leave out the work.
     #[must_use]
-    pub fn needs_gradient(&self, map: &Map) -> bool {
+    pub fn needs_gradient(&self, map: &Activation) -> bool {
         self.recording && !self.constants.contains(&map.id)
     }
 
     /// Says that nobody asked for the gradient of `map`, which was made of a constant alone.
-    pub(crate) fn make_constant(&mut self, map: &Map) {
+    pub(crate) fn make_constant(&mut self, map: &Activation) {
         self.constants.push(map.id);
     }
 
     /// A new map on this tape.
-    pub fn map(&mut self, shape: [usize; 4], data: Buffer) -> Map {
+    pub fn map(&mut self, shape: [usize; 4], data: Buffer) -> Activation {
         debug_assert_eq!(shape.iter().product::<usize>(), data.len());
-        Map {
+        Activation {
             id: self.id(),
             shape,
             values: Values::Host(Arc::new(data)),
@@ -155,9 +156,14 @@ impl Tape {
     }
 
     /// A new map on this tape, on a device.
-    pub(crate) fn map_on(&mut self, device: &Device, shape: [usize; 4], array: Array) -> Map {
+    pub(crate) fn map_on(
+        &mut self,
+        device: &Device,
+        shape: [usize; 4],
+        array: Array,
+    ) -> Activation {
         debug_assert_eq!(shape.iter().product::<usize>(), array.len());
-        Map {
+        Activation {
             id: self.id(),
             shape,
             values: Values::On(device.clone(), array),
@@ -167,7 +173,7 @@ impl Tape {
     /// As [`Tape::push`], for a map on a device.
     pub(crate) fn push_on(
         &mut self,
-        output: &Map,
+        output: &Activation,
         backward: impl FnOnce(Array, &mut Gradients<'_>) -> Result<()> + Send + 'static,
     ) {
         if self.recording {
@@ -195,7 +201,7 @@ impl Tape {
     /// Records how the gradient of `output` travels on. A tape for inference drops it.
     pub fn push(
         &mut self,
-        output: &Map,
+        output: &Activation,
         backward: impl FnOnce(Buffer, &mut Gradients<'_>) -> Result<()> + Send + 'static,
     ) {
         if self.recording {
@@ -230,7 +236,7 @@ impl Tape {
     ///
     /// # Errors
     /// What a GPU says, if the map is on one.
-    pub fn output(&mut self, map: &Map) -> Result<Var> {
+    pub fn output(&mut self, map: &Activation) -> Result<Var> {
         let var = Var::from_tensor(&map.to_tensor()?)?;
         self.leaf(var, map)
     }
@@ -239,7 +245,7 @@ impl Tape {
     ///
     /// # Errors
     /// A map of more than one place; what a GPU says, if the map is on one.
-    pub fn output_vector(&mut self, map: &Map) -> Result<Var> {
+    pub fn output_vector(&mut self, map: &Activation) -> Result<Var> {
         let [n, h, w, c] = map.shape;
         if (h, w) != (1, 1) {
             bail!("output_vector: expected a map of one place, found {h}x{w}");
@@ -249,7 +255,7 @@ impl Tape {
         self.leaf(var, map)
     }
 
-    fn leaf(&mut self, var: Var, map: &Map) -> Result<Var> {
+    fn leaf(&mut self, var: Var, map: &Activation) -> Result<Var> {
         self.leaves.push(Leaf {
             var: var.clone(),
             map: map.id,
@@ -319,9 +325,9 @@ impl Tape {
     /// A tape for inference, no gradient, or one of another shape than its map's.
     pub fn backward_from(
         self,
-        of_maps: &[(&Map, &Map)],
+        of_maps: &[(&Activation, &Activation)],
         parameters: &mut ParameterGradients,
-    ) -> Result<Option<Map>> {
+    ) -> Result<Option<Activation>> {
         self.carry_back(parameters, |gradients| {
             if of_maps.is_empty() {
                 bail!("tape backward: no gradient was given");
@@ -349,7 +355,7 @@ impl Tape {
         self,
         parameters: &mut ParameterGradients,
         seed: impl FnOnce(&mut Gradients<'_>) -> Result<()>,
-    ) -> Result<Option<Map>> {
+    ) -> Result<Option<Activation>> {
         if !self.recording {
             bail!("tape backward: this tape was made for inference");
         }
@@ -396,52 +402,7 @@ impl Tape {
         let on_device = on_device.map(|(array, device)| Values::On(device, array));
         Ok(on_host
             .or(on_device)
-            .map(|values| Map { id, shape, values }))
-    }
-}
-
-/// Runs `f` over the values of an f32 tensor on the CPU, in the order of its shape.
-pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
-    let tensor = tensor.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    let Storage::Cpu(storage) = &*storage else {
-        bail!(
-            "expected a tensor on the CPU, found one on {:?}",
-            tensor.device()
-        );
-    };
-    let start = layout.start_offset();
-    Ok(f(
-        &storage.as_slice::<f32>()?[start..start + tensor.elem_count()]
-    ))
-}
-
-/// (N, C, H, W) values into a channels-last buffer of `shape` (N, H, W, C).
-pub(crate) fn to_channels_last(values: &[f32], [_, h, w, c]: [usize; 4]) -> Buffer {
-    let mut out = Buffer::scratch(values.len());
-    let places = h * w;
-    out.par_chunks_mut((places * c).max(1))
-        .zip(values.par_chunks((places * c).max(1)))
-        .for_each(|(out, image)| transpose(image, out, c, places));
-    out
-}
-
-/// Channels-last values of `shape` (N, H, W, C) as (N, C, H, W).
-pub(crate) fn to_channels_first(values: &[f32], [_, h, w, c]: [usize; 4]) -> Vec<f32> {
-    let mut out = vec![0.; values.len()];
-    let places = h * w;
-    out.par_chunks_mut((places * c).max(1))
-        .zip(values.par_chunks((places * c).max(1)))
-        .for_each(|(out, image)| transpose(image, out, places, c));
-    out
-}
-
-/// `from` (rows, columns) into `to` (columns, rows).
-fn transpose(from: &[f32], to: &mut [f32], rows: usize, columns: usize) {
-    for r in 0..rows {
-        for (column, value) in from[r * columns..][..columns].iter().enumerate() {
-            to[column * rows + r] = *value;
-        }
+            .map(|values| Activation { id, shape, values }))
     }
 }
 
@@ -449,7 +410,7 @@ fn transpose(from: &[f32], to: &mut [f32], rows: usize, columns: usize) {
 mod tests {
     use super::*;
 
-    fn double(tape: &mut Tape, x: &Map) -> Map {
+    fn double(tape: &mut Tape, x: &Activation) -> Activation {
         let y = Buffer::from_slice(&x.data().unwrap().iter().map(|v| 2. * v).collect::<Vec<_>>());
         let y = tape.map(x.shape, y);
         let id = x.id;

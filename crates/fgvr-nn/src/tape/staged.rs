@@ -4,8 +4,8 @@ use candle_core::{Result, Tensor, bail};
 use fgvr_cuda::Array;
 use fgvr_cuda::ops::layout::{self, Matrices};
 
-use super::map::Values;
-use super::{Map, Tape, with_values};
+use super::activation::Values;
+use super::{Activation, Tape, with_values};
 use crate::Device;
 
 /// Images on their way to a device; [`Device::receive`] makes a map of them. Their memory is given back if they
@@ -52,13 +52,13 @@ impl Device {
     ///
     /// # Errors
     /// A tensor that is not f32 on the CPU with four dimensions; what the device says.
-    pub fn send(&self, images: &Tensor) -> Result<Map> {
+    pub fn send(&self, images: &Tensor) -> Result<Activation> {
         let &[n, c, h, w] = images.dims() else {
             bail!("send: expected (N, C, H, W), found {:?}", images.dims());
         };
         let shape = [n, h, w, c];
         let array = with_values(images, |values| self.upload_map(values, shape))??;
-        Ok(Map {
+        Ok(Activation {
             id: OF_NO_TAPE,
             shape,
             values: Values::On(self.clone(), array),
@@ -70,7 +70,7 @@ impl Device {
     ///
     /// # Errors
     /// What was staged on another device; what this one says.
-    pub fn receive(&self, staged: Staged) -> Result<Map> {
+    pub fn receive(&self, staged: Staged) -> Result<Activation> {
         let Staged { bytes, shape } = staged;
         let [n, h, w, c] = shape;
         // (N, C, H, W) -> (N, H, W, C)
@@ -78,7 +78,7 @@ impl Device {
             let values = Array::receive_f32(m, bytes)?;
             layout::to_channels_last(m, &values, Matrices::of_maps([n, c, h, w]), self.real())
         })?;
-        Ok(Map {
+        Ok(Activation {
             id: OF_NO_TAPE,
             shape,
             values: Values::On(self.clone(), array),
@@ -95,7 +95,7 @@ impl Tape {
     ///
     /// # Errors
     /// A map that is elsewhere than this tape's maps are.
-    pub fn constant(&mut self, map: &Map) -> Result<Map> {
+    pub fn constant(&mut self, map: &Activation) -> Result<Activation> {
         let map = self.entered(map)?;
         self.make_constant(&map);
         Ok(map)
@@ -105,14 +105,14 @@ impl Tape {
     ///
     /// # Errors
     /// A map that is elsewhere than this tape's maps are.
-    pub fn enter(&mut self, map: &Map) -> Result<Map> {
+    pub fn enter(&mut self, map: &Activation) -> Result<Activation> {
         let map = self.entered(map)?;
         let [n, h, w, c] = map.shape;
         self.input = Some((map.id, map.shape, vec![n, c, h, w]));
         Ok(map)
     }
 
-    fn entered(&mut self, map: &Map) -> Result<Map> {
+    fn entered(&mut self, map: &Activation) -> Result<Activation> {
         let fits = match (map.device(), self.device()) {
             (None, None) => true,
             (Some(one), Some(other)) => one.is(other),
@@ -128,7 +128,7 @@ impl Tape {
                 place(map.device())
             );
         }
-        Ok(Map {
+        Ok(Activation {
             id: self.id(),
             ..map.clone()
         })

@@ -3,10 +3,10 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use fgvr_nn::layers::{
-    self, Activation, After, BatchNorm, BatchNormConfig, Conv2d, ConvConfig, ConvInput, ConvNorm,
-    Linear, PoolConfig, Shortcut,
+    self, ActivationFunction, After, BatchNorm, BatchNormConfig, Conv2d, ConvConfig, ConvInput,
+    ConvNorm, Linear, PoolConfig, Shortcut,
 };
-use fgvr_nn::{Map, NormMode, Tape};
+use fgvr_nn::{Activation, NormMode, Tape};
 use fgvr_testkit::normal;
 
 use crate::support::{Forward, agrees, agrees_in_f32};
@@ -142,7 +142,11 @@ fn a_residual_block_in_every_mode_of_its_norm() {
 
 #[test]
 fn a_convolution_whose_norm_is_applied_alone() {
-    for activation in [Activation::Identity, Activation::Relu, Activation::Relu6] {
+    for activation in [
+        ActivationFunction::Identity,
+        ActivationFunction::Relu,
+        ActivationFunction::Relu6,
+    ] {
         agrees("activate", &images(), |vb| {
             let layer = conv_norm([8, 16], 3, 2, vb)?;
             Ok(Box::new(move |tape, x| {
@@ -183,12 +187,12 @@ fn a_linear_layer_at_each_place() {
 
 #[test]
 fn layers_without_variables() {
-    let nothing = |forward: fn(&mut Tape, &Map) -> Result<Map>| -> Box<dyn Fn(VarBuilder) -> Result<Forward>> {
+    let nothing = |forward: fn(&mut Tape, &Activation) -> Result<Activation>| -> Box<dyn Fn(VarBuilder) -> Result<Forward>> {
         Box::new(move |_| Ok(Box::new(forward)))
     };
-    let pool = |tape: &mut Tape, x: &Map| layers::max_pool(tape, x, &PoolConfig::default());
+    let pool = |tape: &mut Tape, x: &Activation| layers::max_pool(tape, x, &PoolConfig::default());
     agrees("max_pool", &images(), nothing(pool));
-    let pool = |tape: &mut Tape, x: &Map| layers::avg_pool(tape, x, &PoolConfig::default());
+    let pool = |tape: &mut Tape, x: &Activation| layers::avg_pool(tape, x, &PoolConfig::default());
     agrees("avg_pool", &images(), nothing(pool));
     agrees("global_mean", &images(), nothing(layers::global_mean));
     agrees("relu", &images(), nothing(layers::relu));

@@ -7,14 +7,14 @@ use fgvr_nn::layers::{
     BatchNormConfig, ConvConfig, DeviceLinear, Finish, FrozenLinear, Linear, LinearFinish,
     mean_of_places, self_attention,
 };
-use fgvr_nn::{Device, Map, Parameters, Tape};
+use fgvr_nn::{Activation, Device, Parameters, Tape};
 use fgvr_testkit::{assert_close_values, normal, normal_values};
 
 use crate::support::devices;
 use crate::trained::conv_norm;
 
 /// Values (N, H, W, C) as a map on `tape`.
-fn put(tape: &mut Tape, values: &[f32], [n, h, w, c]: [usize; 4]) -> Map {
+fn put(tape: &mut Tape, values: &[f32], [n, h, w, c]: [usize; 4]) -> Activation {
     let tensor = Tensor::from_slice(values, (n, h, w, c), &Candle::Cpu).unwrap();
     // (N, H, W, C) -> (N, C, H, W)
     tape.input(&tensor.permute((0, 3, 1, 2)).unwrap(), false)
@@ -22,7 +22,7 @@ fn put(tape: &mut Tape, values: &[f32], [n, h, w, c]: [usize; 4]) -> Map {
 }
 
 /// The values of a map, (N, H, W, C).
-fn values(map: &Map) -> Vec<f64> {
+fn values(map: &Activation) -> Vec<f64> {
     let tensor = map.to_tensor().unwrap().permute((0, 2, 3, 1)).unwrap();
     wide(&tensor.flatten_all().unwrap().to_vec1().unwrap())
 }

@@ -11,7 +11,7 @@ use fgvr_nn::optim::{
     Adam, AdamConfig, Following, Lars, LarsConfig, MissingGradient, Sgd, SgdConfig,
     clip_gradient_norm, follow,
 };
-use fgvr_nn::{Device, Map, NormMode, ParameterGradients, Parameters, Tape};
+use fgvr_nn::{Activation, Device, NormMode, ParameterGradients, Parameters, Tape};
 use fgvr_testkit::{assert_close_each, normal};
 
 use crate::support::devices;
@@ -52,7 +52,7 @@ impl Net {
         let mut tape = Tape::recording().on(device);
         let x = tape.input(input, false)?;
         let x = self.first.apply(&mut tape, &x)?;
-        let mut x: Map = self
+        let mut x: Activation = self
             .norm
             .apply(&mut tape, &x, NormMode::Train, After::RELU)?;
         if whole {

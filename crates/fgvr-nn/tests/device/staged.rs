@@ -4,12 +4,12 @@ use std::thread;
 
 use candle_core::{DType, Device::Cpu, Tensor};
 use fgvr_nn::layers::relu;
-use fgvr_nn::{Map, ParameterGradients, Tape};
+use fgvr_nn::{Activation, ParameterGradients, Tape};
 use fgvr_testkit::normal;
 
 use crate::support::devices;
 
-fn values(map: &Map) -> Vec<f32> {
+fn values(map: &Activation) -> Vec<f32> {
     let tensor = map.to_tensor().expect("a tensor");
     let flat = tensor.flatten_all().expect("values");
     flat.to_vec1().expect("f32")

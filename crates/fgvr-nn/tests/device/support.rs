@@ -9,10 +9,10 @@ use candle_nn::VarBuilder;
 use fgvr_nn::ParameterGradients;
 use fgvr_nn::cuda::Real;
 use fgvr_nn::cuda::emulator::Emulator;
-use fgvr_nn::{Device, Map, Parameters, Tape};
+use fgvr_nn::{Activation, Device, Parameters, Tape};
 use fgvr_testkit::{assert_close_each, normal};
 
-pub(crate) type Forward = Box<dyn Fn(&mut Tape, &Map) -> Result<Map>>;
+pub(crate) type Forward = Box<dyn Fn(&mut Tape, &Activation) -> Result<Activation>>;
 
 /// The devices there are: maps of f32 and of bf16, and the difference
 /// allowed, see [`assert_close_each`]. With bf16

@@ -6,7 +6,7 @@ use fgvr_nn::ParameterGradients;
 use fgvr_nn::layers::{
     AttentionConfig, Conv2d, ConvConfig, Gelu, LayerNorm, LayerNormConfig, MultiHeadAttention, add,
 };
-use fgvr_nn::{Map, Parameters, Tape};
+use fgvr_nn::{Activation, Parameters, Tape};
 use fgvr_testkit::{assert_close, golden, normal};
 
 use crate::autograd::compare;
@@ -297,7 +297,7 @@ impl Block {
         }
     }
 
-    fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
+    fn apply(&self, tape: &mut Tape, x: &Activation) -> Result<Activation> {
         let y = self.norm1.apply(tape, x)?;
         let y = self.attention.apply(tape, &y)?;
         let x = add(tape, x, &y)?;

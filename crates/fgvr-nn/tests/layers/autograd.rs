@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::ModuleT;
 use fgvr_nn::layers::{After, BatchNorm, Linear};
-use fgvr_nn::{Map, NormMode, Parameters, Tape};
+use fgvr_nn::{Activation, NormMode, Parameters, Tape};
 use fgvr_testkit::{assert_close, normal};
 
 use crate::support::{REL, bits, run};
@@ -14,7 +14,7 @@ pub(crate) fn compare(
     x: &Tensor,
     parameters: &Parameters,
     module: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
-    op: impl FnOnce(&mut Tape, &Map) -> candle_core::Result<Map>,
+    op: impl FnOnce(&mut Tape, &Activation) -> candle_core::Result<Activation>,
 ) {
     let x = Var::from_tensor(x).unwrap();
     let y = module(x.as_tensor()).unwrap();

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use fgvr_nn::layers::{
-    Activation, After, BatchNormConfig, ConvConfig, ConvInput, ConvNorm, Shortcut, global_mean,
+    ActivationFunction, After, BatchNormConfig, ConvConfig, ConvInput, ConvNorm, Shortcut,
+    global_mean,
 };
-use fgvr_nn::{Map, NormMode, Parameters, Tape};
+use fgvr_nn::{Activation, NormMode, Parameters, Tape};
 use fgvr_testkit::{assert_close, normal};
 
 use crate::support::{Outcome, bits, run, with_threads};
@@ -70,7 +71,7 @@ impl Block {
         block
     }
 
-    fn fused(&self, tape: &mut Tape, x: &Map, mode: NormMode) -> Result<Map> {
+    fn fused(&self, tape: &mut Tape, x: &Activation, mode: NormMode) -> Result<Activation> {
         let shortcut = match &self.projection {
             Some(projection) => Shortcut::Projection(projection.apply(tape, x, mode)?),
             None => Shortcut::Identity(x),
@@ -81,12 +82,12 @@ impl Block {
         let z = self
             .after
             .apply(tape, &y, mode)?
-            .activate(tape, Activation::Relu)?;
+            .activate(tape, ActivationFunction::Relu)?;
         sum(tape, z, &y, mode, &self.after)
     }
 
-    fn plain(&self, tape: &mut Tape, x: &Map, mode: NormMode) -> Result<Map> {
-        let layer = |tape: &mut Tape, layer: &ConvNorm, x: &Map, after: After<'_>| {
+    fn plain(&self, tape: &mut Tape, x: &Activation, mode: NormMode) -> Result<Activation> {
+        let layer = |tape: &mut Tape, layer: &ConvNorm, x: &Activation, after: After<'_>| {
             let y = layer.conv().apply(tape, x)?;
             layer.norm().apply(tape, &y, mode, after)
         };
@@ -125,10 +126,16 @@ fn gradient(outcome: &Outcome, var: &Var) -> Tensor {
 }
 
 /// The mean of `z`, then a layer without a ReLU over `y`, which so has a second reader.
-fn sum(tape: &mut Tape, z: Map, y: &Map, mode: NormMode, layer: &ConvNorm) -> Result<Map> {
+fn sum(
+    tape: &mut Tape,
+    z: Activation,
+    y: &Activation,
+    mode: NormMode,
+    layer: &ConvNorm,
+) -> Result<Activation> {
     let more = layer
         .apply(tape, y, mode)?
-        .activate(tape, Activation::Identity)?;
+        .activate(tape, ActivationFunction::Identity)?;
     let both = fgvr_nn::layers::add(tape, &z, &more)?;
     let _ = global_mean(tape, &both)?;
     Ok(both)

@@ -4,9 +4,9 @@
 use candle_core::{DType, Device, Result};
 use candle_nn::{ModuleT, VarBuilder};
 use fgvr_nn::layers::{
-    Activation, BatchNormConfig, Conv2d, ConvConfig, ConvInput, ConvNorm, Finish, relu6,
+    ActivationFunction, BatchNormConfig, Conv2d, ConvConfig, ConvInput, ConvNorm, Finish, relu6,
 };
-use fgvr_nn::{Map, NormMode, Parameters, Tape};
+use fgvr_nn::{Activation, NormMode, Parameters, Tape};
 use fgvr_testkit::{assert_close, assert_close_values, golden, normal};
 
 use crate::autograd::compare;
@@ -144,7 +144,7 @@ impl Block {
         }
     }
 
-    fn apply(&self, tape: &mut Tape, x: &Map, mode: NormMode) -> Result<Map> {
+    fn apply(&self, tape: &mut Tape, x: &Activation, mode: NormMode) -> Result<Activation> {
         let y = self.expand.apply(tape, x, mode)?;
         let y = self.depthwise.apply(tape, ConvInput::Relu6(y), mode)?;
         let y = self.project.apply(tape, ConvInput::Relu6(y), mode)?;
@@ -152,14 +152,14 @@ impl Block {
     }
 
     /// The same, one layer after the other.
-    fn plainly(&self, tape: &mut Tape, x: &Map, mode: NormMode) -> Result<Map> {
+    fn plainly(&self, tape: &mut Tape, x: &Activation, mode: NormMode) -> Result<Activation> {
         let y = self.expand.apply(tape, x, mode)?;
-        let y = y.activate(tape, Activation::Identity)?;
+        let y = y.activate(tape, ActivationFunction::Identity)?;
         let y = relu6(tape, &y)?;
         let y = self.depthwise.apply(tape, &y, mode)?;
-        let y = y.activate(tape, Activation::Relu6)?;
+        let y = y.activate(tape, ActivationFunction::Relu6)?;
         let y = self.project.apply(tape, &y, mode)?;
-        let y = y.activate(tape, Activation::Identity)?;
+        let y = y.activate(tape, ActivationFunction::Identity)?;
         fgvr_nn::layers::add(tape, x, &y)
     }
 }

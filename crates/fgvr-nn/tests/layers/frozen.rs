@@ -2,9 +2,9 @@
 
 use candle_core::{Device, Tensor};
 use fgvr_nn::layers::{
-    Activation, BatchNormConfig, ConvConfig, ConvNorm, Finish, FrozenConv, Shortcut,
+    ActivationFunction, BatchNormConfig, ConvConfig, ConvNorm, Finish, FrozenConv, Shortcut,
 };
-use fgvr_nn::{Map, NormMode, Tape};
+use fgvr_nn::{Activation, NormMode, Tape};
 use fgvr_testkit::{assert_close_values, normal, normal_values};
 
 use crate::support::REL;
@@ -15,7 +15,12 @@ fn wide(values: &[f32]) -> Vec<f64> {
 }
 
 /// What the layer itself says: the norm alone, rectified, and with `residual` before the ReLU.
-fn expected(layer: &ConvNorm, tape: &mut Tape, x: &Map, residual: &[f32]) -> [Map; 3] {
+fn expected(
+    layer: &ConvNorm,
+    tape: &mut Tape,
+    x: &Activation,
+    residual: &[f32],
+) -> [Activation; 3] {
     let normed = |tape: &mut Tape| layer.apply(tape, x, NormMode::Eval).unwrap();
     let [n, h, w, c] = normed(tape).shape();
     let residual = Tensor::from_slice(&residual[..n * h * w * c], (n, h, w, c), &Device::Cpu);
@@ -23,8 +28,12 @@ fn expected(layer: &ConvNorm, tape: &mut Tape, x: &Map, residual: &[f32]) -> [Ma
     let residual = residual.unwrap().permute((0, 3, 1, 2)).unwrap();
     let residual = tape.input(&residual, false).unwrap();
     [
-        normed(tape).activate(tape, Activation::Identity).unwrap(),
-        normed(tape).activate(tape, Activation::Relu).unwrap(),
+        normed(tape)
+            .activate(tape, ActivationFunction::Identity)
+            .unwrap(),
+        normed(tape)
+            .activate(tape, ActivationFunction::Relu)
+            .unwrap(),
         normed(tape)
             .add_relu(tape, Shortcut::Identity(&residual))
             .unwrap(),

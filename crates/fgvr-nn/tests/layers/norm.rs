@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use fgvr_nn::ParameterGradients;
 use fgvr_nn::layers::{After, BatchNorm, BatchNormConfig, relu};
-use fgvr_nn::{Map, NormMode, Parameters, Tape};
+use fgvr_nn::{Activation, NormMode, Parameters, Tape};
 use fgvr_testkit::{Golden, GradCheck, assert_close, golden, gradcheck, normal};
 
 use crate::support::{REL, bits, check, parameters_of, run, values, with_threads};
@@ -273,7 +273,7 @@ fn a_residual_that_is_consumed_elsewhere_gets_all_gradients() {
     let again = norm
         .apply(&mut tape, &y, NormMode::Train, After::add_relu(&x))
         .unwrap();
-    let leaves = [&input, &y, &again].map(|map: &Map| tape.output(map).unwrap());
+    let leaves = [&input, &y, &again].map(|map: &Activation| tape.output(map).unwrap());
     let weights = [10, 11, 12].map(|seed| normal(seed, z.dims()));
     let terms: Vec<_> = leaves
         .iter()

@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use fgvr_nn::layers::{
     PoolConfig, avg_pool, global_mean, max_pool, relu, resize_bilinear, unflatten, upsample_nearest,
 };
-use fgvr_nn::{Map, Tape};
+use fgvr_nn::{Activation, Tape};
 use fgvr_testkit::{golden, normal};
 
 use crate::support::{bits, check, check_golden, run, values, with_threads};
@@ -298,7 +298,7 @@ fn bad_sizes_are_errors() {
 #[test]
 fn bits_do_not_depend_on_the_number_of_threads() {
     let x = normal(8, (3, 17, 31, 29));
-    type Op = fn(&mut Tape, &Map) -> candle_core::Result<Map>;
+    type Op = fn(&mut Tape, &Activation) -> candle_core::Result<Activation>;
     let ops: [Op; 6] = [
         |t, x| max_pool(t, x, &PoolConfig::default()),
         |t, x| avg_pool(t, x, &PoolConfig::default()),

@@ -6,7 +6,7 @@ use fgvr_nn::layers::{
     Conv2d, ConvConfig, PoolConfig, avg_pool, global_mean, max_pool, relu, resize_bilinear,
     upsample_nearest,
 };
-use fgvr_nn::{Map, Tape};
+use fgvr_nn::{Activation, Tape};
 use fgvr_testkit::{Golden, assert_close_values, golden};
 
 use crate::support::{REL, parameters_of, run, values};
@@ -116,7 +116,7 @@ fn check_places(
     count: usize,
     input: impl Fn(f64) -> f64,
     shape: impl Fn(&[usize]) -> &[usize],
-    op: impl Fn(&mut Tape, &Map, &[usize]) -> candle_core::Result<Map>,
+    op: impl Fn(&mut Tape, &Activation, &[usize]) -> candle_core::Result<Activation>,
 ) {
     let prefix = format!("{kind}.");
     let mut cases: Vec<&str> = (golden.tensors().keys())

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use fgvr_nn::ParameterGradients;
-use fgvr_nn::{Map, Parameters, Tape};
+use fgvr_nn::{Activation, Parameters, Tape};
 use fgvr_testkit::{Golden, GradCheck, assert_close, assert_close_values, gradcheck, normal};
 
 /// f32 sums of some hundred terms of size 1.
@@ -23,7 +23,7 @@ pub(crate) struct Outcome {
 pub(crate) fn run(
     x: &Tensor,
     dy: Option<&Tensor>,
-    op: impl FnOnce(&mut Tape, &Map) -> Result<Map>,
+    op: impl FnOnce(&mut Tape, &Activation) -> Result<Activation>,
 ) -> Outcome {
     let mut tape = Tape::recording();
     let input = tape.input(x, true).unwrap();
@@ -59,7 +59,7 @@ pub(crate) fn check(
     name: &str,
     x: &Tensor,
     parameters: &[&Tensor],
-    op: impl FnOnce(&mut Tape, &Map) -> Result<Map>,
+    op: impl FnOnce(&mut Tape, &Activation) -> Result<Activation>,
     reference: impl Fn(&[Vec<f64>]) -> Vec<f64>,
 ) {
     let outcome = run(x, None, op);
@@ -96,7 +96,7 @@ pub(crate) fn check(
 pub(crate) fn check_golden(
     golden: &Golden,
     case: &str,
-    op: impl FnOnce(&mut Tape, &Map) -> Result<Map>,
+    op: impl FnOnce(&mut Tape, &Activation) -> Result<Activation>,
 ) -> Outcome {
     let get = |name: &str| golden.get(&format!("{case}.{name}"));
     let outcome = run(&get("x"), Some(&get("dy")), op);

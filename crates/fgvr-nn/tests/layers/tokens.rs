@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::Module;
 use fgvr_nn::layers::{Gelu, L2Normalise, LayerNorm, LayerNormConfig, Softmax};
-use fgvr_nn::{Map, Parameters, Tape};
+use fgvr_nn::{Activation, Parameters, Tape};
 use fgvr_testkit::{Golden, assert_close, golden, normal};
 
 use crate::autograd::compare;
@@ -354,7 +354,7 @@ fn bits_do_not_depend_on_the_number_of_threads() {
     let x = normal(8, (3, 75, 31, 29));
     let (_, vb) = parameters_of(&[("weight", normal(5, 75)), ("bias", normal(6, 75))]);
     let norm = LayerNorm::new(75, &LayerNormConfig::default(), vb).unwrap();
-    type Op<'a> = &'a (dyn Fn(&mut Tape, &Map) -> Result<Map> + Sync);
+    type Op<'a> = &'a (dyn Fn(&mut Tape, &Activation) -> Result<Activation> + Sync);
     let ops: [Op<'_>; 4] = [
         &|t, x| norm.apply(t, x),
         &|t, x| Gelu.apply(t, x),

@@ -7,7 +7,7 @@ use fgvr_nn::layers::{
     PositionEmbedding, global_mean, join_vectors, prepend_tokens, resize_position_embedding,
     take_tokens,
 };
-use fgvr_nn::{Map, Parameters, Tape};
+use fgvr_nn::{Activation, Parameters, Tape};
 use fgvr_testkit::{assert_close, assert_close_values, golden, normal};
 
 use crate::autograd::compare;
@@ -15,7 +15,7 @@ use crate::support::{REL, bits, check, check_golden, parameters, parameters_of, 
 
 const FILE: &str = "nn_vit.safetensors";
 
-fn tape_input(shape: (usize, usize, usize, usize)) -> (Tape, Map) {
+fn tape_input(shape: (usize, usize, usize, usize)) -> (Tape, Activation) {
     let mut tape = Tape::recording();
     let x = tape.input(&normal(0, shape), false).unwrap();
     (tape, x)
@@ -196,7 +196,7 @@ fn tokens_before_the_patches_have_the_gradient_of_differences() {
 fn taken_tokens_have_the_gradient_of_differences_also_where_both_are_used() {
     let (n, c, tokens) = (2, 3, 5);
     // The class token, doubled by being taken twice, beside the last four.
-    let take = |t: &mut Tape, x: &Map| {
+    let take = |t: &mut Tape, x: &Activation| {
         let class = take_tokens(t, x, 0..1, (1, 1))?;
         let rest = take_tokens(t, x, 1..5, (2, 2))?;
         let again = take_tokens(t, x, 0..1, (1, 1))?;
@@ -231,7 +231,7 @@ fn taken_tokens_have_the_gradient_of_differences_also_where_both_are_used() {
 #[test]
 fn joined_vectors_have_the_gradient_of_differences_also_of_one_vector_twice() {
     // The first token and the mean of the others, then the mean again beside the token.
-    let join = |t: &mut Tape, x: &Map| {
+    let join = |t: &mut Tape, x: &Activation| {
         let class = take_tokens(t, x, 0..1, (1, 1))?;
         let rest = take_tokens(t, x, 1..5, (2, 2))?;
         let mean = global_mean(t, &rest)?;

@@ -3,14 +3,14 @@
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::{ModuleT, VarBuilder};
 use fgvr_nn::layers::{self, After, BatchNorm, BatchNormConfig, Gelu, Linear};
-use fgvr_nn::{Map, NormMode, Tape};
+use fgvr_nn::{Activation, NormMode, Tape};
 
 use crate::bases::head::relu;
 use crate::bases::projection::Projection;
 
 /// What follows each layer but the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
+pub enum ActivationFunction {
     /// max(x, 0).
     Relu,
     /// x Φ(x).
@@ -33,7 +33,7 @@ pub struct MlpConfig {
     /// Whether the layers have a bias: each but the last, and the last.
     pub bias: [bool; 2],
     /// What follows each layer but the last.
-    pub activation: Activation,
+    pub activation: ActivationFunction,
 }
 
 /// Linear, batch norm, activation, and so on, up to a last linear layer. Its variables are numbered
@@ -41,7 +41,7 @@ pub struct MlpConfig {
 #[derive(Clone, Debug)]
 pub struct Mlp {
     layers: Vec<(Linear, Option<BatchNorm>)>,
-    activation: Activation,
+    activation: ActivationFunction,
 }
 
 impl Mlp {
@@ -110,8 +110,8 @@ impl Mlp {
             }
             if i + 1 < self.layers.len() {
                 x = match self.activation {
-                    Activation::Relu => relu(&x)?,
-                    Activation::Gelu => Gelu.forward(&x)?,
+                    ActivationFunction::Relu => relu(&x)?,
+                    ActivationFunction::Gelu => Gelu.forward(&x)?,
                 };
             }
         }
@@ -138,11 +138,16 @@ impl Mlp {
     ///
     /// # Errors
     /// As [`Mlp::forward`].
-    pub fn apply(&self, tape: &mut Tape, pooled: &Map, norm: NormMode) -> Result<Map> {
+    pub fn apply(
+        &self,
+        tape: &mut Tape,
+        pooled: &Activation,
+        norm: NormMode,
+    ) -> Result<Activation> {
         let mut x = pooled.clone();
         for (i, (linear, batch_norm)) in self.layers.iter().enumerate() {
             let activation = (i + 1 < self.layers.len()).then_some(self.activation);
-            let relu = activation == Some(Activation::Relu);
+            let relu = activation == Some(ActivationFunction::Relu);
             x = linear.apply(tape, &x)?;
             x = match batch_norm {
                 Some(batch_norm) => {
@@ -155,7 +160,7 @@ impl Mlp {
                 None if relu => layers::relu(tape, &x)?,
                 None => x,
             };
-            if activation == Some(Activation::Gelu) {
+            if activation == Some(ActivationFunction::Gelu) {
                 x = Gelu.apply(tape, &x)?;
             }
         }
@@ -177,7 +182,7 @@ mod tests {
         norm: true,
         last_norm: true,
         bias: [false, true],
-        activation: Activation::Gelu,
+        activation: ActivationFunction::Gelu,
     };
 
     fn mlp(cfg: &MlpConfig) -> (Mlp, Parameters) {
@@ -209,7 +214,7 @@ mod tests {
 
     #[test]
     fn gradients_are_those_of_finite_differences() {
-        for activation in [Activation::Relu, Activation::Gelu] {
+        for activation in [ActivationFunction::Relu, ActivationFunction::Gelu] {
             let (mlp, parameters) = mlp(&MlpConfig {
                 activation,
                 ..CONFIG
@@ -254,9 +259,9 @@ mod tests {
     #[test]
     fn a_tape_gives_the_values_and_gradients_of_candle() {
         for (activation, norm) in [
-            (Activation::Relu, true),
-            (Activation::Gelu, true),
-            (Activation::Relu, false),
+            (ActivationFunction::Relu, true),
+            (ActivationFunction::Gelu, true),
+            (ActivationFunction::Relu, false),
         ] {
             let (mlp, parameters) = mlp(&MlpConfig {
                 activation,

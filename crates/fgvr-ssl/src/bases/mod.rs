@@ -27,7 +27,7 @@ pub use self::base::{Base, Between, Network};
 pub use self::byol::{Byol, ByolConfig, ByolObjective};
 pub use self::dino::{Dino, DinoConfig};
 pub use self::head::{ProjectionHead, l2_normalise};
-pub use self::mlp::{Activation, Mlp, MlpConfig};
+pub use self::mlp::{ActivationFunction, Mlp, MlpConfig};
 pub use self::moco_v2::{KeyQueue, MoCoConfig, MoCoV2};
 pub use self::moco_v3::{MoCoV3, MoCoV3Config, MoCoV3Objective};
 pub use self::momentum::{MomentumSchedule, RunningStatistics, momentum_update};

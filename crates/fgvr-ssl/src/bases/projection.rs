@@ -1,7 +1,7 @@
 //! Features on their way through heads: on candle's autograd on the host, on a tape of their own on a device.
 
 use candle_core::{Result, Tensor};
-use fgvr_nn::{Map, Tape};
+use fgvr_nn::{Activation, Tape};
 
 use crate::{Branch, Rows, Values};
 
@@ -49,7 +49,7 @@ impl Projection {
     pub(crate) fn through(
         mut self,
         host: impl FnOnce(&Tensor) -> Result<Tensor>,
-        on_tape: impl FnOnce(&mut Tape, &Map) -> Result<Map>,
+        on_tape: impl FnOnce(&mut Tape, &Activation) -> Result<Activation>,
     ) -> Result<Self> {
         self.values = match (&self.values, &mut self.tape) {
             (Values::Host(tensor), _) => Values::Host(host(tensor)?),

@@ -1,7 +1,7 @@
 //! Which statistics batch norm of a trunk takes while the trunk is trained.
 
 use candle_core::{Result, Tensor};
-use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Tape};
+use fgvr_nn::{Activation, Device, Encoder, FeatureMaps, Features, NormMode, Tape};
 
 /// Which statistics batch norm of the trunk, and of the network that follows it, takes in training. Heads always take
 /// the batch's.
@@ -53,7 +53,7 @@ impl<E: Encoder> Encoder for NormedBy<E> {
         self.encoder.features(images, self.mode(norm))
     }
 
-    fn apply(&self, tape: &mut Tape, images: &Map, norm: NormMode) -> Result<FeatureMaps> {
+    fn apply(&self, tape: &mut Tape, images: &Activation, norm: NormMode) -> Result<FeatureMaps> {
         self.encoder.apply(tape, images, self.mode(norm))
     }
 

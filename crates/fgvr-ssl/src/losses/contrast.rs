@@ -1,7 +1,7 @@
 //! InfoNCE of projections against their keys and those held, on the host or on a device.
 
 use candle_core::{Result, Tensor, bail};
-use fgvr_nn::Map;
+use fgvr_nn::Activation;
 use fgvr_nn::cuda::ops::Rows as Shape;
 use fgvr_nn::cuda::ops::info_nce::{self as kernel, Into, Positive};
 use fgvr_nn::cuda::ops::unit_rows::{row_products, unit_rows};
@@ -105,7 +105,7 @@ pub(crate) fn on_device(
     };
     let back = Back {
         tape,
-        gradient: Map::new(device, z.shape(), at_z)?,
+        gradient: Activation::new(device, z.shape(), at_z)?,
         output: z,
         view,
         share: None,

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{Result, Tensor, bail};
 use fgvr_nn::cuda::Array;
 use fgvr_nn::cuda::ops::{Rows, elementwise};
-use fgvr_nn::{Device, Map, Tape};
+use fgvr_nn::{Activation, Device, Tape};
 
 use crate::InfoNce;
 use crate::losses::info_nce::scalar;
@@ -62,9 +62,9 @@ pub(crate) enum TermLoss {
 pub(crate) struct Back {
     /// That of the heads.
     pub(crate) tape: Tape,
-    pub(crate) output: Map,
+    pub(crate) output: Activation,
     /// Of the loss, at `output`.
-    pub(crate) gradient: Map,
+    pub(crate) gradient: Activation,
     /// Whose features: the branch's view.
     pub(crate) view: usize,
     /// What the gradient at what entered is multiplied by to be that at the features.
@@ -190,7 +190,7 @@ impl Found {
             if weight != 1. {
                 let array = gradient.array()?;
                 let scaled = device.run(|m| elementwise::scale(m, array, weight as f32))?;
-                gradient = Map::new(device, gradient.shape(), scaled)?;
+                gradient = Activation::new(device, gradient.shape(), scaled)?;
             }
             let of_heads = [(&back.output, &gradient)];
             let Some(mut arrived) = back
@@ -203,7 +203,7 @@ impl Found {
                 let array = arrived.array()?;
                 let all = Rows::new(1, array.len());
                 let product = device.run(|m| elementwise::layer_scale(m, array, all, share))?;
-                arrived = Map::new(device, arrived.shape(), product)?;
+                arrived = Activation::new(device, arrived.shape(), product)?;
             }
             gradients.arrive(back.view, FeatureOutput::Pooled, arrived);
         }

@@ -11,7 +11,7 @@ pub(crate) mod values;
 pub(crate) mod views;
 
 use candle_core::{Result, Tensor, bail};
-use fgvr_nn::{Device, Map, ParameterGradients};
+use fgvr_nn::{Activation, Device, ParameterGradients};
 
 use self::report::BASE;
 use crate::losses::found::Numbers;
@@ -31,7 +31,7 @@ pub use self::views::Views;
 pub type PairAugment<'a> = dyn Fn(&Tensor, u64) -> Result<Tensor> + 'a;
 
 /// The same of images (N, H, W, 3) on a device.
-pub type PairAugmentOnDevice<'a> = dyn Fn(&Device, &Map, u64) -> Result<Map> + 'a;
+pub type PairAugmentOnDevice<'a> = dyn Fn(&Device, &Activation, u64) -> Result<Activation> + 'a;
 
 /// One batch, and where in the run it stands.
 #[derive(Clone, Copy)]

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
 use fgvr_nn::cuda::ops::elementwise;
-use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, ParameterGradients, Tape};
+use fgvr_nn::{
+    Activation, Device, Encoder, FeatureMaps, Features, NormMode, ParameterGradients, Tape,
+};
 
 use crate::losses::found::{Found, Numbers};
 use crate::step::values::device_of;
@@ -68,13 +70,13 @@ pub struct FeatureGradients {
     /// Those of candle's leaves: features on the host, variables.
     pub(crate) leaves: GradStore,
     /// Those at features on a device, by view.
-    arrived: Vec<(usize, FeatureOutput, Map)>,
+    arrived: Vec<(usize, FeatureOutput, Activation)>,
     /// Those of variables, from tapes.
     pub(crate) parameters: ParameterGradients,
 }
 
 impl FeatureGradients {
-    pub(crate) fn arrive(&mut self, view: usize, at: FeatureOutput, gradient: Map) {
+    pub(crate) fn arrive(&mut self, view: usize, at: FeatureOutput, gradient: Activation) {
         self.arrived.push((view, at, gradient));
     }
 
@@ -205,8 +207,8 @@ impl Branch {
             }
             Made::Device { maps, leaves } => (maps, leaves.into_inner()),
         };
-        let own = |(view, _, _): &mut (usize, FeatureOutput, Map)| *view == self.view;
-        let mut arrived: Vec<(FeatureOutput, Map)> = (gradients.arrived.extract_if(.., own))
+        let own = |(view, _, _): &mut (usize, FeatureOutput, Activation)| *view == self.view;
+        let mut arrived: Vec<(FeatureOutput, Activation)> = (gradients.arrived.extract_if(.., own))
             .map(|(_, at, gradient)| (at, gradient))
             .collect();
         if let Some((features, device)) = leaves.as_ref().zip(maps.pooled.device()) {
@@ -326,11 +328,11 @@ impl Pass {
 }
 
 /// The sum of maps on a device.
-fn sum<'a>(mut maps: impl Iterator<Item = &'a Map>) -> Result<Option<Map>> {
+fn sum<'a>(mut maps: impl Iterator<Item = &'a Activation>) -> Result<Option<Activation>> {
     let Some(first) = maps.next() else {
         return Ok(None);
     };
-    let add = |sum: Map, map: &Map| {
+    let add = |sum: Activation, map: &Activation| {
         let (device, shape) = (device_of(map)?, map.shape());
         let (one, other) = (sum.array()?, map.array()?);
         let sum = device.run(|m| {
@@ -338,7 +340,7 @@ fn sum<'a>(mut maps: impl Iterator<Item = &'a Map>) -> Result<Option<Map>> {
             elementwise::add_to(m, &sum, other)?;
             Ok(sum)
         })?;
-        Map::new(device, shape, sum)
+        Activation::new(device, shape, sum)
     };
     maps.try_fold(first.clone(), add).map(Some)
 }

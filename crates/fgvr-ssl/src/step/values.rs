@@ -6,7 +6,7 @@ use fgvr_nn::cuda::ops::squared_error::mean_absolute_error;
 use fgvr_nn::cuda::ops::unit_rows::unit_rows;
 use fgvr_nn::cuda::ops::{elementwise, gather::gather_rows, layout};
 use fgvr_nn::cuda::{Array, DType, ops};
-use fgvr_nn::{Device, Encoder, FeatureMaps, Features, Map, NormMode, Parameters, Tape};
+use fgvr_nn::{Activation, Device, Encoder, FeatureMaps, Features, NormMode, Parameters, Tape};
 
 use crate::bases::head::{SHORTEST, l2_normalise};
 use crate::losses::info_nce::scalar;
@@ -17,7 +17,7 @@ pub enum Values {
     /// (N, C, H, W) or (N, C), on candle's autograd if it is there.
     Host(Tensor),
     /// (N, H, W, C) or (N, 1, 1, C), in the device's type of maps.
-    Device(Map),
+    Device(Activation),
 }
 
 /// Vectors (N, C) of f32, without a way back.
@@ -75,7 +75,7 @@ impl Values {
     ///
     /// # Errors
     /// A map on another device; what the device says.
-    pub fn to_device(&self, device: &Device) -> Result<Map> {
+    pub fn to_device(&self, device: &Device) -> Result<Activation> {
         match self {
             Self::Host(tensor) if tensor.rank() == 2 => {
                 device.send(&tensor.unsqueeze(2)?.unsqueeze(3)?) // (N, C) -> (N, C, 1, 1)
@@ -114,7 +114,7 @@ impl Values {
                 let (array, rows) = (map.array()?, ops::Rows::new(n, h * w * c));
                 let rows =
                     device.run(|m| gather_rows(m, array, &Array::from_u32(m, order)?, rows))?;
-                Map::new(device, [order.len(), h, w, c], rows).map(Self::Device)
+                Activation::new(device, [order.len(), h, w, c], rows).map(Self::Device)
             }
         }
     }
@@ -152,7 +152,7 @@ impl Values {
                     elementwise::add_to(m, &sum, &pad(m, b, &below(more, n, 0))?)?;
                     Ok(sum)
                 })?;
-                Map::new(device, [n + more, h, w, c], sum).map(Self::Device)
+                Activation::new(device, [n + more, h, w, c], sum).map(Self::Device)
             }
             many => {
                 let tensors = many.iter().map(Self::to_host).collect::<Result<Vec<_>>>()?;
@@ -168,7 +168,7 @@ impl Values {
             Self::Device(map) => {
                 let (device, array) = (device_of(map)?, map.array()?);
                 let scaled = device.run(|m| elementwise::scale(m, array, factor as f32))?;
-                Map::new(device, map.shape(), scaled).map(Self::Device)
+                Activation::new(device, map.shape(), scaled).map(Self::Device)
             }
         }
     }
@@ -275,13 +275,13 @@ impl Rows {
 }
 
 /// f32 on `device` as a map of `shape` in its type of maps.
-pub(crate) fn narrowed(device: &Device, array: &Array, shape: [usize; 4]) -> Result<Map> {
+pub(crate) fn narrowed(device: &Device, array: &Array, shape: [usize; 4]) -> Result<Activation> {
     let dtype = device.real().into();
     let array = match dtype {
         DType::F32 => array.clone(),
         _ => device.run(|m| layout::cast(m, array, dtype))?,
     };
-    Map::new(device, shape, array)
+    Activation::new(device, shape, array)
 }
 
 /// Features of an encoder without a way back: the last map and the pooled features.
@@ -345,7 +345,7 @@ impl Scalar {
 }
 
 /// Where a map on a device is.
-pub(crate) fn device_of(map: &Map) -> Result<&Device> {
+pub(crate) fn device_of(map: &Activation) -> Result<&Device> {
     match map.device() {
         Some(device) => Ok(device),
         None => bail!(
@@ -356,7 +356,7 @@ pub(crate) fn device_of(map: &Map) -> Result<&Device> {
 }
 
 /// The values of a map as f32.
-pub(crate) fn wide(device: &Device, map: &Map) -> Result<Array> {
+pub(crate) fn wide(device: &Device, map: &Activation) -> Result<Array> {
     let array = map.array()?;
     match array.dtype() {
         DType::F32 => Ok(array.clone()),
@@ -365,7 +365,7 @@ pub(crate) fn wide(device: &Device, map: &Map) -> Result<Array> {
 }
 
 /// Rows and channels of a map of one place.
-pub(crate) fn vectors(map: &Map) -> Result<[usize; 2]> {
+pub(crate) fn vectors(map: &Activation) -> Result<[usize; 2]> {
     match map.shape() {
         [n, 1, 1, c] => Ok([n, c]),
         shape => bail!("expected vectors (N, 1, 1, C), found {shape:?}"),

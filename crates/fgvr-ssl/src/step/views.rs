@@ -1,7 +1,7 @@
 //! What a base is given to look at: two views of each image, and for some bases small crops of it.
 
 use candle_core::{Result, Tensor, bail};
-use fgvr_nn::{Device, Map};
+use fgvr_nn::{Activation, Device};
 
 use crate::Values;
 
@@ -14,7 +14,7 @@ pub struct Views<'a> {
     pub local: &'a [Tensor],
     /// The global views where they were sent to a device already, (N, H, W, 3) each: what a base whose step is there
     /// takes, in place of sending them itself.
-    pub sent: Option<&'a [Map; 2]>,
+    pub sent: Option<&'a [Activation; 2]>,
 }
 
 impl<'a> Views<'a> {

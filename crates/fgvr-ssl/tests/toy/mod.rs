@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use candle_core::{D, DType, Device, Result, Tensor, Var, bail};
 use candle_nn::{Init, VarBuilder};
 use fgvr_nn::optim::AdamConfig;
-use fgvr_nn::{Buffer, Decoder, Encoder, FeatureMaps, Features, Map, NormMode, Parameters, Tape};
+use fgvr_nn::{
+    Activation, Buffer, Decoder, Encoder, FeatureMaps, Features, NormMode, Parameters, Tape,
+};
 use fgvr_ssl::{
     Base, BaseKind, BaseSettings, ByolConfig, DecoderNetwork, DinoConfig, MoCoConfig, MoCoV2,
     MoCoV3Config, Network, Parts, RunLength, SimSiamConfig, StepInput, StepOutput, Views,
@@ -177,7 +179,7 @@ impl ToyEncoder {
 }
 
 impl Encoder for ToyEncoder {
-    fn apply(&self, _: &mut Tape, _: &Map, _: NormMode) -> Result<FeatureMaps> {
+    fn apply(&self, _: &mut Tape, _: &Activation, _: NormMode) -> Result<FeatureMaps> {
         bail!("toy: candle computes it, no layer on a tape does")
     }
 
@@ -342,7 +344,7 @@ impl Decoder for ToyDecoder {
 }
 
 /// (N, C, H, W) as a map.
-fn put(tape: &mut Tape, x: &Tensor) -> Result<Map> {
+fn put(tape: &mut Tape, x: &Tensor) -> Result<Activation> {
     let (n, c, h, w) = x.dims4()?;
     let values = x.permute((0, 2, 3, 1))?.flatten_all()?.to_vec1::<f32>()?;
     Ok(tape.map([n, h, w, c], Buffer::from_slice(&values)))

@@ -5,7 +5,7 @@ use fgvr_nn::layers::{
     DeviceLinear, DeviceNorm, DeviceTokens, LinearFinish, mean_of_places, self_attention,
     take_tokens,
 };
-use fgvr_nn::{Device, Features, Map, Tape, images};
+use fgvr_nn::{Activation, Device, Features, Tape, images};
 
 use super::block::FrozenBlock;
 use super::prefix;
@@ -47,7 +47,7 @@ impl OnDevice {
     }
 
     /// The tokens of the images, and the rows and columns of their patches.
-    fn enter(&self, tape: &mut Tape, images: &Tensor) -> Result<(Map, [usize; 2])> {
+    fn enter(&self, tape: &mut Tape, images: &Tensor) -> Result<(Activation, [usize; 2])> {
         let images = images::input(tape, images, false)?;
         self.tokens.apply(tape, &images)
     }
@@ -94,25 +94,25 @@ impl Frozen for OnDevice {
 }
 
 /// The first token of each sequence, (N, 1, 1, C).
-fn first(tape: &mut Tape, x: &Map) -> Result<Map> {
+fn first(tape: &mut Tape, x: &Activation) -> Result<Activation> {
     take_tokens(tape, x, 0..1, (1, 1))
 }
 
 impl DeviceBlock {
-    fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
+    fn apply(&self, tape: &mut Tape, x: &Activation) -> Result<Activation> {
         let found = self.attend(tape, x)?;
         self.finish(tape, &found, x)
     }
 
     /// What the heads find for each token.
-    fn attend(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
+    fn attend(&self, tape: &mut Tape, x: &Activation) -> Result<Activation> {
         let normed = self.norm1.apply(tape, x)?;
         let qkv = self.qkv.apply(tape, &normed, LinearFinish::Replace)?;
         self_attention(tape, &qkv, self.heads)
     }
 
     /// The rest of the block, from what the heads found: each token by itself.
-    fn finish(&self, tape: &mut Tape, found: &Map, x: &Map) -> Result<Map> {
+    fn finish(&self, tape: &mut Tape, found: &Activation, x: &Activation) -> Result<Activation> {
         let x = self.proj.apply_add(tape, found, x)?;
         let normed = self.norm2.apply(tape, &x)?;
         let inside = self.fc1.apply(tape, &normed, LinearFinish::Gelu)?;

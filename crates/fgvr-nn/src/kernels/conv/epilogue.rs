@@ -1,6 +1,6 @@
 //! What is done to a convolution's values on their way to memory.
 
-use crate::kernels::activation::{Activation, ceiling};
+use crate::kernels::activation::{ActivationFunction, ceiling};
 
 /// y = activation(convolution + bias (+ residual)).
 #[derive(Clone, Copy, Debug)]
@@ -10,15 +10,15 @@ pub struct Epilogue<'a> {
     /// Added to each value, (N, H', W', O).
     pub residual: Option<&'a [f32]>,
     /// Ends it.
-    pub activation: Activation,
+    pub activation: ActivationFunction,
 }
 
 impl Epilogue<'_> {
     /// What values are cut off below and above at; not at NaN.
     pub(super) fn limits(&self) -> [f32; 2] {
         let floor = match self.activation {
-            Activation::Identity => f32::NAN,
-            Activation::Relu | Activation::Relu6 => 0.,
+            ActivationFunction::Identity => f32::NAN,
+            ActivationFunction::Relu | ActivationFunction::Relu6 => 0.,
         };
         [floor, ceiling(self.activation)]
     }

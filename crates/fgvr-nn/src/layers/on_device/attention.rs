@@ -5,7 +5,7 @@ use fgvr_cuda::ops::attention::{self, Shape};
 
 use super::unary::unary;
 use crate::kernels::attention::{self as on_host, AttentionShape};
-use crate::{Device, Map, Tape};
+use crate::{Activation, Device, Tape};
 
 fn of(shape: &AttentionShape) -> Shape {
     let AttentionShape {
@@ -27,8 +27,8 @@ pub(in crate::layers) fn attention(
     device: &Device,
     tape: &mut Tape,
     shape: &AttentionShape,
-    qkv: &Map,
-) -> Result<Map> {
+    qkv: &Activation,
+) -> Result<Activation> {
     let (input, of_heads) = (qkv.array()?.clone(), of(shape));
     let made = device.run(|m| attention::forward(m, &input, of_heads))?;
     let [n, h, w, _] = qkv.shape;
@@ -46,7 +46,7 @@ pub(in crate::layers) fn attention(
 pub(in crate::layers) fn first_shares(
     device: &Device,
     shape: &AttentionShape,
-    qkv: &Map,
+    qkv: &Activation,
 ) -> Result<Vec<f32>> {
     let qkv = qkv.array()?;
     let shares = device.run(|m| attention::first_shares(m, qkv, of(shape)))?;
@@ -58,7 +58,7 @@ pub(in crate::layers) fn first_shares(
 pub(in crate::layers) fn shares(
     device: &Device,
     shape: &AttentionShape,
-    qkv: &Map,
+    qkv: &Activation,
 ) -> Result<Vec<f32>> {
     let qkv = device.values(qkv.array()?)?;
     let mut shares = vec![0.; shape.images * shape.heads * shape.tokens * shape.tokens];

@@ -1,20 +1,20 @@
 //! Batch norm where no convolution stands before it.
 
 use candle_core::Result;
-use fgvr_cuda::ops::Activation;
+use fgvr_cuda::ops::ActivationFunction;
 use fgvr_cuda::ops::batch_norm::{Mask, Residual};
 
 use crate::layers::{After, BatchNorm};
-use crate::{Device, Map, NormMode, Tape};
+use crate::{Activation, Device, NormMode, Tape};
 
 pub(in crate::layers) fn batch_norm(
     device: &Device,
     tape: &mut Tape,
     layer: &BatchNorm,
-    x: &Map,
+    x: &Activation,
     mode: NormMode,
     after: After<'_>,
-) -> Result<Map> {
+) -> Result<Activation> {
     let (After { relu, residual }, activation) = (after, after.activation());
     let input = x.array()?.clone();
     let norm = layer.on_device(device, &input, x.shape, mode)?;
@@ -44,7 +44,7 @@ pub(in crate::layers) fn batch_norm(
         // What is masked already needs no mask.
         let left = match mask {
             Mask::Recompute(activation) => activation,
-            Mask::Output(_) => Activation::Identity,
+            Mask::Output(_) => ActivationFunction::Identity,
         };
         let dx = device.run(|m| norm.grad_input(m, masked, &input, &of_norm, left))?;
         gradients.add_array(id, dx)?;

@@ -5,10 +5,10 @@ use fgvr_cuda::ops::{Rows, elementwise, gelu, l2_normalise, layer_norm, softmax}
 
 use super::unary::unary;
 use crate::layers::{LayerNorm, LayerScale};
-use crate::{Device, Map, Tape};
+use crate::{Activation, Device, Tape};
 
 /// Places of (N, H, W, C).
-fn places(x: &Map) -> Rows {
+fn places(x: &Activation) -> Rows {
     let [n, h, w, c] = x.shape;
     Rows::new(n * h * w, c)
 }
@@ -17,8 +17,8 @@ pub(in crate::layers) fn layer_norm(
     device: &Device,
     tape: &mut Tape,
     layer: &LayerNorm,
-    x: &Map,
-) -> Result<Map> {
+    x: &Activation,
+) -> Result<Activation> {
     let (input, rows) = (x.array()?.clone(), places(x));
     let weight = device.parameter(layer.weight())?;
     let bias = device.parameter(layer.bias())?;
@@ -40,8 +40,8 @@ pub(in crate::layers) fn layer_scale(
     device: &Device,
     tape: &mut Tape,
     layer: &LayerScale,
-    x: &Map,
-) -> Result<Map> {
+    x: &Activation,
+) -> Result<Activation> {
     let (input, rows) = (x.array()?.clone(), places(x));
     let gamma = device.parameter(layer.gamma())?;
     let y = device.run(|m| elementwise::layer_scale(m, &input, rows, &gamma))?;
@@ -56,7 +56,11 @@ pub(in crate::layers) fn layer_scale(
     Ok(y)
 }
 
-pub(in crate::layers) fn gelu(device: &Device, tape: &mut Tape, x: &Map) -> Result<Map> {
+pub(in crate::layers) fn gelu(
+    device: &Device,
+    tape: &mut Tape,
+    x: &Activation,
+) -> Result<Activation> {
     let input = x.array()?.clone();
     let y = device.run(|m| gelu::forward(m, &input))?;
     unary(device, tape, x, x.shape, y, move |m, dy| {
@@ -64,7 +68,11 @@ pub(in crate::layers) fn gelu(device: &Device, tape: &mut Tape, x: &Map) -> Resu
     })
 }
 
-pub(in crate::layers) fn softmax(device: &Device, tape: &mut Tape, x: &Map) -> Result<Map> {
+pub(in crate::layers) fn softmax(
+    device: &Device,
+    tape: &mut Tape,
+    x: &Activation,
+) -> Result<Activation> {
     let (input, rows) = (x.array()?, places(x));
     let output = device.run(|m| softmax::forward(m, input, rows))?;
     unary(device, tape, x, x.shape, output.clone(), move |m, dy| {
@@ -76,9 +84,9 @@ pub(in crate::layers) fn softmax(device: &Device, tape: &mut Tape, x: &Map) -> R
 pub(in crate::layers) fn l2_normalise(
     device: &Device,
     tape: &mut Tape,
-    x: &Map,
+    x: &Activation,
     eps: f64,
-) -> Result<Map> {
+) -> Result<Activation> {
     let (input, rows) = (x.array()?.clone(), places(x));
     let y = device.run(|m| l2_normalise::forward(m, &input, rows, eps))?;
     unary(device, tape, x, x.shape, y, move |m, dy| {

@@ -11,7 +11,7 @@ use fgvr_cuda::{Array, Convolution, Pass};
 use crate::kernels::conv::{ConvShape, Padding};
 use crate::layers::Conv2d;
 use crate::tape::Gradients;
-use crate::{Device, Map, Tape};
+use crate::{Activation, Device, Tape};
 
 /// A convolution as a device runs it.
 pub(super) enum Plan {
@@ -188,8 +188,8 @@ pub(in crate::layers) fn conv2d(
     device: &Device,
     tape: &mut Tape,
     (layer, shape): (&Conv2d, &ConvShape),
-    x: &Map,
-) -> Result<Map> {
+    x: &Activation,
+) -> Result<Activation> {
     let conv = Held::new(device, layer, shape)?;
     let out = [shape.n, shape.out_h(), shape.out_w(), shape.c_out];
     let rows = Rows::new(out[0] * out[1] * out[2], out[3]);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 use fgvr_cuda::Array;
-use fgvr_cuda::ops::Activation;
+use fgvr_cuda::ops::ActivationFunction;
 use fgvr_cuda::ops::batch_norm::{Norm, Residual};
 
 use super::conv::Held;
@@ -23,7 +23,7 @@ struct Input {
     /// As the convolution saw them.
     values: Array,
     /// What a normed input was made from.
-    normed: Option<(DeviceNormed, Activation)>,
+    normed: Option<(DeviceNormed, ActivationFunction)>,
     wants_gradient: bool,
 }
 
@@ -38,8 +38,8 @@ impl Input {
                     wants_gradient: tape.needs_gradient(map),
                 });
             }
-            ConvInput::Relu(normed) => (normed.on_device()?, Activation::Relu),
-            ConvInput::Relu6(normed) => (normed.on_device()?, Activation::Relu6),
+            ConvInput::Relu(normed) => (normed.on_device()?, ActivationFunction::Relu),
+            ConvInput::Relu6(normed) => (normed.on_device()?, ActivationFunction::Relu6),
         };
         let (of_norm, values) = (&normed.norm, &normed.values);
         Ok(Self {

@@ -10,7 +10,7 @@ use super::conv::{Plan, is_depthwise};
 use super::places::widened;
 use crate::layers::frozen_conv::fold;
 use crate::layers::{BatchNorm, Conv2d, Finish};
-use crate::{Device, Map, Tape};
+use crate::{Activation, Device, Tape};
 
 /// The [`FrozenConv`](crate::layers::FrozenConv) of a device, whose weights are copied there once: in the type of
 /// maps, rounded after folding. What follows it is one kernel with its bias.
@@ -54,7 +54,12 @@ impl DeviceConv {
     /// # Errors
     /// Another number of channels, an input smaller than the window, a residual of another shape, maps that are
     /// not on a device; what a GPU says.
-    pub fn apply(&self, tape: &mut Tape, x: &Map, finish: Finish<&Map>) -> Result<Map> {
+    pub fn apply(
+        &self,
+        tape: &mut Tape,
+        x: &Activation,
+        finish: Finish<&Activation>,
+    ) -> Result<Activation> {
         let shape = self.conv.shape(x.shape)?;
         let out = [shape.n, shape.out_h(), shape.out_w(), shape.c_out];
         let (residual, activation) = finish.parts();
@@ -67,7 +72,7 @@ impl DeviceConv {
             );
         }
         let after = AfterBias {
-            residual: residual.map(Map::array).transpose()?,
+            residual: residual.map(Activation::array).transpose()?,
             activation,
         };
         let rows = Rows::new(out[0] * out[1] * out[2], out[3]);
@@ -84,7 +89,7 @@ impl DeviceConv {
 ///
 /// # Errors
 /// A map that is not on a device; what a GPU says.
-pub fn mean_of_places(x: &Map) -> Result<Tensor> {
+pub fn mean_of_places(x: &Activation) -> Result<Tensor> {
     let ([n, h, w, c], input) = (x.shape, x.array()?);
     let Some(device) = x.device() else {
         bail!("mean_of_places: expected a map on a device");

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{Device as Candle, Result, Tensor, bail};
 use fgvr_cuda::ops::elementwise::{self, AfterBias};
 use fgvr_cuda::ops::tokens::{self, Learnt, Tokens};
-use fgvr_cuda::ops::{Activation, Rows, gelu, layer_norm};
+use fgvr_cuda::ops::{ActivationFunction, Rows, gelu, layer_norm};
 use fgvr_cuda::{Array, Product};
 
 use super::places::widened;
@@ -14,7 +14,7 @@ use crate::kernels::attention::AttentionShape;
 use crate::layers::frozen_linear::fold;
 use crate::layers::{LayerNorm, Linear, LinearFinish, PatchEmbed, PositionEmbedding};
 use crate::tape::with_values;
-use crate::{Device, Map, Tape};
+use crate::{Activation, Device, Tape};
 
 /// Grids whose position embeddings are kept.
 const KEPT: usize = 2;
@@ -50,7 +50,12 @@ impl DeviceLinear {
     ///
     /// # Errors
     /// Another number of channels, a map that is not on a device; what a GPU says.
-    pub fn apply(&self, tape: &mut Tape, x: &Map, finish: LinearFinish) -> Result<Map> {
+    pub fn apply(
+        &self,
+        tape: &mut Tape,
+        x: &Activation,
+        finish: LinearFinish,
+    ) -> Result<Activation> {
         let y = self.run(tape, x, None)?;
         match finish {
             LinearFinish::Replace => Ok(y),
@@ -66,11 +71,16 @@ impl DeviceLinear {
     ///
     /// # Errors
     /// Another number of channels, a map that is not on a device; what a GPU says; a `y` of another shape.
-    pub fn apply_add(&self, tape: &mut Tape, x: &Map, y: &Map) -> Result<Map> {
+    pub fn apply_add(&self, tape: &mut Tape, x: &Activation, y: &Activation) -> Result<Activation> {
         self.run(tape, x, Some(y))
     }
 
-    fn run(&self, tape: &mut Tape, x: &Map, residual: Option<&Map>) -> Result<Map> {
+    fn run(
+        &self,
+        tape: &mut Tape,
+        x: &Activation,
+        residual: Option<&Activation>,
+    ) -> Result<Activation> {
         let [n, h, w, c] = x.shape;
         let (out, residual_shape) = ([n, h, w, self.c_out], residual.map(|map| map.shape));
         if c != self.c_in || residual_shape.is_some_and(|shape| shape != out) {
@@ -90,8 +100,8 @@ impl DeviceLinear {
             b_transposed: true,
         };
         let after = AfterBias {
-            residual: residual.map(Map::array).transpose()?,
-            activation: Activation::Identity,
+            residual: residual.map(Activation::array).transpose()?,
+            activation: ActivationFunction::Identity,
         };
         let (input, y) = (x.array()?, self.device.map(product.m * product.n)?);
         let rows = Rows::new(product.m, product.n);
@@ -131,7 +141,7 @@ impl DeviceNorm {
     ///
     /// # Errors
     /// Another number of channels, a map that is not on a device; what a GPU says.
-    pub fn apply(&self, tape: &mut Tape, x: &Map) -> Result<Map> {
+    pub fn apply(&self, tape: &mut Tape, x: &Activation) -> Result<Activation> {
         let y = self.run(x.array()?, x.shape)?;
         Ok(tape.map_on(&self.device, x.shape, y))
     }
@@ -141,7 +151,7 @@ impl DeviceNorm {
     ///
     /// # Errors
     /// Another number of channels, a map that is not on a device; what a GPU says; a map of more places.
-    pub fn vectors(&self, x: &Map) -> Result<Tensor> {
+    pub fn vectors(&self, x: &Activation) -> Result<Tensor> {
         let [n, h, w, c] = x.shape;
         if (h, w) != (1, 1) {
             bail!("frozen_norm: expected a map of one place, found {h}x{w}");
@@ -201,7 +211,7 @@ impl DeviceTokens {
     ///
     /// # Errors
     /// Images of other channels or not of whole patches; what a GPU says.
-    pub fn apply(&self, tape: &mut Tape, images: &Map) -> Result<(Map, [usize; 2])> {
+    pub fn apply(&self, tape: &mut Tape, images: &Activation) -> Result<(Activation, [usize; 2])> {
         let [n, h, w, c] = self.patches.output(images.shape)?;
         let rows = cut_patches(&self.device, tape, images, self.patch)?;
         let x = self.proj.apply(tape, &rows, LinearFinish::Replace)?;
@@ -247,7 +257,7 @@ impl DeviceTokens {
 /// # Errors
 /// Channels that do not divide into three times the heads, a map that is not on a device, heads wider than
 /// [`WIDEST`](fgvr_cuda::ops::attention::WIDEST) channels; what a GPU says.
-pub fn self_attention(tape: &mut Tape, qkv: &Map, heads: usize) -> Result<Map> {
+pub fn self_attention(tape: &mut Tape, qkv: &Activation, heads: usize) -> Result<Activation> {
     let [images, h, w, c] = qkv.shape;
     let Some(device) = qkv.device().cloned() else {
         bail!("self_attention: expected a map on a device");

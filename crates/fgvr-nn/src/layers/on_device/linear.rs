@@ -6,14 +6,14 @@ use fgvr_cuda::ops::elementwise::{self, AfterBias};
 use fgvr_cuda::{Array, DType, Product};
 
 use crate::layers::Linear;
-use crate::{Device, Map, Tape};
+use crate::{Activation, Device, Tape};
 
 pub(in crate::layers) fn linear(
     device: &Device,
     tape: &mut Tape,
     layer: &Linear,
-    x: &Map,
-) -> Result<Map> {
+    x: &Activation,
+) -> Result<Activation> {
     let (c_in, c_out) = (layer.c_in(), layer.c_out());
     let [images, h, w, _] = x.shape;
     let n = images * h * w;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use candle_core::Result;
 use fgvr_cuda::Array;
-use fgvr_cuda::ops::Activation;
+use fgvr_cuda::ops::ActivationFunction;
 use fgvr_cuda::ops::batch_norm::{Mask, Norm, Residual};
 
 use crate::layers::Shortcut;
 use crate::tape::NormedArray;
-use crate::{Device, Map, Tape};
+use crate::{Activation, Device, Tape};
 
 /// The convolution's values on a device, and the norm that is still to be applied.
 pub(in crate::layers) struct DeviceNormed {
@@ -24,8 +24,8 @@ impl DeviceNormed {
     pub(in crate::layers) fn activate(
         self,
         tape: &mut Tape,
-        activation: Activation,
-    ) -> Result<Map> {
+        activation: ActivationFunction,
+    ) -> Result<Activation> {
         let y = self
             .device
             .run(|m| self.norm.apply(m, &self.values, Residual::None, activation))?;
@@ -38,16 +38,20 @@ impl DeviceNormed {
         Ok(y)
     }
 
-    pub(in crate::layers) fn add(self, tape: &mut Tape, shortcut: &Map) -> Result<Map> {
+    pub(in crate::layers) fn add(
+        self,
+        tape: &mut Tape,
+        shortcut: &Activation,
+    ) -> Result<Activation> {
         let residual = Residual::Map(shortcut.array()?);
         let y = self.device.run(|m| {
             self.norm
-                .apply(m, &self.values, residual, Activation::Identity)
+                .apply(m, &self.values, residual, ActivationFunction::Identity)
         })?;
         let y = tape.map_on(&self.device, self.shape, y);
         let shortcut = tape.needs_gradient(shortcut).then_some(shortcut.id);
         tape.push_on(&y, move |dy, gradients| {
-            let gradient = self.gradient(dy.clone(), Activation::Identity)?;
+            let gradient = self.gradient(dy.clone(), ActivationFunction::Identity)?;
             gradients.add_normed_array(self.id, gradient);
             match shortcut {
                 None => Ok(()),
@@ -61,7 +65,7 @@ impl DeviceNormed {
         self,
         tape: &mut Tape,
         shortcut: Shortcut<'_>,
-    ) -> Result<Map> {
+    ) -> Result<Activation> {
         let shortcut = match shortcut {
             Shortcut::Identity(map) => Err(map),
             Shortcut::Projection(normed) => Ok(normed.on_device()?),
@@ -70,9 +74,10 @@ impl DeviceNormed {
             Err(map) => Residual::Map(map.array()?),
             Ok(other) => Residual::Normed(&other.values, &other.norm),
         };
-        let y = self
-            .device
-            .run(|m| self.norm.apply(m, &self.values, residual, Activation::Relu))?;
+        let y = self.device.run(|m| {
+            self.norm
+                .apply(m, &self.values, residual, ActivationFunction::Relu)
+        })?;
         let output = y.clone();
         let y = tape.map_on(&self.device, self.shape, y);
         let shortcut = shortcut.map_err(|map| tape.needs_gradient(map).then_some(map.id));
@@ -85,7 +90,7 @@ impl DeviceNormed {
                 .run(|m| self.norm.gradients(m, &dy, &self.values, mask, Some(&kept)))?;
             let gradient = NormedArray {
                 values: kept.clone(),
-                activation: Activation::Identity,
+                activation: ActivationFunction::Identity,
                 of_norm,
             };
             gradients.add_normed_array(self.id, gradient);
@@ -93,7 +98,7 @@ impl DeviceNormed {
                 Err(None) => {}
                 Err(Some(id)) => gradients.add_array(id, kept)?,
                 Ok(normed) => {
-                    let gradient = normed.gradient(kept, Activation::Identity)?;
+                    let gradient = normed.gradient(kept, ActivationFunction::Identity)?;
                     gradients.add_normed_array(normed.id, gradient);
                 }
             }
@@ -103,7 +108,11 @@ impl DeviceNormed {
     }
 
     /// The gradient of the values after the norm and the activation, with what the norm's backward needs.
-    pub(super) fn gradient(&self, values: Array, activation: Activation) -> Result<NormedArray> {
+    pub(super) fn gradient(
+        &self,
+        values: Array,
+        activation: ActivationFunction,
+    ) -> Result<NormedArray> {
         let mask = Mask::Recompute(activation);
         let of_norm = self
             .device

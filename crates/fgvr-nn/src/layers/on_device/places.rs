@@ -4,12 +4,12 @@ use candle_core::Result;
 use fgvr_cuda::ops::layout::{self, Matrices};
 use fgvr_cuda::ops::pool::{self, Pool};
 use fgvr_cuda::ops::resize::{self, Resize};
-use fgvr_cuda::ops::{Activation, elementwise};
+use fgvr_cuda::ops::{ActivationFunction, elementwise};
 use fgvr_cuda::{Array, DType};
 
 use super::unary::unary;
 use crate::kernels::pool::PoolShape;
-use crate::{Device, Map, Tape};
+use crate::{Activation, Device, Tape};
 
 fn pooling(shape: &PoolShape) -> Pool {
     Pool {
@@ -23,9 +23,9 @@ fn pooling(shape: &PoolShape) -> Pool {
 pub(in crate::layers) fn max_pool(
     device: &Device,
     tape: &mut Tape,
-    x: &Map,
+    x: &Activation,
     shape: &PoolShape,
-) -> Result<Map> {
+) -> Result<Activation> {
     let pool = pooling(shape);
     let input = x.array()?;
     let (y, taps) = device.run(|m| pool::max(m, input, &pool))?;
@@ -37,9 +37,9 @@ pub(in crate::layers) fn max_pool(
 pub(in crate::layers) fn avg_pool(
     device: &Device,
     tape: &mut Tape,
-    x: &Map,
+    x: &Activation,
     shape: &PoolShape,
-) -> Result<Map> {
+) -> Result<Activation> {
     let pool = pooling(shape);
     let input = x.array()?;
     let y = device.run(|m| pool::average(m, input, &pool))?;
@@ -48,7 +48,11 @@ pub(in crate::layers) fn avg_pool(
     })
 }
 
-pub(in crate::layers) fn global_mean(device: &Device, tape: &mut Tape, x: &Map) -> Result<Map> {
+pub(in crate::layers) fn global_mean(
+    device: &Device,
+    tape: &mut Tape,
+    x: &Activation,
+) -> Result<Activation> {
     let [n, h, w, c] = x.shape;
     let shape = [n, h * w, c];
     let input = x.array()?;
@@ -61,9 +65,9 @@ pub(in crate::layers) fn global_mean(device: &Device, tape: &mut Tape, x: &Map) 
 pub(in crate::layers) fn upsample_nearest(
     device: &Device,
     tape: &mut Tape,
-    x: &Map,
+    x: &Activation,
     factor: usize,
-) -> Result<Map> {
+) -> Result<Activation> {
     let shape = x.shape;
     let [n, h, w, c] = shape;
     let input = x.array()?;
@@ -81,9 +85,9 @@ pub(in crate::layers) fn upsample_nearest(
 pub(in crate::layers) fn resize_bilinear(
     device: &Device,
     tape: &mut Tape,
-    x: &Map,
+    x: &Activation,
     to: (usize, usize),
-) -> Result<Map> {
+) -> Result<Activation> {
     let resize = Resize { input: x.shape, to };
     let input = x.array()?;
     let y = device.run(|m| resize::bilinear(m, input, &resize))?;
@@ -93,7 +97,12 @@ pub(in crate::layers) fn resize_bilinear(
     })
 }
 
-pub(in crate::layers) fn add(device: &Device, tape: &mut Tape, a: &Map, b: &Map) -> Result<Map> {
+pub(in crate::layers) fn add(
+    device: &Device,
+    tape: &mut Tape,
+    a: &Activation,
+    b: &Activation,
+) -> Result<Activation> {
     let (of_a, of_b) = (a.array()?, b.array()?);
     let y = device.run(|m| {
         let y = elementwise::scale(m, of_a, 1.)?;
@@ -112,9 +121,9 @@ pub(in crate::layers) fn add(device: &Device, tape: &mut Tape, a: &Map, b: &Map)
 pub(in crate::layers) fn activate(
     device: &Device,
     tape: &mut Tape,
-    x: &Map,
-    activation: Activation,
-) -> Result<Map> {
+    x: &Activation,
+    activation: ActivationFunction,
+) -> Result<Activation> {
     let input = x.array()?;
     let output = device.run(|m| elementwise::activate(m, input, activation))?;
     unary(device, tape, x, x.shape, output.clone(), move |m, dy| {
@@ -126,9 +135,9 @@ pub(in crate::layers) fn activate(
 pub(in crate::layers) fn unflatten(
     device: &Device,
     tape: &mut Tape,
-    x: &Map,
+    x: &Activation,
     shape: [usize; 4],
-) -> Result<Map> {
+) -> Result<Activation> {
     let [n, h, w, c] = shape;
     let places = Matrices::of_maps([n, c, h, w]);
     let real = device.real();

@@ -8,15 +8,15 @@ use fgvr_cuda::ops::patches::{self, Patches};
 use fgvr_cuda::ops::tokens::{self, Learnt, Taken, Tokens};
 
 use crate::layers::PositionEmbedding;
-use crate::{Device, Map, Tape};
+use crate::{Activation, Device, Tape};
 
 /// Patches of (N, H, W, C), each a place of C*patch*patch channels: (N, H/patch, W/patch, C*patch*patch).
 pub(in crate::layers) fn cut_patches(
     device: &Device,
     tape: &mut Tape,
-    x: &Map,
+    x: &Activation,
     patch: usize,
-) -> Result<Map> {
+) -> Result<Activation> {
     let ([n, h, w, c], input) = (x.shape, x.array()?);
     let patches = Patches {
         map: x.shape,
@@ -41,9 +41,9 @@ pub(in crate::layers) fn cut_patches(
 pub(in crate::layers) fn prepend_tokens(
     device: &Device,
     tape: &mut Tape,
-    x: &Map,
+    x: &Activation,
     learnt: &[&Tensor],
-) -> Result<Map> {
+) -> Result<Activation> {
     let ([n, h, w, c], input) = (x.shape, x.array()?);
     let shape = Tokens {
         images: n,
@@ -74,10 +74,10 @@ pub(in crate::layers) fn prepend_tokens(
 pub(in crate::layers) fn take_tokens(
     device: &Device,
     tape: &mut Tape,
-    x: &Map,
+    x: &Activation,
     range: Range<usize>,
     (h, w): (usize, usize),
-) -> Result<Map> {
+) -> Result<Activation> {
     let ([n, _, t, c], input) = (x.shape, x.array()?);
     let taken = Taken {
         sequences: [n, t, c],
@@ -104,9 +104,9 @@ pub(in crate::layers) fn take_tokens(
 pub(in crate::layers) fn join_vectors(
     device: &Device,
     tape: &mut Tape,
-    a: &Map,
-    b: &Map,
-) -> Result<Map> {
+    a: &Activation,
+    b: &Activation,
+) -> Result<Activation> {
     let [n, _, _, c] = a.shape;
     let token = move |at: usize| Taken {
         sequences: [n, 2, c],
@@ -135,9 +135,9 @@ pub(in crate::layers) fn add_positions(
     device: &Device,
     tape: &mut Tape,
     layer: &PositionEmbedding,
-    x: &Map,
+    x: &Activation,
     grid: [usize; 2],
-) -> Result<Map> {
+) -> Result<Activation> {
     let ([n, h, w, c], input) = (x.shape, x.array()?);
     let shape = Tokens {
         images: n,

@@ -3,18 +3,18 @@
 use candle_core::Result;
 use fgvr_cuda::{Array, Machine};
 
-use crate::{Device, Map, Tape};
+use crate::{Activation, Device, Tape};
 
 /// The values `y` of a layer whose one input is `x` as a map of `shape`, (N, H, W, C). `backward` makes the gradient at
 /// `x` from that at the output.
 pub(super) fn unary(
     device: &Device,
     tape: &mut Tape,
-    x: &Map,
+    x: &Activation,
     shape: [usize; 4],
     y: Array,
     backward: impl FnOnce(&dyn Machine, &Array) -> fgvr_cuda::Result<Array> + Send + 'static,
-) -> Result<Map> {
+) -> Result<Activation> {
     let y = tape.map_on(device, shape, y);
     let (id, device) = (x.id, device.clone());
     tape.push_on(&y, move |dy, gradients| {

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, bail};
 use fgvr_nn::cuda::ops::squared_error::mean_squared_error;
-use fgvr_nn::{Decoder, Map, NormMode, ParameterGradients, Tape};
+use fgvr_nn::{Activation, Decoder, NormMode, ParameterGradients, Tape};
 
 use crate::Values;
 use crate::losses::info_nce::scalar;
@@ -44,7 +44,7 @@ pub(super) fn reconstruct(decoder: &dyn Decoder, h: &Values, x: &Values) -> Resu
             same(images.shape() == x.shape(), &images.shape(), &x.shape())?;
             let (made, target) = (images.array()?, x.array()?);
             let (loss, gradient) = device.run(|m| mean_squared_error(m, made, target, 1.))?;
-            let gradient = Map::new(device, images.shape(), gradient)?;
+            let gradient = Activation::new(device, images.shape(), gradient)?;
             let at_images = [(&images, &gradient)];
             let Some(at_features) = tape.backward_from(&at_images, &mut gradients)? else {
                 bail!("synth pair: the decoder's tape returned no gradient of its input");

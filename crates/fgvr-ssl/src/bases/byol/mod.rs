@@ -6,7 +6,7 @@ use candle_core::Result;
 use fgvr_nn::Encoder;
 
 use crate::bases::{BaseConfig, Parts};
-use crate::{Activation, Average, BaseKind, Comparison, MlpConfig, Objective, Siamese};
+use crate::{ActivationFunction, Average, BaseKind, Comparison, MlpConfig, Objective, Siamese};
 
 pub use self::config::ByolConfig;
 
@@ -50,7 +50,7 @@ impl Objective for ByolObjective {
             norm: true,
             last_norm: false,
             bias: [true, false],
-            activation: Activation::Relu,
+            activation: ActivationFunction::Relu,
         }
     }
 

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 use fgvr_nn::{NormMode, Parameters};
 
-use crate::{Activation, DinoConfig, Mlp, MlpConfig, l2_normalise};
+use crate::{ActivationFunction, DinoConfig, Mlp, MlpConfig, l2_normalise};
 
 /// The prototypes' variable.
 pub(crate) const PROTOTYPES: &str = "last_layer.weight_v";
@@ -36,7 +36,7 @@ impl DinoHead {
             norm: cfg.head_norm,
             last_norm: false,
             bias: [true, true],
-            activation: Activation::Gelu,
+            activation: ActivationFunction::Gelu,
         };
         initialise(width, &shape, vb.pp("mlp"))?;
         let bound = 1. / (cfg.bottleneck as f64).sqrt();

@@ -6,7 +6,7 @@ use candle_core::Result;
 use fgvr_nn::Encoder;
 
 use crate::bases::{BaseConfig, Parts};
-use crate::{Activation, Average, BaseKind, Comparison, MlpConfig, Objective, Siamese};
+use crate::{ActivationFunction, Average, BaseKind, Comparison, MlpConfig, Objective, Siamese};
 
 pub use self::config::MoCoV3Config;
 
@@ -56,7 +56,7 @@ impl Objective for MoCoV3Objective {
             norm: true,
             last_norm: true,
             bias: [false, false],
-            activation: Activation::Relu,
+            activation: ActivationFunction::Relu,
         }
     }
 

@@ -6,7 +6,7 @@ use candle_core::Result;
 use fgvr_nn::Encoder;
 
 use crate::bases::{BaseConfig, Parts};
-use crate::{Activation, Average, BaseKind, Comparison, MlpConfig, Objective, Siamese};
+use crate::{ActivationFunction, Average, BaseKind, Comparison, MlpConfig, Objective, Siamese};
 
 pub use self::config::SimSiamConfig;
 
@@ -50,7 +50,7 @@ impl Objective for SimSiamObjective {
             norm: true,
             last_norm: self.0.last_norm,
             bias: [false, false],
-            activation: Activation::Relu,
+            activation: ActivationFunction::Relu,
         }
     }
 
@@ -62,7 +62,7 @@ impl Objective for SimSiamObjective {
             norm: true,
             last_norm: false,
             bias: [false, true],
-            activation: Activation::Relu,
+            activation: ActivationFunction::Relu,
         }
     }
 

@@ -87,7 +87,7 @@ fn a_depthwise_convolution_has_the_same_bits_on_any_number_of_threads() {
 
 #[test]
 fn an_epilogue_adds_bias_and_residual_and_cuts_off() {
-    use crate::kernels::activation::Activation;
+    use crate::kernels::activation::ActivationFunction;
 
     let strided = ConvShape {
         stride: 2,
@@ -109,7 +109,11 @@ fn an_epilogue_adds_bias_and_residual_and_cuts_off() {
         let residual: Vec<f32> = values(y.len(), 6).iter().map(|v| 9. * v).collect();
         for level in Level::available() {
             let packed = Packed::forward_at(level, &s, &case.w);
-            for activation in [Activation::Identity, Activation::Relu, Activation::Relu6] {
+            for activation in [
+                ActivationFunction::Identity,
+                ActivationFunction::Relu,
+                ActivationFunction::Relu6,
+            ] {
                 for residual in [None, Some(&residual[..])] {
                     let epilogue = Epilogue {
                         bias: &bias,
@@ -123,9 +127,9 @@ fn an_epilogue_adds_bias_and_residual_and_cuts_off() {
                             let added = residual.map_or(0., |residual| residual[i]);
                             let v = y + f64::from(bias[i % s.c_out]) + f64::from(added);
                             match activation {
-                                Activation::Identity => v,
-                                Activation::Relu => v.max(0.),
-                                Activation::Relu6 => v.clamp(0., 6.),
+                                ActivationFunction::Identity => v,
+                                ActivationFunction::Relu => v.max(0.),
+                                ActivationFunction::Relu6 => v.clamp(0., 6.),
                             }
                         })
                         .collect();

@@ -11,7 +11,7 @@ use crate::{Buffer, Device};
 
 /// A channels-last activation (N, H, W, C) on a tape.
 #[derive(Clone, Debug)]
-pub struct Map {
+pub struct Activation {
     pub(crate) id: usize,
     pub(crate) shape: [usize; 4],
     pub(super) values: Values,
@@ -33,7 +33,7 @@ impl std::fmt::Debug for Values {
     }
 }
 
-impl Map {
+impl Activation {
     /// (N, H, W, C).
     #[must_use]
     pub fn shape(&self) -> [usize; 4] {
