@@ -70,7 +70,7 @@ fn module(x: &Array, op: &'static str, what: &'static str) -> Result<Module> {
 /// several are equal.
 ///
 /// # Errors
-/// Operands of other lengths or types, windows as [`Pool::output`]; what the machine says.
+/// Operands of other lengths or types, a window that [`Pool::output`] refuses; what the machine says.
 pub fn max(machine: &dyn Machine, x: &Array, pool: &Pool) -> Result<(Array, Array)> {
     const OP: &str = "max pool";
     let module = module(x, OP, "x")?;
@@ -91,7 +91,7 @@ pub fn max(machine: &dyn Machine, x: &Array, pool: &Pool) -> Result<(Array, Arra
 /// The gradient of [`max`]: to the tap that was taken.
 ///
 /// # Errors
-/// Operands of other lengths or types, windows as [`Pool::output`]; what the machine says.
+/// Operands of other lengths or types, a window that [`Pool::output`] refuses; what the machine says.
 pub fn max_grad(machine: &dyn Machine, dy: &Array, taps: &Array, pool: &Pool) -> Result<Array> {
     const OP: &str = "max pool gradient";
     let module = module(dy, OP, "dy")?;
@@ -112,7 +112,7 @@ pub fn max_grad(machine: &dyn Machine, dy: &Array, taps: &Array, pool: &Pool) ->
 /// The mean of each window, places of the padding counted as zeros.
 ///
 /// # Errors
-/// Operands of other lengths or types, windows as [`Pool::output`]; what the machine says.
+/// Operands of other lengths or types, a window that [`Pool::output`] refuses; what the machine says.
 pub fn average(machine: &dyn Machine, x: &Array, pool: &Pool) -> Result<Array> {
     const OP: &str = "average pool";
     let module = module(x, OP, "x")?;
@@ -128,7 +128,7 @@ pub fn average(machine: &dyn Machine, x: &Array, pool: &Pool) -> Result<Array> {
 /// The gradient of [`average`].
 ///
 /// # Errors
-/// Operands of other lengths or types, windows as [`Pool::output`]; what the machine says.
+/// Operands of other lengths or types, a window that [`Pool::output`] refuses; what the machine says.
 pub fn average_grad(machine: &dyn Machine, dy: &Array, pool: &Pool) -> Result<Array> {
     const OP: &str = "average pool gradient";
     let module = module(dy, OP, "dy")?;

@@ -109,7 +109,7 @@ pub struct StepOutput {
     pub gradients: ParameterGradients,
     /// The losses.
     pub losses: Losses,
-    /// Projections of the first view (N, D), as [`crate::Pass::query`].
+    /// Projections of the first view (N, D).
     pub query: Tensor,
     /// Numbers of the base to log.
     pub diagnostics: Diagnostics,

@@ -124,7 +124,7 @@ impl Report {
         self.terms.push(term);
     }
 
-    /// Of a pass whose numbers are still to come.
+    /// The report of a pass whose numbers are not known yet.
     pub(super) fn of(pass: &Pass, gradient: &[Rows], pictures: bool) -> Result<Self> {
         let (Some(branch), Some(gradient)) = (pass.branches.first(), gradient.first()) else {
             bail!("step: the base's pass has no query branch");

@@ -110,7 +110,7 @@ impl SynthPair {
     /// One step of `base` with these pairs and nothing else: [`crate::step`].
     ///
     /// # Errors
-    /// As [`crate::step`], and a decoder whose tape returns no gradient of its input.
+    /// Shapes that do not fit, a base that carries no pairs, and a decoder whose tape returns no gradient of its input.
     pub fn step(&mut self, base: &mut dyn Base, input: StepInput<'_>) -> Result<StepOutput> {
         crate::step(base, &mut [self], input)
     }
