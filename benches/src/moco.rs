@@ -35,6 +35,7 @@ fn config(size: Size, place: &Place) -> Result<PretrainConfig> {
 mod tests {
     use fgvr_encoder::Architecture;
     use fgvr_nn::Precision;
+    use fgvr_ssl::MoCoConfig;
 
     use super::*;
     use crate::case::Case;
@@ -51,11 +52,10 @@ mod tests {
     fn the_settings_are_those_of_the_paper() {
         let size = size(Architecture::ResNet50, 224, 256);
         let config = config(size, &Place::cpu()).unwrap();
-        assert_eq!((config.moco.queue, config.moco.dim), (65536, 128));
+        let moco = config.methods.get::<MoCoConfig>();
+        assert_eq!((moco.queue, moco.dim), (65536, 128));
         assert_eq!(config.precision, Precision::F32);
         assert!((config.optimizer.lr - 0.03).abs() < 1e-12);
-        let settings = config.base_settings(SET as usize);
-        assert_eq!(settings.moco.queue, 65536);
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Pretraining {
             },
             ahead,
             set,
-            pairs: config.addon_settings().synthpair.nu > 0.,
+            pairs: config.pairs().nu > 0.,
         };
         case.fill()?;
         Ok(case)

@@ -5,6 +5,7 @@
 
 use anyhow::Result;
 use fgvr_encoder::{EncoderConfig, Stem};
+use fgvr_ssl::SynthPairConfig;
 use fgvr_train::PretrainConfig;
 
 use crate::case::Size;
@@ -37,9 +38,9 @@ fn config(size: Size, place: &Place) -> Result<PretrainConfig> {
     config.data.size = size.side;
     config.loader.batch = size.batch;
     config.optimizer.steps = Some(STEPS);
-    config.synthpair.warm_up = 0.;
-    config.synthpair.ramp = 0.;
-    config.synthpair.augment_pair = false;
+    let pairs = config.methods.get_mut::<SynthPairConfig>()?;
+    (pairs.warm_up, pairs.ramp) = (0., 0.);
+    pairs.augment_pair = false;
     Ok(config)
 }
 

@@ -12,8 +12,9 @@ use fgvr_nn::ParameterGradients;
 use fgvr_nn::Parameters;
 use fgvr_nn::optim::{AdamConfig, MissingGradient, Sgd, SgdConfig};
 use fgvr_ssl::{
-    Addon, AddonKind, AddonParts, AddonSettings, Arm, Base, BaseKind, BaseSettings, DecoderNetwork,
-    Network, Parts, RunLength, StepInput, SynthPair, SynthPairConfig, Views, supports,
+    Addon, AddonKind, AddonParts, Arm, Base, BaseConfig, BaseKind, ByolConfig, DecoderNetwork,
+    DinoConfig, MoCoConfig, MoCoV3Config, Network, Parts, RunLength, SimSiamConfig, StepInput,
+    SynthPair, SynthPairConfig, Views, addons, supports,
 };
 use fgvr_testkit::normal;
 
@@ -30,26 +31,52 @@ fn encoder() -> ResNetConfig {
     }
 }
 
-fn settings() -> BaseSettings {
-    let mut settings = BaseSettings::default();
-    (settings.moco.dim, settings.moco.queue) = (16, 32);
-    (settings.moco.pair_queue, settings.moco.groups) = (32, 2);
-    (settings.simsiam.dim, settings.simsiam.predictor_hidden) = (32, 8);
-    (settings.byol.dim, settings.byol.hidden) = (16, 32);
-    (settings.moco_v3.dim, settings.moco_v3.hidden) = (16, 32);
-    (settings.dino.prototypes, settings.dino.hidden) = (64, 32);
-    (settings.dino.bottleneck, settings.dino.local_crops) = (16, 2);
-    settings
+/// Small heads.
+fn choices(kind: BaseKind) -> Box<dyn BaseConfig> {
+    match kind {
+        BaseKind::MOCO_V2 => Box::new(MoCoConfig {
+            dim: 16,
+            queue: 32,
+            pair_queue: 32,
+            groups: 2,
+            ..MoCoConfig::default()
+        }),
+        BaseKind::SIMSIAM => Box::new(SimSiamConfig {
+            dim: 32,
+            predictor_hidden: 8,
+            ..SimSiamConfig::default()
+        }),
+        BaseKind::BYOL => Box::new(ByolConfig {
+            dim: 16,
+            hidden: 32,
+            ..ByolConfig::default()
+        }),
+        BaseKind::MOCO_V3 => Box::new(MoCoV3Config {
+            dim: 16,
+            hidden: 32,
+            ..MoCoV3Config::default()
+        }),
+        BaseKind::DINO => Box::new(DinoConfig {
+            prototypes: 64,
+            hidden: 32,
+            bottleneck: 16,
+            local_crops: 2,
+            ..DinoConfig::default()
+        }),
+        other => panic!("{other} is none of these"),
+    }
 }
 
 fn build(kind: BaseKind) -> Box<dyn Base> {
     let mut make = || {
         let parameters = Parameters::new(11);
         let vb = parameters.builder(DType::F32, &Device::Cpu);
-        Ok(Network {
-            encoder: ResNet::new(&encoder(), vb)?,
+        let encoder = ResNet::new(&encoder(), vb)?;
+        let network = Network {
+            encoder,
             parameters,
-        })
+        };
+        Ok(network.any())
     };
     let run = RunLength {
         steps: 6,
@@ -60,7 +87,7 @@ fn build(kind: BaseKind) -> Box<dyn Base> {
         seed: 11,
         run,
     };
-    kind.build(&settings(), parts).unwrap()
+    choices(kind).build(parts).unwrap()
 }
 
 /// Views of the same images, and small crops of them where the base takes any.
@@ -82,7 +109,7 @@ fn batch(kind: BaseKind, step: u64) -> Batch {
     };
     Batch {
         local: match kind {
-            BaseKind::Dino => vec![half(0), half(SIZE / 2)],
+            BaseKind::DINO => vec![half(0), half(SIZE / 2)],
             _ => Vec::new(),
         },
         global: [first.clone(), (&first + noise).unwrap()],
@@ -95,7 +122,7 @@ fn every_base_trains_all_of_a_resnet_alone_with_synthpair_and_with_all_add_ons()
     for kind in BaseKind::ALL {
         let mut arms = vec![Arm::Base];
         arms.extend(
-            supports(kind, AddonKind::SynthPair)
+            supports(kind, AddonKind::SYNTH_PAIR)
                 .is_ok()
                 .then_some(Arm::Full),
         );
@@ -181,14 +208,13 @@ fn add_ons(kind: BaseKind, width: usize) -> Vec<Box<dyn Addon + Send>> {
         steps: 6,
         steps_per_epoch: 2,
     };
-    let settings = AddonSettings::default();
-    let kinds = AddonKind::ALL.into_iter();
-    let kinds = kinds.filter(|addon| *addon != AddonKind::SynthPair);
-    kinds
-        .filter(|addon| supports(kind, *addon).is_ok())
+    let all = addons().into_iter();
+    let others = all.filter(|addon| addon.kind() != AddonKind::SYNTH_PAIR);
+    others
+        .filter(|addon| supports(kind, addon.kind()).is_ok())
         .map(|addon| {
             let parts = AddonParts::new(width, 11, run);
-            addon.build(&settings, parts).unwrap()
+            addon.build(parts).unwrap()
         })
         .collect()
 }
@@ -202,7 +228,7 @@ fn check(
     step: u64,
 ) {
     let withheld = base.withheld();
-    assert_eq!(!withheld.is_empty(), kind == BaseKind::Dino && step < 2);
+    assert_eq!(!withheld.is_empty(), kind == BaseKind::DINO && step < 2);
     for (name, var) in trainable {
         let Some(gradient) = gradients.get(var) else {
             assert!(withheld.contains(name), "{kind}: {name} has no gradient");
@@ -210,7 +236,7 @@ fn check(
         };
         let sum = gradient.sqr().unwrap().sum_all().unwrap();
         let sum = sum.to_scalar::<f32>().unwrap();
-        let starts = kind == BaseKind::MoCoV2 && step == 0;
+        let starts = kind == BaseKind::MOCO_V2 && step == 0;
         assert!(
             sum.is_finite() && (sum > 0. || starts),
             "{kind}: {name}: {sum}"

@@ -1,7 +1,6 @@
 //! The networks by name.
 
 use crate::Error;
-use crate::named::named;
 
 /// A network by timm's name for it (torchvision's for residual networks).
 ///
@@ -77,7 +76,7 @@ impl Architecture {
     }
 }
 
-named!(Architecture, "timm's name." {
+fgvr_nn::named!(Architecture, "timm's name." {
     ResNet10 = "resnet10",
     ResNet14 = "resnet14",
     ResNet18 = "resnet18",
@@ -98,7 +97,7 @@ named!(Architecture, "timm's name." {
     VitBasePatch14Dinov2 = "vit_base_patch14_dinov2",
     VitSmallPatch14Reg4Dinov2 = "vit_small_patch14_reg4_dinov2",
     VitBasePatch14Reg4Dinov2 = "vit_base_patch14_reg4_dinov2",
-} else unknown);
+} else Error: unknown);
 
 /// The error of a name that no architecture has, with the one most like it.
 fn unknown(name: &str) -> Error {

@@ -1,7 +1,6 @@
 //! Which residual network: depth, width, stem.
 
 use crate::Error;
-use crate::named::named;
 
 /// Widest net accepted: 2048 base channels end in 65,536.
 const MAX_WIDTH: usize = 2048;
@@ -27,7 +26,7 @@ pub enum Stem {
     Small,
 }
 
-named!(Stem, "Its name in a settings file." {
+fgvr_nn::named!(Stem, "Its name in a settings file." {
     ImageNet = "imagenet",
     Small = "small",
 });

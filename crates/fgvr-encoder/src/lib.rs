@@ -19,6 +19,7 @@ pub mod export;
 mod frozen;
 pub mod hub;
 mod intermediates;
+#[cfg(test)]
 mod named;
 mod resnet;
 mod save;

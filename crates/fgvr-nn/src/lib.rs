@@ -7,6 +7,7 @@
 mod buffer;
 mod device;
 mod model;
+mod named;
 mod parameter_gradients;
 mod parameters;
 mod tape;

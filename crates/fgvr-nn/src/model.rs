@@ -128,6 +128,36 @@ pub trait Encoder {
     }
 }
 
+impl<E: Encoder + ?Sized> Encoder for Box<E> {
+    fn apply(&self, tape: &mut Tape, images: &Activation, norm: NormMode) -> Result<FeatureMaps> {
+        (**self).apply(tape, images, norm)
+    }
+
+    fn device(&self) -> Option<&Device> {
+        (**self).device()
+    }
+
+    fn width(&self) -> usize {
+        (**self).width()
+    }
+
+    fn forward_train(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
+        (**self).forward_train(images, norm)
+    }
+
+    fn forward_train_to_images(&self, images: &Tensor, norm: NormMode) -> Result<(Features, Tape)> {
+        (**self).forward_train_to_images(images, norm)
+    }
+
+    fn features(&self, images: &Tensor, norm: NormMode) -> Result<Features> {
+        (**self).features(images, norm)
+    }
+
+    fn class_attention(&self, images: &Tensor, norm: NormMode) -> Result<Option<Vec<Tensor>>> {
+        (**self).class_attention(images, norm)
+    }
+}
+
 fn record<E: Encoder + ?Sized>(
     encoder: &E,
     images: &Tensor,

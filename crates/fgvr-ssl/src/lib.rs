@@ -11,30 +11,32 @@
 mod addons;
 mod bases;
 mod losses;
+mod method;
 mod step;
 
 pub use addons::{
-    Addon, AddonConfig, AddonKind, AddonParts, AddonSettings, Arm, AtFeatures, CommonRationale,
+    Addon, AddonConfig, AddonKind, AddonParts, Arm, AtFeatures, CommonRationale,
     CommonRationaleConfig, Course, CurriculumConfig, DecoderNetwork, FitSoftmax, Further,
     LODISC_RECIPE, LoDisc, LoDiscConfig, MakeDecoder, MapRange, OwnOptimizer, PairOf, PatchMatch,
     PatchMatchConfig, Pretext, PretextConfig, PretextTask, RationaleChoices, RationaleFit,
     RationaleForm, RationaleViews, Reduction, Regions, Route, Screening, Space, SynthPair,
-    SynthPairConfig, TargetScale, Unsupported, Variance, attention_product, mask_at, masked,
-    pair_weight, pivotal_count, pivotal_mask, random_mask, supports,
+    SynthPairConfig, TargetScale, Unsupported, Variance, addons, attention_product, mask_at,
+    masked, pair_weight, pivotal_count, pivotal_mask, random_mask, supports,
 };
 pub use bases::{
-    ActivationFunction, Average, Base, BaseConfig, BaseKind, BaseSettings, Between, Byol,
-    ByolConfig, ByolObjective, Dino, DinoConfig, KeyQueue, LearningRate, LocalCrops, Mlp,
-    MlpConfig, MoCoConfig, MoCoV2, MoCoV3, MoCoV3Config, MoCoV3Objective, MomentumSchedule,
-    Network, NormedBy, Objective, Optimizer, Parts, ProjectionHead, Recipe, RunningStatistics,
-    Siamese, SimSiam, SimSiamConfig, SimSiamObjective, Trunk, TrunkNorm, ViewRecipe, l2_normalise,
-    momentum_update,
+    ActivationFunction, AnyEncoder, Average, Base, BaseConfig, BaseKind, Between, Byol, ByolConfig,
+    ByolObjective, Dino, DinoConfig, KeyQueue, LearningRate, LocalCrops, Mlp, MlpConfig,
+    MoCoConfig, MoCoV2, MoCoV3, MoCoV3Config, MoCoV3Objective, MomentumSchedule, Network, NormedBy,
+    Objective, Optimizer, Parts, ProjectionHead, Recipe, Renumber, RunningStatistics, Siamese,
+    SimSiam, SimSiamConfig, SimSiamObjective, TrainingSet, Trunk, TrunkNorm, ViewRecipe, bases,
+    l2_normalise, momentum_update,
 };
 pub use losses::{Comparison, DeviceFound, Found, InfoNce, Negatives, Numbers, info_nce};
+pub use method::{MethodConfig, TrainedOn};
 pub use step::{
     Branch, Column, DeviceRows, Diagnostics, FeatureGradients, FeatureOutput, FeatureStatistics,
     Losses, PairAugment, PairAugmentOnDevice, Pass, Pictures, Report, Rows, RunLength, Shows,
-    Shuffle, StepInput, StepOutput, Term, Values, Views, step,
+    Shuffle, StepInput, StepOutput, Term, Values, Views, state, step,
 };
 
 /// The README's example, run as a test.

@@ -12,11 +12,11 @@ use candle_nn::Init;
 use fgvr_nn::NormMode;
 use fgvr_nn::ParameterGradients;
 use fgvr_ssl::{
-    Base, BaseConfig, BaseKind, BaseSettings, Dino, MoCoV3, MoCoV3Config, Network, Parts,
-    RunLength, RunningStatistics, SimSiamConfig, Views,
+    Base, BaseKind, ByolConfig, Dino, MoCoV3, MoCoV3Config, Network, Parts, RunLength,
+    RunningStatistics, SimSiam, SimSiamConfig, Views,
 };
 use fgvr_testkit::assert_close;
-use toy::{ToyEncoder, base, batch, crops, network, settings, values};
+use toy::{BaseSettings, ToyEncoder, base, batch, crops, network, settings, values};
 
 const N: usize = 8;
 const RUN: RunLength = RunLength {
@@ -168,7 +168,7 @@ fn only_dino_takes_local_crops_and_it_takes_as_many_as_it_was_told() {
     let ([first, second], images) = batch(0, N);
     for kind in BaseKind::ALL {
         let mut base = base(kind, &settings(), 1);
-        let local = vec![crops(BaseKind::Dino, &settings(), 0, N).remove(0)];
+        let local = vec![crops(BaseKind::DINO, &settings(), 0, N).remove(0)];
         let views = Views {
             global: [&first, &second],
             local: &local,
@@ -190,9 +190,9 @@ fn the_target_follows_and_its_running_statistics_are_its_own_or_copied() {
         settings.moco_v3.running_statistics = statistics;
         settings.dino.running_statistics = statistics;
         for (kind, follows) in [
-            (BaseKind::Byol, "target_"),
-            (BaseKind::MoCoV3, "target_"),
-            (BaseKind::Dino, "teacher_"),
+            (BaseKind::BYOL, "target_"),
+            (BaseKind::MOCO_V3, "target_"),
+            (BaseKind::DINO, "teacher_"),
         ] {
             let mut base = base(kind, &settings, 1);
             let of = |base: &dyn Base, name: &str| state(base)[name].clone();
@@ -299,7 +299,7 @@ fn against_its_own_views_a_pass_has_its_own_loss_and_leaves_no_trace() {
             rows.collect()
         };
         assert_ne!(of(alone), of(both), "{kind}");
-        assert_eq!(base.target_encoder().is_none(), kind == BaseKind::SimSiam);
+        assert_eq!(base.target_encoder().is_none(), kind == BaseKind::SIMSIAM);
     }
 }
 
@@ -378,49 +378,60 @@ fn dino_warms_its_temperature_freezes_its_prototypes_and_moves_its_centre() {
 fn what_cannot_be_is_refused_with_what_to_do() {
     let refused = |kind: BaseKind, change: fn(&mut BaseSettings), texts: [&str; 2]| {
         let mut changed = settings();
-        kind.validate(&changed).unwrap();
+        changed.of(kind).validate().unwrap();
         change(&mut changed);
-        let error = kind.validate(&changed).unwrap_err().to_string();
+        let error = changed.of(kind).validate().unwrap_err().to_string();
         let line = error.lines().next().unwrap();
         for text in texts {
             assert!(line.contains(text), "{line}");
         }
-        let mut make = || Ok(network(1));
+        let mut make = || Ok(network(1).any());
         let parts = Parts {
             network: &mut make,
             seed: 1,
             run: RUN,
         };
-        assert!(kind.build(&changed, parts).is_err());
+        assert!(changed.of(kind).build(parts).is_err());
     };
-    use BaseKind::{Byol, Dino, MoCoV2, MoCoV3, SimSiam};
     let momentum = ["momentum is 1", "try 0.99"];
-    refused(MoCoV2, |s| s.moco.momentum = 1., momentum);
-    refused(Byol, |s| s.byol.momentum = 1., momentum);
-    refused(MoCoV3, |s| s.moco_v3.momentum = 1., momentum);
-    refused(Dino, |s| s.dino.momentum = 1., momentum);
+    refused(BaseKind::MOCO_V2, |s| s.moco.momentum = 1., momentum);
+    refused(BaseKind::BYOL, |s| s.byol.momentum = 1., momentum);
+    refused(BaseKind::MOCO_V3, |s| s.moco_v3.momentum = 1., momentum);
+    refused(BaseKind::DINO, |s| s.dino.momentum = 1., momentum);
     let temperature = ["temperature is 0", "expected a positive number"];
-    refused(MoCoV2, |s| s.moco.temperature = 0., temperature);
-    refused(MoCoV3, |s| s.moco_v3.temperature = 0., temperature);
-    refused(Dino, |s| s.dino.student_temperature = 0., temperature);
+    refused(BaseKind::MOCO_V2, |s| s.moco.temperature = 0., temperature);
     refused(
-        Dino,
+        BaseKind::MOCO_V3,
+        |s| s.moco_v3.temperature = 0.,
+        temperature,
+    );
+    refused(
+        BaseKind::DINO,
+        |s| s.dino.student_temperature = 0.,
+        temperature,
+    );
+    refused(
+        BaseKind::DINO,
         |s| s.dino.centre_momentum = 1.,
         ["centre_momentum", "try 0.9"],
     );
     refused(
-        SimSiam,
+        BaseKind::SIMSIAM,
         |s| s.simsiam.predictor_hidden = 0,
         ["predictor_hidden", "at least 1"],
     );
-    refused(Byol, |s| s.byol.dim = 0, ["byol: dim is 0", "at least 1"]);
+    refused(
+        BaseKind::BYOL,
+        |s| s.byol.dim = 0,
+        ["byol: dim is 0", "at least 1"],
+    );
 }
 
 #[test]
 fn a_queue_smaller_than_the_batch_is_refused_with_what_to_do() {
     let mut settings = settings();
     (settings.moco.queue, settings.moco.pair_queue) = (8, 7);
-    let mut base = base(BaseKind::MoCoV2, &settings, 1);
+    let mut base = base(BaseKind::MOCO_V2, &settings, 1);
     let ([first, second], images) = batch(0, N);
     base.real([&first, &second].into(), &images).unwrap();
     let error = base
@@ -442,23 +453,20 @@ fn a_run_without_steps_is_refused() {
         seed: 1,
         run: RunLength { steps: 0, ..RUN },
     };
-    let error = SimSiamConfig::default().build(parts).err().unwrap();
+    let error = SimSiam::new(&SimSiamConfig::default(), parts)
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("0 steps"), "{error}");
 }
 
 #[cfg(feature = "serde")]
 #[test]
-fn settings_are_read_from_toml_and_unknown_keys_refused() {
-    let read = |text: &str| toml::from_str::<BaseSettings>(text).map_err(|e| e.to_string());
-    let found = read("[byol]\ndim = 32\nmomentum_schedule = \"constant\"\n").unwrap();
-    assert_eq!(found.byol.dim, 32);
-    assert_eq!(found.simsiam, BaseSettings::default().simsiam);
-    assert!(read("[byol]\ndims = 32\n").unwrap_err().contains("dims"));
-    #[derive(serde::Deserialize)]
-    struct Named {
-        base: Vec<BaseKind>,
-    }
-    let text = BaseKind::ALL.map(|kind| format!("\"{kind}\"")).join(", ");
-    let read: Named = toml::from_str(&format!("base = [{text}]")).unwrap();
-    assert_eq!(read.base, BaseKind::ALL);
+fn choices_are_read_from_toml_and_unknown_keys_refused() {
+    let read = |text: &str| toml::from_str::<ByolConfig>(text).map_err(|e| e.to_string());
+    let found = read("dim = 32\nmomentum_schedule = \"constant\"\n").unwrap();
+    assert_eq!(found.dim, 32);
+    assert_eq!(found.hidden, ByolConfig::default().hidden);
+    assert!(read("dims = 32\n").unwrap_err().contains("dims"));
+    let kinds = toml::Value::try_from(BaseKind::ALL).unwrap();
+    assert_eq!(kinds[0].as_str(), Some("moco-v2"));
 }

@@ -20,7 +20,7 @@ fn train(stop_gradient: bool) -> Vec<f64> {
     let mut settings = settings();
     settings.simsiam.stop_gradient = stop_gradient;
     settings.simsiam.last_norm = false;
-    let mut base = base(BaseKind::SimSiam, &settings, 1);
+    let mut base = base(BaseKind::SIMSIAM, &settings, 1);
     let mut sgd = Sgd::new(base.trainable(), &SgdConfig::default()).unwrap();
     (0..STEPS)
         .map(|step| {

@@ -8,8 +8,9 @@ use std::collections::{BTreeSet, HashMap};
 use candle_core::{DType, Device, Result, Tensor};
 use fgvr_nn::Decoder;
 use fgvr_ssl::{
-    Addon, AddonKind, AddonParts, AddonSettings, Arm, Base, BaseKind, Rows, RunLength, StepInput,
-    StepOutput, SynthPair, SynthPairConfig, Views, supports,
+    Addon, AddonConfig, AddonKind, AddonParts, Arm, Base, BaseKind, CommonRationaleConfig,
+    LoDiscConfig, PatchMatchConfig, PretextConfig, Rows, RunLength, StepInput, StepOutput,
+    SynthPair, SynthPairConfig, Views, addons, supports,
 };
 use fgvr_testkit::assert_close;
 use toy::{ToyDecoder, WIDTH, base, batch, crops, descend, figure, input, settings, values};
@@ -110,11 +111,13 @@ fn synth_pair_runs_on(kind: BaseKind) {
 
 /// The add-ons of these kinds, with choices that fit the toy.
 fn built(kinds: &[AddonKind]) -> Vec<Box<dyn Addon + Send>> {
-    let settings = AddonSettings::default();
-    kinds.iter().map(|kind| build(*kind, &settings)).collect()
+    let chosen = addons()
+        .into_iter()
+        .filter(|addon| kinds.contains(&addon.kind()));
+    chosen.map(|addon| build(addon.as_ref())).collect()
 }
 
-fn build(kind: AddonKind, settings: &AddonSettings) -> Box<dyn Addon + Send> {
+fn build(choices: &dyn AddonConfig) -> Box<dyn Addon + Send> {
     let parts = AddonParts {
         width: WIDTH,
         seed: 4,
@@ -124,7 +127,7 @@ fn build(kind: AddonKind, settings: &AddonSettings) -> Box<dyn Addon + Send> {
         },
         decoder: None,
     };
-    kind.build(settings, parts).unwrap()
+    choices.build(parts).unwrap()
 }
 
 fn step_with(
@@ -195,7 +198,7 @@ fn every_supported_combination_runs_and_every_other_is_refused_with_its_reason()
     for kind in BaseKind::ALL {
         for addon in AddonKind::ALL {
             match (supports(kind, addon), addon) {
-                (Ok(()), AddonKind::SynthPair) => synth_pair_runs_on(kind),
+                (Ok(()), AddonKind::SYNTH_PAIR) => synth_pair_runs_on(kind),
                 (Ok(()), other) => run_on(kind, &[other]),
                 (Err(unsupported), _) => {
                     refused.push((kind, addon));
@@ -205,7 +208,7 @@ fn every_supported_combination_runs_and_every_other_is_refused_with_its_reason()
                     let mut method =
                         SynthPair::new(&config(Arm::Full), WIDTH, decoder.network()).unwrap();
                     let error = match addon {
-                        AddonKind::SynthPair => step((base.as_mut(), &mut method), 0),
+                        AddonKind::SYNTH_PAIR => step((base.as_mut(), &mut method), 0),
                         other => step_with(base.as_mut(), &mut built(&[other]), 0),
                     };
                     let error = error.err().unwrap().to_string();
@@ -214,7 +217,7 @@ fn every_supported_combination_runs_and_every_other_is_refused_with_its_reason()
             }
         }
     }
-    assert_eq!(refused, [(BaseKind::Dino, AddonKind::SynthPair)]);
+    assert_eq!(refused, [(BaseKind::DINO, AddonKind::SYNTH_PAIR)]);
 }
 
 #[test]
@@ -231,11 +234,10 @@ fn the_readmes_table_is_that_of_the_code() {
         })
         .collect();
     let head = rows.iter().position(|row| row[0] == "Add-on").unwrap();
-    let bases: Vec<BaseKind> = rows[head][1..].iter().map(|b| b.parse().unwrap()).collect();
-    assert_eq!(bases, BaseKind::ALL);
+    assert_eq!(rows[head][1..], BaseKind::ALL.map(BaseKind::name));
     for (addon, row) in AddonKind::ALL.iter().zip(&rows[head + 2..]) {
         assert_eq!(row[0], addon.name());
-        for (base, says) in bases.iter().zip(&row[1..]) {
+        for (base, says) in BaseKind::ALL.iter().zip(&row[1..]) {
             let expected = if supports(*base, *addon).is_ok() {
                 "yes"
             } else {
@@ -249,15 +251,28 @@ fn the_readmes_table_is_that_of_the_code() {
 /// What gets no gradient must not be given to an optimiser, which refuses it.
 #[test]
 fn an_add_on_without_weight_has_nothing_to_train_and_the_same_state() {
-    let mut settings = AddonSettings::default();
-    settings.pretext.weight = 0.;
-    settings.lcr.weight = Some(0.);
-    settings.lodisc.weight = 0.;
-    settings.patch_match.weight = 0.;
-    for kind in &AddonKind::ALL[1..] {
-        let mut idle = build(*kind, &settings);
+    let pretext = PretextConfig {
+        weight: 0.,
+        ..PretextConfig::default()
+    };
+    let lcr = CommonRationaleConfig {
+        weight: Some(0.),
+        ..CommonRationaleConfig::default()
+    };
+    let lodisc = LoDiscConfig {
+        weight: 0.,
+        ..LoDiscConfig::default()
+    };
+    let patch_match = PatchMatchConfig {
+        weight: 0.,
+        ..PatchMatchConfig::default()
+    };
+    let idle: [&dyn AddonConfig; 4] = [&pretext, &lcr, &lodisc, &patch_match];
+    for choices in idle {
+        let kind = choices.kind();
+        let mut idle = build(choices);
         assert!(!idle.is_active() && idle.trainable().is_empty(), "{kind}");
-        let saved = built(&[*kind])[0].state().unwrap();
+        let saved = built(&[kind])[0].state().unwrap();
         let ones = saved.into_iter();
         let ones = ones.map(|(name, tensor)| (name, tensor.ones_like().unwrap()));
         let ones: HashMap<_, _> = ones.collect();
@@ -274,7 +289,7 @@ fn all_add_ons_of_a_base_run_together() {
     for kind in BaseKind::ALL {
         let addons = AddonKind::ALL.into_iter();
         let addons: Vec<_> = addons
-            .filter(|addon| *addon != AddonKind::SynthPair && supports(kind, *addon).is_ok())
+            .filter(|addon| *addon != AddonKind::SYNTH_PAIR && supports(kind, *addon).is_ok())
             .collect();
         run_on(kind, &addons);
     }
@@ -296,7 +311,7 @@ fn every_base_runs_alone() {
 
 #[test]
 fn generated_images_change_no_running_statistics_and_meet_no_real_ones() {
-    for kind in [BaseKind::SimSiam, BaseKind::Byol, BaseKind::MoCoV3] {
+    for kind in [BaseKind::SIMSIAM, BaseKind::BYOL, BaseKind::MOCO_V3] {
         let mut base = base(kind, &settings(), 1);
         let ([first, second], images) = batch(3, N);
         base.real([&first, &second].into(), &images).unwrap();
@@ -321,7 +336,7 @@ fn generated_images_change_no_running_statistics_and_meet_no_real_ones() {
 
 #[test]
 fn both_branches_are_masked_and_reconstructed() {
-    for kind in [BaseKind::SimSiam, BaseKind::Byol, BaseKind::MoCoV3] {
+    for kind in [BaseKind::SIMSIAM, BaseKind::BYOL, BaseKind::MOCO_V3] {
         let mut base = base(kind, &settings(), 1);
         let decoder = ToyDecoder::new(5).unwrap();
         let mut cfg = config(Arm::Full);
@@ -366,13 +381,13 @@ fn both_branches_are_masked_and_reconstructed() {
 fn own_variables_are_trained_and_saved_under_names_that_stay() {
     for kind in &AddonKind::ALL[1..] {
         // Checkpoints have these names: (trained, running statistics).
-        let (trained, running): (&[&str], &[&str]) = match kind {
-            AddonKind::Pretext => (&["pretext.bias", "pretext.weight"], &[]),
-            AddonKind::CommonRationale => (
+        let (trained, running): (&[&str], &[&str]) = match *kind {
+            AddonKind::PRETEXT => (&["pretext.bias", "pretext.weight"], &[]),
+            AddonKind::LCR => (
                 &["lcr.conv.weight", "lcr.norm.bias", "lcr.norm.weight"],
                 &["lcr.norm.running_mean", "lcr.norm.running_var"],
             ),
-            AddonKind::PatchMatch => (
+            AddonKind::PATCH_MATCH => (
                 &[
                     "patch_match.0.bias",
                     "patch_match.0.weight",
@@ -381,7 +396,7 @@ fn own_variables_are_trained_and_saved_under_names_that_stay() {
                 ],
                 &[],
             ),
-            AddonKind::LocalDiscrimination | AddonKind::SynthPair => (&[], &[]),
+            _ => (&[], &[]),
         };
         let named = |names: &[&str]| -> BTreeSet<String> {
             names.iter().map(|name| format!("addon.{name}")).collect()

@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor, Var};
 use fgvr_gradcam::Sign;
 use fgvr_nn::NormMode;
 use fgvr_ssl::{
-    Addon, AddonConfig, AddonParts, BaseKind, CommonRationale, CommonRationaleConfig, MapRange,
+    Addon, AddonParts, BaseKind, CommonRationale, CommonRationaleConfig, MapRange, MethodConfig,
     RationaleForm, RationaleViews, Route, RunLength, StepOutput, Views, step,
 };
 use fgvr_testkit::{assert_close, golden, uniform};
@@ -160,7 +160,7 @@ fn the_first_branch_alone_gives_another_loss_than_all() {
             ..CommonRationaleConfig::default()
         };
         let mut addon = rationale(&cfg, WIDTH);
-        let output = steps(BaseKind::Byol, &mut addon, 1);
+        let output = steps(BaseKind::BYOL, &mut addon, 1);
         output.losses.terms[1].loss
     };
     let [all, first] = [RationaleViews::All, RationaleViews::First].map(loss);
@@ -175,7 +175,7 @@ fn a_weight_of_zero_changes_nothing() {
     };
     let mut addon = rationale(&cfg, WIDTH);
     assert!(!addon.is_active() && addon.trainable().is_empty());
-    let output = steps(BaseKind::MoCoV2, &mut addon, 2);
+    let output = steps(BaseKind::MOCO_V2, &mut addon, 2);
     assert!(output.losses.terms.len() == 1 && output.figures.is_empty());
     assert_eq!(output.losses.total, output.losses.base());
 }
@@ -183,7 +183,7 @@ fn a_weight_of_zero_changes_nothing() {
 #[test]
 fn the_read_out_route_leaves_the_trunks_gradient_as_it_is() {
     let trunk = |route: Option<Route>| {
-        let mut base = base(BaseKind::MoCoV2, &settings(), 1);
+        let mut base = base(BaseKind::MOCO_V2, &settings(), 1);
         let ([first, second], images) = batch(0, 8);
         let input = input([&first, &second], &images, 0);
         let cfg = CommonRationaleConfig {
@@ -208,7 +208,7 @@ fn the_read_out_route_leaves_the_trunks_gradient_as_it_is() {
 
 #[test]
 fn the_map_of_images_is_that_of_the_trunks_features_and_changes_nothing() {
-    let base = base(BaseKind::MoCoV2, &settings(), 1);
+    let base = base(BaseKind::MOCO_V2, &settings(), 1);
     let addon = rationale(&CommonRationaleConfig::default(), WIDTH);
     let ([first, second], images) = batch(0, 8);
     let before = values(&base.trainable());

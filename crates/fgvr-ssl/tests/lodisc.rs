@@ -11,7 +11,7 @@ use fgvr_gradcam::Sign;
 use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Activation, Encoder, FeatureMaps, Features, NormMode, Tape};
 use fgvr_ssl::{
-    Addon, AddonConfig, AddonParts, Base, BaseKind, LODISC_RECIPE, LoDisc, LoDiscConfig, MoCoV3,
+    Addon, AddonParts, Base, BaseKind, LODISC_RECIPE, LoDisc, LoDiscConfig, MethodConfig, MoCoV3,
     MoCoV3Config, MoCoV3Objective, Network, Objective, Parts, Regions, RunLength, StepOutput,
     Views, masked, step,
 };
@@ -295,7 +295,7 @@ fn the_local_branch_leaves_no_statistic_queue_or_key_and_reaches_no_target() {
             .values()
             .filter(|var| with.gradients.get(var).is_some());
         assert_eq!(
-            reached.count() + usize::from(kind == BaseKind::Dino),
+            reached.count() + usize::from(kind == BaseKind::DINO),
             trainable.len()
         );
         // Gradients of the trained variables and no others.
@@ -354,7 +354,7 @@ fn each_kind_of_region_gives_a_mask_of_its_own_and_of_equal_size() {
 #[test]
 fn moco_v2_masks_the_view_of_its_keys() {
     let ([first, second], images) = batch(1, N);
-    let mut base = base(BaseKind::MoCoV2, &settings(), 1);
+    let mut base = base(BaseKind::MOCO_V2, &settings(), 1);
     fill(base.as_mut());
     let mut addon = lodisc(LoDiscConfig::default());
     let output = take_step(base.as_mut(), &mut addon, [&first, &second], &images).unwrap();
@@ -433,7 +433,6 @@ fn the_released_form_has_no_projector_a_faster_average_and_dropout() {
             "updates_per_step is 0",
         ),
     ] {
-        use fgvr_ssl::BaseConfig as _;
         let error = cfg.validate().unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
@@ -453,7 +452,7 @@ fn what_cannot_be_is_refused_by_name() {
     };
     assert!(refused(fraction).contains("fraction is 1"));
     let cfg = LoDiscConfig::default();
-    cfg.fits(224, 14).unwrap();
+    cfg.masks(224, 14).unwrap();
     for (side, cells, words) in [
         (32, 1, "the map has 1 cell"),
         (
@@ -462,12 +461,12 @@ fn what_cannot_be_is_refused_by_name() {
             "images of 30 x 30, expected multiples of the map's side 4",
         ),
     ] {
-        let error = cfg.fits(side, cells).unwrap_err().to_string();
+        let error = cfg.masks(side, cells).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
     // A map whose cells do not divide the image, a toy without attention.
     let ([first, second], images) = batch(1, N);
-    let mut toy = base(BaseKind::MoCoV3, &settings(), 1);
+    let mut toy = base(BaseKind::MOCO_V3, &settings(), 1);
     let mut addon = lodisc(of_regions(Regions::Attention));
     let error = take_step(toy.as_mut(), &mut addon, [&first, &second], &images);
     let error = error.err().unwrap().to_string();

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::{DType, Device, Tensor, Var};
 use fgvr_nn::ParameterGradients;
 use fgvr_nn::{Encoder, NormMode, Parameters};
-use fgvr_ssl::{Base, BaseConfig, ProjectionHead, RunningStatistics, Shuffle, momentum_update};
+use fgvr_ssl::{Base, MethodConfig, ProjectionHead, RunningStatistics, Shuffle, momentum_update};
 use fgvr_testkit::{assert_close, golden};
 use toy::{batch, descend, moco, moco_config, values};
 

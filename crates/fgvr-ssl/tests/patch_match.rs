@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use candle_core::{Device, Tensor, Var};
 use fgvr_ssl::{
-    Addon, AddonConfig as _, AddonParts, BaseKind, PatchMatch, PatchMatchConfig, RunLength, Views,
+    Addon, AddonParts, BaseKind, MethodConfig as _, PatchMatch, PatchMatchConfig, RunLength, Views,
     step,
 };
 use fgvr_testkit::{assert_close, golden, uniform};

@@ -153,7 +153,7 @@ fn beside_pytorch(name: &str, cfg: &PretextConfig) {
     let seen = task.apply(&x, &answers).unwrap();
     assert_close("images", &seen, &of("seen"), 0.);
 
-    let (mut base, at_pooled) = watched(BaseKind::MoCoV2, &settings(), 1);
+    let (mut base, at_pooled) = watched(BaseKind::MOCO_V2, &settings(), 1);
     let encoder = ["conv.weight", "bn.weight", "bn.bias"];
     for name in encoder {
         let var = &base.trainable()[&format!("encoder.{name}")];
@@ -253,7 +253,7 @@ fn the_trunk_and_the_answering_layer_get_the_losses_gradient_and_no_running_stat
 #[test]
 fn what_cannot_be_is_refused_by_name() {
     let refused = |cfg: PretextConfig| {
-        use fgvr_ssl::AddonConfig as _;
+        use fgvr_ssl::MethodConfig as _;
         cfg.validate().unwrap_err().to_string()
     };
     assert!(refused(shuffle(1, 4)).contains("grid is 1"));

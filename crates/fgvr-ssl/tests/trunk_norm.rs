@@ -25,10 +25,11 @@ fn base(kind: BaseKind, norm: TrunkNorm) -> Box<dyn Base> {
             let value = if name.ends_with("var") { 2. } else { 0.3 };
             var.set(&(var.ones_like()? * value)?)?;
         }
-        Ok(Network {
+        let network = Network {
             encoder: NormedBy::<ToyEncoder>::new(encoder, norm),
             parameters,
-        })
+        };
+        Ok(network.any())
     };
     let run = RunLength {
         steps: 20,
@@ -39,7 +40,7 @@ fn base(kind: BaseKind, norm: TrunkNorm) -> Box<dyn Base> {
         seed: 1,
         run,
     };
-    kind.build(&settings(), parts).unwrap()
+    settings().of(kind).build(parts).unwrap()
 }
 
 /// Loss and gradients of one batch; nothing is stepped.
@@ -86,7 +87,7 @@ fn no_step_moves_the_trunks_statistics_nor_its_features_at_a_rate_of_zero() {
     for kind in BaseKind::ALL {
         let mut base = base(kind, TrunkNorm::Running);
         let before = statistics(base.as_ref());
-        let trunks = if kind == BaseKind::SimSiam { 1 } else { 2 };
+        let trunks = if kind == BaseKind::SIMSIAM { 1 } else { 2 };
         assert_eq!(before.len(), 2 * trunks, "{kind}");
         let ([seen, _], _) = batch(70, N);
         let features = |base: &dyn Base| -> Vec<Vec<f32>> {
@@ -110,10 +111,10 @@ fn no_step_moves_the_trunks_statistics_nor_its_features_at_a_rate_of_zero() {
 #[test]
 fn gradients_are_those_of_finite_differences() {
     for kind in [
-        BaseKind::MoCoV2,
-        BaseKind::Byol,
-        BaseKind::MoCoV3,
-        BaseKind::Dino,
+        BaseKind::MOCO_V2,
+        BaseKind::BYOL,
+        BaseKind::MOCO_V3,
+        BaseKind::DINO,
     ] {
         let mut base = base(kind, TrunkNorm::Running);
         // MoCo v2 has no negatives at its first step, DINO's prototypes are frozen in the first epoch.

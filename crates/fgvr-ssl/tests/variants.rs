@@ -10,8 +10,9 @@ use fgvr_nn::NormMode;
 use fgvr_nn::ParameterGradients;
 use fgvr_perturb::MaskRule;
 use fgvr_ssl::{
-    Arm, Base, BaseKind, Branch, Course, CurriculumConfig, FeatureGradients, FeatureOutput, PairOf,
-    Rows, Space, StepInput, StepOutput, SynthPair, SynthPairConfig, Values, Views,
+    Arm, Base, BaseKind, Branch, Course, CurriculumConfig, FeatureGradients, FeatureOutput,
+    MethodConfig, PairOf, Rows, Space, StepInput, StepOutput, SynthPair, SynthPairConfig, Values,
+    Views,
 };
 use fgvr_testkit::{assert_close, uniform};
 use toy::{ToyDecoder, WIDTH, base, batch, descend, figure, moco, moco_config, settings, values};
@@ -48,10 +49,10 @@ fn step(base: &mut dyn Base, method: &mut SynthPair, step: u64) -> Result<StepOu
 }
 
 const WITH_PAIRS: [BaseKind; 4] = [
-    BaseKind::MoCoV2,
-    BaseKind::SimSiam,
-    BaseKind::Byol,
-    BaseKind::MoCoV3,
+    BaseKind::MOCO_V2,
+    BaseKind::SIMSIAM,
+    BaseKind::BYOL,
+    BaseKind::MOCO_V3,
 ];
 
 #[test]
@@ -84,7 +85,7 @@ fn the_feature_twin_needs_no_decoder_and_trains_on_every_base() {
 #[test]
 fn a_twin_of_no_weight_leaves_the_base_bit_for_bit() {
     let run = |cfg: &SynthPairConfig| {
-        let mut base = base(BaseKind::MoCoV2, &settings(), 1);
+        let mut base = base(BaseKind::MOCO_V2, &settings(), 1);
         let mut method = SynthPair::new(cfg, WIDTH, None).unwrap();
         for number in 0..4 {
             let output = step(base.as_mut(), &mut method, number).unwrap();
@@ -102,7 +103,7 @@ fn a_twin_of_no_weight_leaves_the_base_bit_for_bit() {
 
 #[test]
 fn a_twin_with_reconstruction_decodes_and_makes_no_pair_of_images() {
-    let mut base = base(BaseKind::MoCoV2, &settings(), 1);
+    let mut base = base(BaseKind::MOCO_V2, &settings(), 1);
     let decoder = ToyDecoder::new(5).unwrap();
     let mut cfg = config(Arm::FeatureTwin);
     cfg.alpha = 0.05;
@@ -140,7 +141,7 @@ fn the_loss_between_features_is_that_of_images_with_these_features() {
         // Before the first average both networks are the same. MoCo's key encoder takes its statistics
         // over sub-batches; its pooled features stand in the pass.
         let key = match kind {
-            BaseKind::MoCoV2 => pass.key_pooled.to_host().unwrap(),
+            BaseKind::MOCO_V2 => pass.key_pooled.to_host().unwrap(),
             _ => features(base.as_ref(), &second, true),
         };
         let before = base.state().unwrap();
@@ -167,9 +168,9 @@ fn the_loss_between_features_is_that_of_images_with_these_features() {
 
 #[test]
 fn the_twins_gradient_reaches_the_query_and_no_target() {
-    for kind in [BaseKind::MoCoV2, BaseKind::Byol] {
+    for kind in [BaseKind::MOCO_V2, BaseKind::BYOL] {
         let mut base = base(kind, &settings(), 1);
-        if kind == BaseKind::MoCoV2 {
+        if kind == BaseKind::MOCO_V2 {
             // Without negatives the loss is flat.
             let keys = fgvr_ssl::l2_normalise(&uniform(5, (N, 6), -1., 1.)).unwrap();
             let others: Vec<u32> = (100..100 + N as u32).collect();
@@ -209,7 +210,7 @@ fn twin_settings_are_read_by_name() {
 #[test]
 fn a_growing_mask_has_its_exact_size_at_the_start_the_middle_and_the_end() {
     let masked = |start: f64, step_number: u64| {
-        let mut base = base(BaseKind::MoCoV2, &settings(), 1);
+        let mut base = base(BaseKind::MOCO_V2, &settings(), 1);
         let mut cfg = config(Arm::FeatureTwin);
         cfg.mask.rule = MaskRule::Importance;
         (cfg.mask.rho_variance, cfg.mask.rho_importance) = (0.5, 0.5);
@@ -247,7 +248,7 @@ fn a_growing_mask_has_its_exact_size_at_the_start_the_middle_and_the_end() {
 
 #[test]
 fn in_the_space_of_maps_the_reconstructions_gradient_reaches_the_trunk_through_the_map() {
-    for kind in [BaseKind::MoCoV2, BaseKind::SimSiam] {
+    for kind in [BaseKind::MOCO_V2, BaseKind::SIMSIAM] {
         let gradients = |alpha: f64| {
             let mut base = base(kind, &settings(), 1);
             let decoder = ToyDecoder::new(5).unwrap();
@@ -290,7 +291,7 @@ fn in_the_space_of_maps_the_reconstructions_gradient_reaches_the_trunk_through_t
 
 #[test]
 fn in_the_space_of_maps_pairs_are_made_of_perturbed_maps() {
-    let mut base = base(BaseKind::Byol, &settings(), 1);
+    let mut base = base(BaseKind::BYOL, &settings(), 1);
     let decoder = ToyDecoder::new(5).unwrap();
     let mut cfg = config(Arm::Full);
     cfg.space = Space::Map;

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::{DType, Tensor, Var};
 use fgvr_perturb::{MaskConfig, MaskRule, NoiseConfig, RandomKey, non_discriminative_mask};
 use fgvr_ssl::{
-    Addon, Base, BaseKind, Course, CurriculumConfig, PairOf, StepInput, StepOutput, SynthPair,
-    SynthPairConfig, mask_at,
+    Addon, Base, BaseKind, Course, CurriculumConfig, MethodConfig, PairOf, StepInput, StepOutput,
+    SynthPair, SynthPairConfig, mask_at,
 };
 use fgvr_testkit::{Golden, assert_close, golden};
 use toy::{AtPooled, ToyDecoder, WIDTH, figure, settings, watched};
@@ -20,7 +20,7 @@ const REL: f64 = 1e-5;
 /// The script's choices, with neither reconstruction nor pair.
 fn config(kind: BaseKind) -> SynthPairConfig {
     let (course, start) = match kind {
-        BaseKind::Byol => (Course::Cosine, 1.4),
+        BaseKind::BYOL => (Course::Cosine, 1.4),
         _ => (Course::Linear, 0.5),
     };
     SynthPairConfig {
@@ -155,7 +155,7 @@ fn minus(a: BTreeMap<String, Tensor>, b: &BTreeMap<String, Tensor>) -> BTreeMap<
     a.into_iter().map(difference).collect()
 }
 
-const KINDS: [BaseKind; 2] = [BaseKind::MoCoV2, BaseKind::Byol];
+const KINDS: [BaseKind; 2] = [BaseKind::MOCO_V2, BaseKind::BYOL];
 
 #[test]
 fn the_feature_twins_loss_and_gradients_are_pytorchs() {

@@ -3,7 +3,6 @@
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use crate::named::named;
 use crate::run_folder::{EXPORT, EXPORT_TRAINED};
 
 /// What a trained network and its start are compared by.
@@ -16,7 +15,7 @@ pub enum ComparedBy {
     ViewsFound,
 }
 
-named!(ComparedBy, "In words." {
+fgvr_nn::named!(ComparedBy, "In words." {
     Knn = "kNN",
     ViewsFound = "the share of views found first",
 });

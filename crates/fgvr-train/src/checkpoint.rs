@@ -8,7 +8,6 @@ use candle_core::{Device, Tensor, safetensors};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Layers, PretrainConfig};
-use crate::named::named;
 use crate::run_folder::{sync_folder, write_atomically};
 use crate::{DataRecord, Error, Result, RunFolder, digest};
 
@@ -128,7 +127,7 @@ pub enum Which {
     BestVal,
 }
 
-named!(Which, "Its name on a command line, and of the file that points at it." {
+fgvr_nn::named!(Which, "Its name on a command line, and of the file that points at it." {
     Last = "last",
     BestVal = "best-val",
 });

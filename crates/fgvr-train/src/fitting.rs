@@ -55,9 +55,7 @@ fn largest(
         trial.optimizer.accumulate = 1;
         // Two steps: generated pairs come with the second, once the bank holds a batch.
         trial.optimizer.steps = Some(2);
-        trial.synthpair.warm_up = 0.;
-        trial.synthpair.ramp = 0.;
-        trial.synthpair.bank_minimum = trial.synthpair.bank_minimum.min(batch);
+        trial.begin_pairs_at_once()?;
         let mut trainer = Trainer::new(&trial, splits.train.len(), compute)?;
         let mut loader = loader(&trial, splits, 0)?;
         device.reset_peak();

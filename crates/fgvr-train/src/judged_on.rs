@@ -5,8 +5,6 @@ use std::sync::Arc;
 use fgvr_data::{Dataset, Splits};
 use serde::Serialize;
 
-use crate::named::named;
-
 /// The split that figures are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -30,7 +28,7 @@ impl JudgedOn {
     }
 }
 
-named!(JudgedOn, "As it stands before the word \"images\"." {
+fgvr_nn::named!(JudgedOn, "As it stands before the word \"images\"." {
     Test = "test",
     Validation = "validation",
 });

@@ -39,6 +39,7 @@ mod judged_on;
 mod learning_rate;
 mod loader;
 mod monitor;
+#[cfg(test)]
 mod named;
 mod objective;
 mod observer;
@@ -70,7 +71,7 @@ pub use against_start::{AgainstStart, ComparedBy};
 pub use careful::{careful_config, train_carefully};
 pub use checkpoint::{Manifest, State, Which};
 pub use compute::Compute;
-pub use config::{OptimizerKind, PretrainConfig};
+pub use config::{OptimizerKind, PretrainConfig, register_addon, register_base};
 pub use data::{DataRecord, Fingerprint};
 pub use embed_set::embed_set;
 pub use embedder::Embedder;

@@ -9,12 +9,16 @@ use fgvr_nn::Parameters;
 use fgvr_nn::optim::AdamConfig;
 use fgvr_perturb::FeatureBank;
 use fgvr_ssl::{
-    Addon, AddonKind, AddonParts, Base, DecoderNetwork, Network, NormedBy, Parts, RunLength, Space,
+    Addon, AddonConfig, AddonParts, Base, BaseConfig, DecoderNetwork, Network, NormedBy, Parts,
+    RunLength, Space,
 };
 
 use crate::checkpoint::under;
 use crate::config::PretrainConfig;
 use crate::{Compute, Result};
+
+/// Under what the base is saved.
+pub(crate) const OBJECTIVE: &str = "objective";
 
 /// Encoder, base and add-ons.
 pub(crate) struct Objective {
@@ -26,13 +30,14 @@ pub(crate) struct Objective {
 }
 
 impl Objective {
-    /// A network of random weights, for a training split of `images` images, and what `start` gave for the encoder's variables.
+    /// Networks of random weights with `base` on them, and what `start` gave for the encoder's variables.
     ///
     /// # Errors
     /// Settings that do not fit together.
     pub(crate) fn new<R>(
         config: &PretrainConfig,
-        images: usize,
+        base: &dyn BaseConfig,
+        run: RunLength,
         compute: &Compute,
         start: impl FnOnce(&Parameters) -> Result<R>,
     ) -> Result<(Self, R)> {
@@ -54,23 +59,17 @@ impl Objective {
             let parameters = online.take().unwrap_or_else(fresh);
             // Also the network that follows, whose features would drift from the online ones otherwise.
             let encoder = NormedBy::new(build(&parameters)?, config.optimizer.trunk_norm);
-            Ok(Network {
+            let network = Network {
                 encoder,
                 parameters,
-            })
+            };
+            Ok(network.any())
         };
-        let run = RunLength {
-            steps: config.total_steps(images),
-            steps_per_epoch: config.steps_per_epoch(images),
-        };
-        let base = config.base.build(
-            &config.base_settings(images),
-            Parts {
-                network: &mut network,
-                seed: config.seed,
-                run,
-            },
-        )?;
+        let base = base.build(Parts {
+            network: &mut network,
+            seed: config.seed,
+            run,
+        })?;
         let objective = Self {
             encoder,
             encoder_parameters,
@@ -88,7 +87,7 @@ impl Objective {
         &mut self,
         tensors: &HashMap<String, Tensor>,
     ) -> candle_core::Result<()> {
-        self.base.load_state(&under(tensors, "objective"))?;
+        self.base.load_state(&under(tensors, OBJECTIVE))?;
         for addon in &mut self.addons {
             addon.load_state(&under(tensors, addon.kind().section()))?;
         }
@@ -115,21 +114,20 @@ pub(crate) fn build_addons(
     run: RunLength,
     compute: &Compute,
 ) -> Result<Vec<Box<dyn Addon + Send>>> {
-    let settings = config.addon_settings();
     let width = config.encoder.out_channels()?;
     let (size, blocks) = (config.data.size, config.decoder.channels);
     let shape = DecoderConfig::for_size(width, size, config.encoder.stride()?, blocks);
     let mut decoder = |space| decoder(config, &shape, space, compute);
-    let build = |kind: AddonKind| {
+    let build = |choices: Box<dyn AddonConfig>| {
         let parts = AddonParts {
             width,
             seed: config.seed,
             run,
             decoder: Some(&mut decoder),
         };
-        kind.build(&settings, parts)
+        choices.build(parts)
     };
-    let addons = config.all_addons().map(build);
+    let addons = config.addon_configs()?.into_iter().map(build);
     Ok(addons.collect::<candle_core::Result<_>>()?)
 }
 

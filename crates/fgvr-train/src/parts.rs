@@ -11,7 +11,7 @@ use fgvr_nn::Features;
 use fgvr_perturb::{
     Control, FeatureBank, MaskConfig, MaskRule, RandomKey, non_discriminative_mask,
 };
-use fgvr_ssl::{Addon, AddonKind, Base, Shuffle};
+use fgvr_ssl::{Addon, AddonKind, Base, Shuffle, SynthPairConfig};
 use serde::Serialize;
 
 use crate::Result;
@@ -85,7 +85,7 @@ pub(crate) fn part_hits(
     // A transformer pools its class token: the gradient there says nothing of places.
     let pools_places = !config.encoder.architecture.is_vit();
     let bank = sources.bank.as_ref();
-    let bank = bank.filter(|bank| pools_places && bank.len() >= config.synthpair.bank_minimum);
+    let bank = bank.filter(|bank| pools_places && bank.len() >= config.pairs().bank_minimum);
     let addons = sources.addons;
     if bank.is_none() && config.addons.is_empty() || test.is_empty() || test.part_mask(0)?.is_none()
     {
@@ -186,7 +186,7 @@ impl<'a> Channels<'a> {
         let score = importance(
             &features.pooled,
             gradient,
-            config.synthpair.importance,
+            config.pairs().importance,
             Some(&self.mean),
         )?;
         let key = RandomKey {
@@ -239,13 +239,14 @@ fn map_hit(map: &Tensor, parts: &Tensor, seed: u64, numbers: &[u32]) -> Result<P
 
 /// The method's mask (whatever the arm perturbs), and a random one of its size.
 fn masks(config: &PretrainConfig) -> [MaskConfig; 2] {
+    let mask = config.methods.get::<SynthPairConfig>().mask;
     let method = MaskConfig {
-        rule: match config.synthpair.mask.rule {
+        rule: match mask.rule {
             MaskRule::All | MaskRule::None => MaskRule::Union,
             rule => rule,
         },
         control: Control::None,
-        ..config.synthpair.mask.clone()
+        ..mask
     };
     let random = MaskConfig {
         control: Control::Random,

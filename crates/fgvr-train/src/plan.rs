@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fgvr_data::Found;
+use fgvr_ssl::SynthPairConfig;
 use serde::Serialize;
 
 use crate::config::PretrainConfig;
@@ -64,15 +65,16 @@ pub fn plan(
     let trainer = Trainer::new(config, images, compute)?;
     let steps = trainer.total_steps();
     let parameters = trainer.parameter_counts();
-    let with_pairs = config.addon_settings().synthpair.nu > 0.;
+    let with_pairs = config.pairs().nu > 0.;
     drop(trainer);
     // The pair loss starts after a warm-up; for the trial it starts at once, or never.
     let time = |pairs: bool| -> Result<f64> {
         let mut trial = config.clone();
         trial.optimizer.steps = Some(TRIED + 1);
-        trial.synthpair.warm_up = if pairs { 0. } else { 1. };
-        trial.synthpair.ramp = 0.;
-        trial.synthpair.bank_minimum = trial.synthpair.bank_minimum.min(config.loader.batch);
+        trial.begin_pairs_at_once()?;
+        if !pairs {
+            trial.methods.get_mut::<SynthPairConfig>()?.warm_up = 1.;
+        }
         let mut trainer = Trainer::new(&trial, images, compute)?;
         let mut loader = loader(&trial, &splits, 0)?;
         let mut seconds = Vec::new();
@@ -91,7 +93,7 @@ pub fn plan(
     };
     let base = time(false)?;
     let pair = if with_pairs { Some(time(true)?) } else { None };
-    let warm_up = config.synthpair.warm_up.clamp(0., 1.);
+    let warm_up = config.pairs().warm_up.clamp(0., 1.);
     let seconds = steps as f64 * pair.map_or(base, |pair| base * warm_up + pair * (1. - warm_up));
     Ok(Plan {
         start: config.start(),

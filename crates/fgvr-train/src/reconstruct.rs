@@ -48,9 +48,10 @@ pub(crate) fn reconstruction_psnr(
         return Ok(None);
     }
     let mean = mean.image()?.unsqueeze(0)?; // (1, 3, H, W)
+    let space = config.pairs().space;
     // One row an image: squared error of the reconstruction, and of the mean image.
     let errors = map_images(held_out, &all(held_out), &sight, |x| {
-        let features = match config.synthpair.space {
+        let features = match space {
             Space::Vector => explained(encoder, x, encoder.embed(x))?,
             Space::Map => explained(encoder, x, encoder.features(x))?.map,
         };

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use fgvr_data::Dataset;
 use fgvr_encoder::{Backbone, FrozenBackbone};
-use fgvr_ssl::{Addon, BaseKind, RunLength};
+use fgvr_ssl::{Addon, RunLength};
 
 use crate::checkpoint::{Saved, under};
 use crate::config::PretrainConfig;
 use crate::embedder::encoder_parameters;
 use crate::evaluate::Networks;
-use crate::objective::{Objective, bank, build_addons};
+use crate::objective::{OBJECTIVE, Objective, bank, build_addons};
 use crate::parts::MapSources;
 use crate::{Compute, Result, RunFolder};
 
@@ -62,7 +62,7 @@ impl Restored {
 
         let knows_parts = !test.is_empty() && test.part_mask(0)?.is_some();
         let objective = match knows_parts {
-            true => Some(objective(run, config, saved, compute)?),
+            true => Some(objective(run, config, saved, run_length, compute)?),
             false => None,
         };
         Ok(Self {
@@ -99,25 +99,16 @@ fn objective(
     run: &RunFolder,
     config: &PretrainConfig,
     saved: &Saved,
+    run_length: RunLength,
     compute: &Compute,
 ) -> Result<Objective> {
-    let mut config = config.clone();
-    let mut images = config.loader.batch;
-    if config.base == BaseKind::MoCoV2 {
-        let length = |name: &str| {
-            let images = saved.tensors.get(&format!("objective.{name}.images"));
-            images.map_or(1, Tensor::elem_count)
-        };
-        (config.moco.queue, config.moco.pair_queue) = (length("queue"), length("pair_queue"));
-        // A queue is as long as is asked for where the set has twice as many images and a batch is no longer.
-        let [short, long] =
-            [Ord::min, Ord::max].map(|pick| pick(config.moco.queue, config.moco.pair_queue));
-        config.loader.batch = config.loader.batch.min(short);
-        images = (2 * long).max(config.loader.batch);
-    }
-    let (mut objective, ()) = Objective::new(&config, images, compute, |_| Ok(()))?;
+    // Of any set: queues are as long as those in the checkpoint.
+    let mut base = config.base_config(usize::MAX)?;
+    base.fit_to_state(&under(&saved.tensors, OBJECTIVE));
+    let (mut objective, ()) =
+        Objective::new(config, base.as_ref(), run_length, compute, |_| Ok(()))?;
     objective
         .load_state(&saved.tensors)
-        .map_err(|error| saved.unfit(run, &config, error))?;
+        .map_err(|error| saved.unfit(run, config, error))?;
     Ok(objective)
 }

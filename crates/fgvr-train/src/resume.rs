@@ -1,21 +1,16 @@
 //! Going on with a run where its last checkpoint stands.
 
-use candle_core::Tensor;
-use fgvr_ssl::{BaseKind, KeyQueue};
-
 use crate::checkpoint::{self, Saved, under};
 use crate::config::PretrainConfig;
 use crate::data::{Compared, Data, Difference, Located, UNKNOWN, is_built_in};
 use crate::environment::simd;
 use crate::loader::position;
+use crate::objective::OBJECTIVE;
 use crate::pretrain::log_data;
 use crate::session::{Origin, Session, Summary};
 use crate::start::find_weights;
 use crate::weights_source::from_root;
 use crate::{Compute, Error, Observer, Result, RunFolder, Trainer};
-
-/// The queues of a base that has any, as they are called in a checkpoint.
-const QUEUES: [&str; 2] = ["objective.queue", "objective.pair_queue"];
 
 /// How a run is gone on with.
 #[derive(Clone, Debug, Default)]
@@ -230,7 +225,7 @@ fn empty_queues(saved: &mut Saved, config: &PretrainConfig, images: usize) -> Re
     renumber_queues(saved, config, images, |_| None)
 }
 
-/// Brings the queues in `saved` into line with `images` training images, of which `number` says what an image of before
+/// Brings the base's state in `saved` into line with `images` training images, of which `number` says what an image of before
 /// is counted as now.
 fn renumber_queues(
     saved: &mut Saved,
@@ -238,35 +233,13 @@ fn renumber_queues(
     images: usize,
     number: impl Fn(u32) -> Option<u32>,
 ) -> Result<Vec<String>> {
-    if config.base != BaseKind::MoCoV2 {
-        return Ok(Vec::new());
-    }
-    let moco = config.base_settings(images).moco;
-    let mut lines = Vec::new();
-    for (name, capacity) in QUEUES.into_iter().zip([moco.queue, moco.pair_queue]) {
-        let before = under(&saved.tensors, name);
-        // A checkpoint of another base; that it does not fit is said when it is loaded.
-        if before.is_empty() {
-            continue;
-        }
-        let now = KeyQueue::renumbered(&before, capacity, &number)?;
-        let [had, has] = [held(before.get("position"))?, held(now.get("position"))?];
-        let setting = name.replace("objective", "moco");
-        lines.push(match has {
-            0 => format!("{setting}: begins empty"),
-            has => format!("{setting}: goes on with {has} of {had} keys, those of photos that are still trained on"),
-        });
-        for (part, tensor) in now {
-            saved.tensors.insert(format!("{name}.{part}"), tensor);
-        }
+    let mut state = under(&saved.tensors, OBJECTIVE);
+    let base = config.base_config(images)?;
+    let lines = base.renumber(&mut state, &number)?;
+    for (name, tensor) in state {
+        saved.tensors.insert(format!("{OBJECTIVE}.{name}"), tensor);
     }
     Ok(lines)
-}
-
-/// How many keys a queue holds whose `position` this is.
-fn held(position: Option<&Tensor>) -> Result<i64> {
-    let position = position.map(Tensor::to_vec1::<i64>).transpose()?;
-    Ok(position.and_then(|at| at.get(1).copied()).unwrap_or(0))
 }
 
 /// What to say of a state that does not fit, where it may be the photos that changed.

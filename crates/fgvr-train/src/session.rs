@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use candle_core::Tensor;
 use fgvr_data::{Batch, Found, Splits, shown, write_quarantine};
 use fgvr_encoder::FrozenBackbone;
-use fgvr_ssl::{BaseKind, Pictures};
+use fgvr_ssl::Pictures;
 use serde::Serialize;
 
 use crate::checkpoint::{self, Manifest};
@@ -235,22 +235,12 @@ impl<'a> Session<'a> {
             self.say(observer, &line)?;
         }
         let (images_a_batch, batches) = (config.loader.batch, config.optimizer.accumulate);
-        let pairs = config.addon_settings().synthpair;
+        let pairs = config.pairs();
         if let Some(why) = pairs.no_pair(images_a_batch, batches, self.trainer.total_steps()) {
             self.say(observer, &format!("warning: {why}"))?;
         }
-        if config.base != BaseKind::MoCoV2 {
-            return Ok(());
-        }
-        let moco = &config.moco;
-        for (key, wanted) in [("queue", moco.queue), ("pair_queue", moco.pair_queue)] {
-            let capacity = config.queue_capacity(wanted, images);
-            if capacity != wanted {
-                let line = format!(
-                    "moco.{key}: {capacity} rather than {wanted}, half of the {images} training images"
-                );
-                self.say(observer, &line)?;
-            }
+        for line in config.fitted_base(images)?.1 {
+            self.say(observer, &line)?;
         }
         Ok(())
     }

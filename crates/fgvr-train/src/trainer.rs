@@ -11,7 +11,7 @@ use fgvr_eval::{effective_rank, embedding_std};
 use fgvr_nn::optim::{Adam, clip_gradient_norm};
 use fgvr_nn::{Activation, Encoder, ParameterGradients, Parameters};
 use fgvr_perturb::FeatureBank;
-use fgvr_ssl::{Addon, Base, Pictures, StepInput, Views};
+use fgvr_ssl::{Addon, Base, Pictures, RunLength, StepInput, Views};
 
 use crate::augment_on_device::augment_on_device;
 use crate::config::PretrainConfig;
@@ -77,7 +77,12 @@ impl Trainer {
         start: impl FnOnce(&Parameters) -> Result<R>,
     ) -> Result<(Self, R)> {
         enough_images(config, images)?;
-        let (objective, started) = Objective::new(config, images, compute, start)?;
+        let run = RunLength {
+            steps: config.total_steps(images),
+            steps_per_epoch: config.steps_per_epoch(images),
+        };
+        let of_base = config.base_config(images)?;
+        let (objective, started) = Objective::new(config, of_base.as_ref(), run, compute, start)?;
         let Objective {
             encoder,
             encoder_parameters,
@@ -90,7 +95,8 @@ impl Trainer {
             trained.retain(|name, _| name != POSITIONS);
         }
         trained.extend(addons.iter().flat_map(|addon| addon.trainable()));
-        let constant = config.base.recipe(config.trunk()).learning_rate.constant;
+        let recipe = of_base.recipe(config.trunk());
+        let constant = recipe.map_or(&[][..], |recipe| recipe.learning_rate.constant);
         // A base that withholds some variables at some steps; all others must get a gradient.
         let skips = !base.withheld().is_empty();
         let optimizer = TrunkOptimizer::new(trained, &config.optimizer, constant, skips)?;

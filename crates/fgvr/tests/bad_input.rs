@@ -151,7 +151,7 @@ fn settings_that_make_no_sense() {
         &["moco.temperature", "a positive number"],
     );
     place.refused(&set("moco.momentum=1"), &["moco.momentum", "less than 1"]);
-    place.refused(&set("moco.queue=4"), &["moco.queue", "at least 16"]);
+    place.refused(&set("moco.queue=4"), &["moco.queue", "at least the 16"]);
     place.refused(
         &set("encoder.architecture=resnet17"),
         &["encoder", "resnet17", "resnet18"],

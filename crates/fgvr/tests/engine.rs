@@ -308,7 +308,7 @@ fn the_base_arm_is_moco_alone_bit_for_bit() {
     };
     let cfg = MoCoConfig {
         seed: config.seed,
-        ..config.moco.clone()
+        ..config.methods.get::<MoCoConfig>()
     };
     let mut moco = MoCoV2::new(network(), network(), Parameters::new(config.seed), &cfg).unwrap();
     let sgd = SgdConfig {

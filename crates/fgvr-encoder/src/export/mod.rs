@@ -13,7 +13,6 @@ use candle_core::{DType, Device, Tensor};
 use fgvr_nn::Parameters;
 use serde_json::{Value, json};
 
-use crate::named::named;
 use crate::weights::{AdaptationLayer, Interpolation, Preprocessing, Resize};
 use crate::{EncoderConfig, Error, NetworkConfig, Overwrite};
 
@@ -32,10 +31,10 @@ pub enum Format {
     Transformers,
 }
 
-named!(Format, "Its name on a command line." {
+fgvr_nn::named!(Format, "Its name on a command line." {
     Timm = "timm",
     Transformers = "transformers",
-} else |found: &str| Error::Export {
+} else Error: |found: &str| Error::Export {
     problem: format!("format is {found:?}, expected timm or transformers"),
 });
 

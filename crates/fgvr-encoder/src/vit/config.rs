@@ -1,7 +1,6 @@
 //! Which vision transformer: patches, width, depth, registers.
 
 use crate::Error;
-use crate::named::named;
 
 /// Largest value accepted for a size: products of three of them stay far from overflow.
 const MAX_SIZE: usize = 1 << 16;
@@ -70,7 +69,7 @@ pub enum Pooling {
     Both,
 }
 
-named!(Pooling, "Its name in a settings file." {
+fgvr_nn::named!(Pooling, "Its name in a settings file." {
     ClassToken = "class-token",
     PatchMean = "patch-mean",
     Both = "both",
@@ -99,7 +98,7 @@ pub enum Positions {
     Sincos,
 }
 
-named!(Positions, "Its name in a settings file." {
+fgvr_nn::named!(Positions, "Its name in a settings file." {
     Learned = "learned",
     Sincos = "sincos",
 });

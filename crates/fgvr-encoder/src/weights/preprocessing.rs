@@ -8,7 +8,6 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::json;
 use crate::Error;
-use crate::named::named;
 
 /// Mean of ImageNet's training images, by channel.
 const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -34,7 +33,7 @@ pub enum Interpolation {
     Lanczos,
 }
 
-named!(Interpolation, "Its name in a settings file." {
+fgvr_nn::named!(Interpolation, "Its name in a settings file." {
     Nearest = "nearest",
     Bilinear = "bilinear",
     Bicubic = "bicubic",

@@ -1,26 +1,22 @@
-//! All add-ons by name. A new one is a room of its own with an [`Addon`] and its [`AddonConfig`], one line at the
-//! end of this file, and its row in the table of `combination.rs`.
+//! The add-ons. A new one is a room of its own with an [`Addon`] and its [`AddonConfig`], a line in [`AddonKind`] and
+//! one in [`addons`]; of another crate it is the first two alone.
 
 pub(crate) mod addon;
-pub(crate) mod combination;
+mod kind;
 mod lcr;
 mod lodisc;
 mod patch_match;
 mod pretext;
 mod synth_pair;
 
-use std::collections::BTreeSet;
-use std::fmt;
-use std::str::FromStr;
-
-use candle_core::{Error, Result, bail};
+use candle_core::Result;
 use fgvr_nn::optim::AdamConfig;
 use fgvr_nn::{Decoder, Parameters};
 
-use crate::RunLength;
+use crate::{MethodConfig, RunLength};
 
 pub use self::addon::{Addon, AtFeatures, Further, OwnOptimizer};
-pub use self::combination::{Unsupported, supports};
+pub use self::kind::{AddonKind, Unsupported, supports};
 pub use self::lcr::{
     CommonRationale, CommonRationaleConfig, FitSoftmax, MapRange, RationaleChoices, RationaleFit,
     RationaleForm, RationaleViews, Reduction, Route, Screening, TargetScale,
@@ -77,112 +73,27 @@ impl AddonParts<'_> {
 }
 
 /// The choices of an add-on, from which it is built.
-pub trait AddonConfig: Default {
-    /// Checks what a configuration file can get wrong.
-    ///
-    /// # Errors
-    /// The field, what was expected and what was found.
-    fn validate(&self) -> Result<()>;
+pub trait AddonConfig: MethodConfig {
+    /// Which add-on.
+    fn kind(&self) -> AddonKind;
 
     /// The add-on.
     ///
     /// # Errors
-    /// A configuration out of range.
+    /// A configuration out of range, and a decoder that is missing.
     fn build(&self, parts: AddonParts<'_>) -> Result<Box<dyn Addon + Send>>;
 }
 
-macro_rules! addons {
-    ($($(#[$doc:meta])* $kind:ident = $name:literal, $field:ident: $config:ty;)+) => {
-        /// What can stand on a base.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-        pub enum AddonKind {
-            $($(#[$doc])* #[cfg_attr(feature = "serde", serde(rename = $name))] $kind,)+
-        }
-
-        /// The choices of every add-on.
-        #[derive(Clone, Debug, Default, PartialEq)]
-        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-        #[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
-        pub struct AddonSettings {
-            $($(#[$doc])* pub $field: $config,)+
-        }
-
-        impl AddonKind {
-            /// All add-ons.
-            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$kind),+];
-
-            /// Its name in configuration files and on the command line.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$kind => $name,)+ }
-            }
-
-            /// The section of the settings that holds its choices.
-            #[must_use]
-            pub fn section(self) -> &'static str {
-                match self { $(Self::$kind => stringify!($field),)+ }
-            }
-
-            /// Checks its own choices among `settings`.
-            ///
-            /// # Errors
-            /// The field, what was expected and what was found.
-            pub fn validate(self, settings: &AddonSettings) -> Result<()> {
-                match self { $(Self::$kind => AddonConfig::validate(&settings.$field),)+ }
-            }
-
-            /// This add-on, with its own choices among `settings`.
-            ///
-            /// # Errors
-            /// A configuration out of range, and a decoder that is missing.
-            pub fn build(self, settings: &AddonSettings, parts: AddonParts<'_>) -> Result<Box<dyn Addon + Send>> {
-                match self { $(Self::$kind => settings.$field.build(parts),)+ }
-            }
-        }
-    };
-}
-
-impl fmt::Display for AddonKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for AddonKind {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match Self::ALL.into_iter().find(|kind| kind.name() == name) {
-            Some(kind) => Ok(kind),
-            None => bail!(
-                "add-on: {name:?}, expected one of {}",
-                Self::ALL.map(Self::name).join(", ")
-            ),
-        }
-    }
-}
-
-impl AddonKind {
-    /// The first that `kinds` names twice.
-    #[must_use]
-    pub fn repeated(kinds: &[Self]) -> Option<Self> {
-        let mut seen = BTreeSet::new();
-        kinds.iter().copied().find(|kind| !seen.insert(*kind))
-    }
-}
-
-addons! {
-    /// Pairs synthesised from perturbed features ([`crate::SynthPair`]).
-    SynthPair = "synthpair", synthpair: SynthPairConfig;
-    /// How an image was turned, or its patches shuffled ([`crate::Pretext`]).
-    Pretext = "pretext", pretext: PretextConfig;
-    /// The common rationale: a map, fitted to Grad-CAM, that weighs places ([`crate::CommonRationale`]).
-    CommonRationale = "lcr", lcr: CommonRationaleConfig;
-    /// The pivotal patches of a view against the other view ([`crate::LoDisc`]).
-    LocalDiscrimination = "lodisc", lodisc: LoDiscConfig;
-    /// Places of one view against those of the other that look most like them ([`crate::PatchMatch`]).
-    PatchMatch = "patch-match", patch_match: PatchMatchConfig;
+/// The choices of all add-ons of this crate, with their defaults.
+#[must_use]
+pub fn addons() -> Vec<Box<dyn AddonConfig>> {
+    vec![
+        Box::new(SynthPairConfig::default()),
+        Box::new(PretextConfig::default()),
+        Box::new(CommonRationaleConfig::default()),
+        Box::new(LoDiscConfig::default()),
+        Box::new(PatchMatchConfig::default()),
+    ]
 }
 
 #[cfg(test)]
@@ -190,14 +101,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_back_and_repetition_is_seen() {
-        for kind in AddonKind::ALL {
-            assert_eq!(kind.to_string().parse::<AddonKind>().unwrap(), kind);
+    fn each_add_on_of_this_crate_has_its_choices() {
+        let kinds: Vec<_> = addons().iter().map(|addon| addon.kind()).collect();
+        assert_eq!(kinds, AddonKind::ALL);
+        for addon in addons() {
+            addon.validate().unwrap();
         }
-        let error = "synth".parse::<AddonKind>().unwrap_err().to_string();
-        assert!(error.contains("synthpair, "), "{error}");
-        let [a, b] = [AddonKind::SynthPair, AddonKind::Pretext];
-        assert_eq!(AddonKind::repeated(&[a, b]), None);
-        assert_eq!(AddonKind::repeated(&[a, b, a]), Some(a));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::{Result, Tensor, Var, bail};
 use fgvr_nn::{Device, Encoder, Features, Parameters};
 
-use crate::{BaseKind, Found, Pass, Rows, Values, Views};
+use crate::{AnyEncoder, BaseKind, Found, Pass, Rows, Values, Views};
 
 /// An encoder and the variables it was built over.
 pub struct Network<E> {
@@ -13,6 +13,17 @@ pub struct Network<E> {
     pub encoder: E,
     /// Its variables, by the names it gave them.
     pub parameters: Parameters,
+}
+
+impl<E: Encoder + Send + 'static> Network<E> {
+    /// The same with an encoder of any architecture, as [`BaseConfig::build`](crate::BaseConfig::build) takes it.
+    #[must_use]
+    pub fn any(self) -> Network<AnyEncoder> {
+        Network {
+            encoder: Box::new(self.encoder),
+            parameters: self.parameters,
+        }
+    }
 }
 
 /// What [`Base::between`] found.

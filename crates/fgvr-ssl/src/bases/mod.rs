@@ -1,10 +1,11 @@
-//! All bases by name. A new one is a room of its own with a configuration that implements [`BaseConfig`], and
-//! one line below.
+//! The bases. A new one is a room of its own with a configuration that implements [`BaseConfig`], a line in
+//! [`BaseKind`] and one in [`bases`]; of another crate it is the configuration alone.
 
 pub(crate) mod base;
 mod byol;
 mod dino;
 pub(crate) mod head;
+pub(crate) mod kind;
 pub(crate) mod mlp;
 mod moco_v2;
 mod moco_v3;
@@ -15,18 +16,18 @@ pub(crate) mod siamese;
 mod simsiam;
 mod trunk_norm;
 
-use std::fmt;
-use std::str::FromStr;
+use std::collections::HashMap;
 
-use candle_core::{Error, Result, bail};
+use candle_core::{Result, Tensor, bail};
 use fgvr_nn::Encoder;
 
-use crate::RunLength;
+use crate::{MethodConfig, RunLength};
 
 pub use self::base::{Base, Between, Network};
 pub use self::byol::{Byol, ByolConfig, ByolObjective};
 pub use self::dino::{Dino, DinoConfig};
 pub use self::head::{ProjectionHead, l2_normalise};
+pub use self::kind::BaseKind;
 pub use self::mlp::{ActivationFunction, Mlp, MlpConfig};
 pub use self::moco_v2::{KeyQueue, MoCoConfig, MoCoV2};
 pub use self::moco_v3::{MoCoV3, MoCoV3Config, MoCoV3Objective};
@@ -36,8 +37,11 @@ pub use self::siamese::{Average, Objective, Siamese};
 pub use self::simsiam::{SimSiam, SimSiamConfig, SimSiamObjective};
 pub use self::trunk_norm::{NormedBy, TrunkNorm};
 
+/// An encoder of whatever architecture.
+pub type AnyEncoder = Box<dyn Encoder + Send>;
+
 /// What a base is built from.
-pub struct Parts<'a, E> {
+pub struct Parts<'a, E = AnyEncoder> {
     /// Makes an encoder of the run's configuration over variables of its own. Called once for the online
     /// network, and once more by bases with a network that follows it.
     pub network: &'a mut dyn FnMut() -> Result<Network<E>>,
@@ -47,111 +51,73 @@ pub struct Parts<'a, E> {
     pub run: RunLength,
 }
 
+/// The set that a base is trained on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrainingSet {
+    /// Its images.
+    pub images: usize,
+    /// Images a step.
+    pub batch: usize,
+    /// Seed of what the base draws while it is trained.
+    pub seed: u64,
+}
+
+/// What an image of before is counted as now, in a set that changed; `None` for one that is gone.
+pub type Renumber<'a> = dyn Fn(u32) -> Option<u32> + 'a;
+
 /// The choices of a base, from which it is built.
-pub trait BaseConfig: Default {
-    /// Checks what a configuration file can get wrong.
-    ///
-    /// # Errors
-    /// The field, what was expected and what was found.
-    fn validate(&self) -> Result<()>;
+pub trait BaseConfig: MethodConfig {
+    /// Which base.
+    fn kind(&self) -> BaseKind;
 
     /// The base.
     ///
     /// # Errors
     /// A configuration out of range, and encoders that do not fit each other.
-    fn build<E: Encoder + Send + 'static>(&self, parts: Parts<'_, E>) -> Result<Box<dyn Base>>;
+    fn build(&self, parts: Parts<'_>) -> Result<Box<dyn Base>>;
 
-    /// How it was published, on a trunk of this kind or the nearest one.
-    fn recipe(trunk: Trunk) -> Recipe;
-}
+    /// How it was published, on a trunk of this kind or the nearest one; `None` if it was not.
+    fn recipe(&self, _trunk: Trunk) -> Option<Recipe> {
+        None
+    }
 
-macro_rules! bases {
-    ($($(#[$doc:meta])* $(($default:ident))? $kind:ident = $name:literal, $field:ident: $config:ty;)+) => {
-        /// The base objectives.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-        pub enum BaseKind {
-            $($(#[$doc])* #[cfg_attr(feature = "serde", serde(rename = $name))] $(#[$default])? $kind,)+
-        }
+    /// Small crops that it is given with each pair of views.
+    fn local_crops(&self) -> usize {
+        0
+    }
 
-        /// The choices of every base; a run uses those of its [`BaseKind`].
-        #[derive(Clone, Debug, Default, PartialEq)]
-        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-        #[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
-        pub struct BaseSettings {
-            $($(#[$doc])* pub $field: $config,)+
-        }
+    /// Brings what depends on the set into line with it, and says what it is now where it was chosen otherwise, a line
+    /// each.
+    fn fit_to(&mut self, _set: TrainingSet) -> Vec<String> {
+        Vec::new()
+    }
 
-        impl BaseKind {
-            /// All bases.
-            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$kind),+];
+    /// Takes the sizes of what was saved as [`Base::state`].
+    fn fit_to_state(&mut self, _state: &HashMap<String, Tensor>) {}
 
-            /// Its name in configuration files and on the command line.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$kind => $name,)+ }
-            }
-
-            /// How it was published, on a trunk of this kind or the nearest one.
-            #[must_use]
-            pub fn recipe(self, trunk: Trunk) -> Recipe {
-                match self { $(Self::$kind => <$config>::recipe(trunk),)+ }
-            }
-
-            /// Checks its own choices among `settings`.
-            ///
-            /// # Errors
-            /// The field, what was expected and what was found.
-            pub fn validate(self, settings: &BaseSettings) -> Result<()> {
-                match self { $(Self::$kind => BaseConfig::validate(&settings.$field),)+ }
-            }
-
-            /// This base, with its own choices among `settings`.
-            ///
-            /// # Errors
-            /// A configuration out of range, and encoders that do not fit each other.
-            pub fn build<E: Encoder + Send + 'static>(
-                self,
-                settings: &BaseSettings,
-                parts: Parts<'_, E>,
-            ) -> Result<Box<dyn Base>> {
-                match self { $(Self::$kind => settings.$field.build(parts),)+ }
-            }
-        }
-    };
-}
-
-bases! {
-    /// MoCo v2: a queue of keys ([`crate::MoCoV2`]).
-    (default) MoCoV2 = "moco-v2", moco: MoCoConfig;
-    /// SimSiam: no negatives, no target network ([`crate::SimSiam`]).
-    SimSiam = "simsiam", simsiam: SimSiamConfig;
-    /// BYOL: no negatives, a target network ([`crate::Byol`]).
-    Byol = "byol", byol: ByolConfig;
-    /// MoCo v3: negatives within the batch ([`crate::MoCoV3`]).
-    MoCoV3 = "moco-v3", moco_v3: MoCoV3Config;
-    /// DINO: prototypes and small crops ([`crate::Dino`]).
-    Dino = "dino", dino: DinoConfig;
-}
-
-impl fmt::Display for BaseKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+    /// Brings a saved [`Base::state`] into line with a set that changed, and says what became of it, a line each.
+    ///
+    /// # Errors
+    /// A state that is not of this base.
+    fn renumber(
+        &self,
+        _state: &mut HashMap<String, Tensor>,
+        _number: &Renumber<'_>,
+    ) -> Result<Vec<String>> {
+        Ok(Vec::new())
     }
 }
 
-impl FromStr for BaseKind {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match Self::ALL.into_iter().find(|kind| kind.name() == name) {
-            Some(kind) => Ok(kind),
-            None => bail!(
-                "base: {name:?}, expected one of {}",
-                Self::ALL.map(Self::name).join(", ")
-            ),
-        }
-    }
+/// The choices of all bases of this crate, with their defaults.
+#[must_use]
+pub fn bases() -> Vec<Box<dyn BaseConfig>> {
+    vec![
+        Box::new(MoCoConfig::default()),
+        Box::new(SimSiamConfig::default()),
+        Box::new(ByolConfig::default()),
+        Box::new(MoCoV3Config::default()),
+        Box::new(DinoConfig::default()),
+    ]
 }
 
 /// Refuses a size of zero.
@@ -167,12 +133,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_back() {
-        for kind in BaseKind::ALL {
-            assert_eq!(kind.to_string().parse::<BaseKind>().unwrap(), kind);
+    fn each_base_of_this_crate_has_its_choices() {
+        let kinds: Vec<_> = bases().iter().map(|base| base.kind()).collect();
+        assert_eq!(kinds, BaseKind::ALL);
+        for base in bases() {
+            base.validate().unwrap();
+            assert!(base.recipe(Trunk::ResNet).is_some(), "{}", base.kind());
         }
-        assert_eq!(BaseKind::default().name(), "moco-v2");
-        let error = "byoll".parse::<BaseKind>().unwrap_err().to_string();
-        assert!(error.contains("simsiam, byol, moco-v3"), "{error}");
     }
 }

@@ -151,11 +151,12 @@ pub(crate) const fn with_crops(crop_scale: [f64; 2]) -> [ViewRecipe; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::BaseKind;
+    use crate::bases::bases;
+    use crate::{BaseConfig as _, BaseKind, DinoConfig};
 
     #[test]
     fn the_rate_grows_with_the_batch_and_the_decay_along_a_cosine() {
-        let dino = BaseKind::Dino.recipe(Trunk::Vit);
+        let dino = DinoConfig::default().recipe(Trunk::Vit).unwrap();
         assert!((dino.learning_rate_of(1024) - 2e-3).abs() < 1e-12);
         assert_eq!(
             [dino.weight_decay_at(0, 10), dino.weight_decay_at(10, 10)],
@@ -166,21 +167,22 @@ mod tests {
 
     #[test]
     fn every_base_has_a_recipe_for_both_trunks() {
-        for kind in BaseKind::ALL {
+        for base in bases() {
+            let kind = base.kind();
             for trunk in [Trunk::ResNet, Trunk::Vit] {
-                let recipe = kind.recipe(trunk);
+                let recipe = base.recipe(trunk).unwrap();
                 assert!(
                     recipe.learning_rate.per_256 > 0. && recipe.epochs > 0,
                     "{kind}"
                 );
                 assert_eq!(
                     recipe.momentum.is_none(),
-                    kind == BaseKind::SimSiam,
+                    kind == BaseKind::SIMSIAM,
                     "{kind}"
                 );
                 assert_eq!(
                     recipe.local_crops.is_some(),
-                    kind == BaseKind::Dino,
+                    kind == BaseKind::DINO,
                     "{kind}"
                 );
             }

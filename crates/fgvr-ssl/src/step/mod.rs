@@ -6,7 +6,7 @@ pub(crate) mod pass;
 mod report;
 mod run_length;
 pub(crate) mod shuffle;
-pub(crate) mod state;
+pub mod state;
 pub(crate) mod values;
 pub(crate) mod views;
 

@@ -256,7 +256,7 @@ impl Pass {
     }
 
     /// The branches that saw a whole view. Local crops, of another size, take no part in add-ons.
-    pub(crate) fn global(&self) -> impl Iterator<Item = &Branch> {
+    pub fn global(&self) -> impl Iterator<Item = &Branch> {
         self.branches.iter().filter(|branch| branch.view < 2)
     }
 

@@ -1,4 +1,4 @@
-//! Saving and loading by name: small helpers shared by all that has a state.
+//! Saving and loading by name: what bases and add-ons make of their variables and counters.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,7 +6,10 @@ use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use fgvr_nn::Parameters;
 
 /// The tensor called `name`, of shape `dims`.
-pub(crate) fn take<'a>(
+///
+/// # Errors
+/// No such tensor, and one of another shape.
+pub fn take<'a>(
     state: &'a HashMap<String, Tensor>,
     name: &str,
     dims: &[usize],
@@ -21,7 +24,10 @@ pub(crate) fn take<'a>(
 }
 
 /// Counters as an i64 tensor, which safetensors can hold.
-pub(crate) fn words(values: &[u64]) -> Result<Tensor> {
+///
+/// # Errors
+/// A counter beyond `i64::MAX`.
+pub fn words(values: &[u64]) -> Result<Tensor> {
     let values = values
         .iter()
         .map(|v| i64::try_from(*v).map_err(candle_core::Error::wrap))
@@ -31,7 +37,10 @@ pub(crate) fn words(values: &[u64]) -> Result<Tensor> {
 }
 
 /// The counters that [`words`] wrote.
-pub(crate) fn counters(tensor: &Tensor) -> Result<Vec<u64>> {
+///
+/// # Errors
+/// A tensor that is not one of counters.
+pub fn counters(tensor: &Tensor) -> Result<Vec<u64>> {
     tensor
         .to_dtype(DType::I64)?
         .to_vec1::<i64>()?
@@ -54,7 +63,8 @@ pub(crate) fn prefixed(
 }
 
 /// The tensors under `prefix`, without it.
-pub(crate) fn under(state: &HashMap<String, Tensor>, prefix: &str) -> HashMap<String, Tensor> {
+#[must_use]
+pub fn under(state: &HashMap<String, Tensor>, prefix: &str) -> HashMap<String, Tensor> {
     state
         .iter()
         .filter_map(|(name, tensor)| {
@@ -65,7 +75,10 @@ pub(crate) fn under(state: &HashMap<String, Tensor>, prefix: &str) -> HashMap<St
 }
 
 /// A copy of every variable of `stores`, each name under its prefix, and `extra`.
-pub(crate) fn of_stores(
+///
+/// # Errors
+/// What a device says that variables are on.
+pub fn of_stores(
     stores: &[(&'static str, &Parameters)],
     extra: impl IntoIterator<Item = (&'static str, Tensor)>,
 ) -> Result<BTreeMap<String, Tensor>> {
@@ -82,7 +95,10 @@ pub(crate) fn of_stores(
 }
 
 /// Checks that `given` has exactly the names and shapes of `own`.
-pub(crate) fn check(own: &BTreeMap<String, Tensor>, given: &HashMap<String, Tensor>) -> Result<()> {
+///
+/// # Errors
+/// The first that is missing, of another shape, or too many.
+pub fn check(own: &BTreeMap<String, Tensor>, given: &HashMap<String, Tensor>) -> Result<()> {
     for (name, tensor) in own {
         take(given, name, tensor.dims())?;
     }
@@ -93,7 +109,8 @@ pub(crate) fn check(own: &BTreeMap<String, Tensor>, given: &HashMap<String, Tens
 }
 
 /// The trainable variables of `stores`, each name under its prefix.
-pub(crate) fn trainable(stores: &[(&'static str, &Parameters)]) -> BTreeMap<String, Var> {
+#[must_use]
+pub fn trainable(stores: &[(&'static str, &Parameters)]) -> BTreeMap<String, Var> {
     let stores = stores.iter();
     stores
         .flat_map(|(prefix, store)| {

@@ -11,7 +11,7 @@ use fgvr_nn::{
     Activation, Buffer, Decoder, Encoder, FeatureMaps, Features, NormMode, Parameters, Tape,
 };
 use fgvr_ssl::{
-    Base, BaseKind, BaseSettings, ByolConfig, DecoderNetwork, DinoConfig, MoCoConfig, MoCoV2,
+    Base, BaseConfig, BaseKind, ByolConfig, DecoderNetwork, DinoConfig, MoCoConfig, MoCoV2,
     MoCoV3Config, Network, Parts, RunLength, SimSiamConfig, StepInput, StepOutput, Views,
 };
 use fgvr_testkit::{normal, uniform};
@@ -380,6 +380,29 @@ pub(crate) fn moco(seed: u64, cfg: &MoCoConfig) -> MoCoV2<ToyEncoder> {
     MoCoV2::new(network(seed), network(99), Parameters::new(seed + 1), cfg).unwrap()
 }
 
+/// Choices of every base.
+#[derive(Clone)]
+pub(crate) struct BaseSettings {
+    pub(crate) moco: MoCoConfig,
+    pub(crate) simsiam: SimSiamConfig,
+    pub(crate) byol: ByolConfig,
+    pub(crate) moco_v3: MoCoV3Config,
+    pub(crate) dino: DinoConfig,
+}
+
+impl BaseSettings {
+    pub(crate) fn of(&self, kind: BaseKind) -> Box<dyn BaseConfig> {
+        match kind {
+            BaseKind::MOCO_V2 => Box::new(self.moco.clone()),
+            BaseKind::SIMSIAM => Box::new(self.simsiam.clone()),
+            BaseKind::BYOL => Box::new(self.byol.clone()),
+            BaseKind::MOCO_V3 => Box::new(self.moco_v3.clone()),
+            BaseKind::DINO => Box::new(self.dino.clone()),
+            other => panic!("{other} is none of these"),
+        }
+    }
+}
+
 /// Small heads for every base, as the golden run has them; DINO takes two local crops.
 pub(crate) fn settings() -> BaseSettings {
     BaseSettings {
@@ -431,7 +454,7 @@ pub(crate) fn watched(
         made += 1;
         let network = network(seed + 100 * made);
         logs.push(network.encoder.at_pooled.clone());
-        Ok(network)
+        Ok(network.any())
     };
     let run = RunLength {
         steps: 20,
@@ -442,17 +465,14 @@ pub(crate) fn watched(
         seed: seed + 1,
         run,
     };
-    let base = kind.build(settings, parts).unwrap();
+    let base = settings.of(kind).build(parts).unwrap();
     // The online network is made first.
     (base, logs.swap_remove(0))
 }
 
 /// As many local crops (N, 3, 4, 4) as the base is set to.
 pub(crate) fn crops(kind: BaseKind, settings: &BaseSettings, seed: u64, n: usize) -> Vec<Tensor> {
-    let count = match kind {
-        BaseKind::Dino => settings.dino.local_crops,
-        _ => 0,
-    };
+    let count = settings.of(kind).local_crops();
     let crop = |i| uniform(1000 * (seed + 1) + i, (n, 3, 4, 4), -1., 1.);
     (0..count as u64).map(crop).collect()
 }

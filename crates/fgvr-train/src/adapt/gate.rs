@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::config::{AdaptSettings, Measure};
-use crate::named::named;
 
 /// What the gate says of an adaptation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -21,7 +20,7 @@ pub enum Answer {
     CannotTell,
 }
 
-named!(Answer, "In words." {
+fgvr_nn::named!(Answer, "In words." {
     Open = "open",
     Shut = "shut",
     CannotTell = "cannot tell",

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use super::{AdaptOptions, AdaptSettings};
 use crate::digest;
-use crate::named::named;
 
 /// The photos that figures of the table are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -21,7 +20,7 @@ pub enum Queries {
     HeldOut,
 }
 
-named!(Queries, "As it stands before the word \"photos\"." {
+fgvr_nn::named!(Queries, "As it stands before the word \"photos\"." {
     Test = "test",
     Validation = "validation",
     HeldOut = "held-out training",

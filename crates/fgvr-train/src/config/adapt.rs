@@ -5,7 +5,6 @@ use fgvr_eval::BootstrapConfig;
 use fgvr_perturb::{AdaptConfig, AdaptKind};
 use serde::{Deserialize, Serialize};
 
-use crate::named::named;
 use crate::{Error, Result};
 
 /// What is measured on photos that are held out.
@@ -23,7 +22,7 @@ pub enum Measure {
     Agreement,
 }
 
-named!(Measure, "In words." {
+fgvr_nn::named!(Measure, "In words." {
     FoundFirst = "other view found first",
     ReciprocalRank = "mean reciprocal rank of the other view",
     Agreement = "halves agree on neighbours",

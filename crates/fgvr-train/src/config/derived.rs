@@ -1,26 +1,29 @@
 //! What follows from the settings.
 
 use fgvr_data::augment::{AugmentConfig, EvaluationView, Fit};
-use fgvr_ssl::{AddonKind, AddonSettings, BaseKind, BaseSettings, MoCoConfig, Trunk, TrunkNorm};
+use fgvr_ssl::{AddonConfig, BaseConfig, SynthPairConfig, TrainingSet, Trunk, TrunkNorm};
 
 use super::PretrainConfig;
+use crate::Result;
 
 impl PretrainConfig {
-    /// The choices of all bases, for a training split of `images` images.
-    #[must_use]
-    pub fn base_settings(&self, images: usize) -> BaseSettings {
-        BaseSettings {
-            moco: MoCoConfig {
-                queue: self.queue_capacity(self.moco.queue, images),
-                pair_queue: self.queue_capacity(self.moco.pair_queue, images),
-                seed: self.seed,
-                ..self.moco.clone()
-            },
-            simsiam: self.simsiam.clone(),
-            byol: self.byol.clone(),
-            moco_v3: self.moco_v3.clone(),
-            dino: self.dino.clone(),
-        }
+    /// The choices of the base, for a training split of `images` images.
+    ///
+    /// # Errors
+    /// A base that is not registered.
+    pub fn base_config(&self, images: usize) -> Result<Box<dyn BaseConfig>> {
+        Ok(self.fitted_base(images)?.0)
+    }
+
+    /// [`PretrainConfig::base_config`], and what is otherwise than asked for, a line each.
+    pub(crate) fn fitted_base(&self, images: usize) -> Result<(Box<dyn BaseConfig>, Vec<String>)> {
+        let mut base = self.methods.base(self.base)?;
+        let lines = base.fit_to(TrainingSet {
+            images,
+            batch: self.loader.batch,
+            seed: self.seed,
+        });
+        Ok((base, lines))
     }
 
     /// What is trained, for people: `byol, arm base, with lcr`.
@@ -57,33 +60,42 @@ impl PretrainConfig {
         text
     }
 
-    /// All that stands on the base, in the order in which it runs: SynthPair, of which the arm decides what is active, and
-    /// what `addons` names.
-    pub fn all_addons(&self) -> impl Iterator<Item = AddonKind> {
-        std::iter::once(AddonKind::SynthPair).chain(self.addons.iter().copied())
+    /// The choices of all that stands on the base, in the order in which it runs: SynthPair, of which the arm decides what
+    /// is active, and what `addons` names.
+    ///
+    /// # Errors
+    /// An add-on that is not registered.
+    pub fn addon_configs(&self) -> Result<Vec<Box<dyn AddonConfig>>> {
+        let pairs: Box<dyn AddonConfig> = Box::new(self.pairs());
+        let others = self.addons.iter().map(|kind| self.methods.addon(*kind));
+        std::iter::once(Ok(pairs)).chain(others).collect()
     }
 
-    /// The choices of all add-ons, those of SynthPair as the arm has them.
+    /// The choices of SynthPair, as the arm has them.
     #[must_use]
-    pub fn addon_settings(&self) -> AddonSettings {
-        let mut synthpair = self.synthpair.clone();
-        self.arm.apply(&mut synthpair);
-        AddonSettings {
-            synthpair,
-            pretext: self.pretext.clone(),
-            lcr: self.lcr.clone(),
-            lodisc: self.lodisc.clone(),
-            patch_match: self.patch_match.clone(),
-        }
+    pub fn pairs(&self) -> SynthPairConfig {
+        let mut pairs = self.methods.get::<SynthPairConfig>();
+        self.arm.apply(&mut pairs);
+        pairs
+    }
+
+    /// Makes pairs begin at once and at their full weight, for a trial of a few steps, as soon as a batch is in the bank.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn begin_pairs_at_once(&mut self) -> Result<()> {
+        let batch = self.loader.batch;
+        let pairs = self.methods.get_mut::<SynthPairConfig>()?;
+        (pairs.warm_up, pairs.ramp) = (0., 0.);
+        pairs.bank_minimum = pairs.bank_minimum.min(batch);
+        Ok(())
     }
 
     /// Small crops given with each pair of views.
     #[must_use]
     pub fn local_crops(&self) -> usize {
-        match self.base {
-            BaseKind::Dino => self.dino.local_crops,
-            _ => 0,
-        }
+        let base = self.methods.base(self.base);
+        base.map_or(0, |base| base.local_crops())
     }
 
     /// Side of a small crop in pixels.
@@ -106,13 +118,6 @@ impl PretrainConfig {
             crop_scale: [0.05, 0.4],
             ..self.augment.clone()
         })
-    }
-
-    /// A queue's size: at most half the set (`docs/methods.md`), since older keys of an image are no
-    /// negatives of it.
-    #[must_use]
-    pub fn queue_capacity(&self, wanted: usize, images: usize) -> usize {
-        wanted.min(images / 2).max(self.loader.batch)
     }
 
     /// The kind of trunk, on which published recipes depend.

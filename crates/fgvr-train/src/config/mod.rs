@@ -5,6 +5,7 @@ mod adapt;
 mod derived;
 mod from_weights;
 mod frozen;
+mod methods;
 mod optimizer_kind;
 mod overrides;
 mod presets;
@@ -13,6 +14,7 @@ mod validate;
 
 pub use adapt::{AdaptSettings, Measure, ViewAugment};
 pub use frozen::Use;
+pub use methods::{Methods, Section, addon_kinds, base_kinds, register_addon, register_base};
 pub use optimizer_kind::OptimizerKind;
 pub use overrides::Layers;
 pub(crate) use overrides::did_you_mean;
@@ -23,16 +25,12 @@ use fgvr_data::{DataConfig, Normalisation};
 use fgvr_encoder::EncoderConfig;
 use fgvr_eval::{KnnConfig, ProbeConfig};
 use fgvr_nn::Precision;
-use fgvr_ssl::{
-    AddonKind, Arm, BaseKind, ByolConfig, CommonRationaleConfig, DinoConfig, LoDiscConfig,
-    MoCoConfig, MoCoV3Config, PatchMatchConfig, PretextConfig, SimSiamConfig, SynthPairConfig,
-    TrunkNorm,
-};
+use fgvr_ssl::{AddonKind, Arm, BaseKind, TrunkNorm};
 use serde::{Deserialize, Serialize};
 
 /// Everything that determines a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct PretrainConfig {
     /// Name of these settings, for people: it stands in the log.
     pub name: String,
@@ -41,6 +39,7 @@ pub struct PretrainConfig {
     /// The arm of the comparison: which parts of the method run.
     pub arm: Arm,
     /// What else stands on the base, in the order in which it runs.
+    #[serde(deserialize_with = "methods::addons")]
     pub addons: Vec<AddonKind>,
     /// `builtin:lookalikes`, or a folder of images.
     pub source: String,
@@ -68,28 +67,12 @@ pub struct PretrainConfig {
     pub encoder: EncoderConfig,
     /// The decoder.
     pub decoder: DecoderSettings,
-    /// The base objective: which of the following counts.
+    /// The base objective.
+    #[serde(deserialize_with = "methods::base_kind")]
     pub base: BaseKind,
-    /// MoCo v2.
-    pub moco: MoCoConfig,
-    /// SimSiam.
-    pub simsiam: SimSiamConfig,
-    /// BYOL.
-    pub byol: ByolConfig,
-    /// MoCo v3.
-    pub moco_v3: MoCoV3Config,
-    /// DINO.
-    pub dino: DinoConfig,
-    /// The synthesised pairs.
-    pub synthpair: SynthPairConfig,
-    /// How an image was turned, or its patches shuffled.
-    pub pretext: PretextConfig,
-    /// The common rationale.
-    pub lcr: CommonRationaleConfig,
-    /// The pivotal patches of a view against the other view.
-    pub lodisc: LoDiscConfig,
-    /// Places of one view against those of the other that look most like them.
-    pub patch_match: PatchMatchConfig,
+    /// The choices of bases and add-ons, a section each.
+    #[serde(flatten)]
+    pub methods: Methods,
     /// Length, learning rates and their course.
     pub optimizer: OptimizerSettings,
     /// What is watched while training.
@@ -377,21 +360,8 @@ impl Default for PretrainConfig {
             pair_augment: PairAugmentConfig::default(),
             encoder: EncoderConfig::default(),
             decoder: DecoderSettings::default(),
-            base: BaseKind::default(),
-            moco: MoCoConfig::default(),
-            simsiam: SimSiamConfig::default(),
-            byol: ByolConfig::default(),
-            moco_v3: MoCoV3Config::default(),
-            dino: DinoConfig {
-                // Eight, as in the paper, cost more than the rest of a step: its preset asks for them.
-                local_crops: 0,
-                ..DinoConfig::default()
-            },
-            synthpair: SynthPairConfig::default(),
-            pretext: PretextConfig::default(),
-            lcr: CommonRationaleConfig::default(),
-            lodisc: LoDiscConfig::default(),
-            patch_match: PatchMatchConfig::default(),
+            base: BaseKind::MOCO_V2,
+            methods: Methods::default(),
             optimizer: OptimizerSettings::default(),
             monitor: MonitorSettings::default(),
             checkpoint: CheckpointSettings::default(),
@@ -401,7 +371,22 @@ impl Default for PretrainConfig {
     }
 }
 
+/// Settings that are absent where nobody gives them.
+const OPTIONAL: [&str; 2] = ["augment_second", "augment_crops"];
+
 impl PretrainConfig {
+    /// Names of settings and sections that belong to no method.
+    fn own_settings() -> impl Iterator<Item = String> {
+        let own = Self {
+            methods: Methods::none(),
+            ..Self::default()
+        };
+        let own = toml::Table::try_from(own).unwrap_or_default();
+        own.into_iter()
+            .map(|(name, _)| name)
+            .chain(OPTIONAL.map(str::to_owned))
+    }
+
     /// The settings as TOML.
     ///
     /// # Errors

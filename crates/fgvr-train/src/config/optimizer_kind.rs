@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::named::named;
-
 /// An optimiser of encoder and heads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -17,7 +15,7 @@ pub enum OptimizerKind {
     Adamw,
 }
 
-named!(OptimizerKind, "Its name in settings, and of its file in a checkpoint." {
+fgvr_nn::named!(OptimizerKind, "Its name in settings, and of its file in a checkpoint." {
     Sgd = "sgd",
     Lars = "lars",
     Adamw = "adamw",

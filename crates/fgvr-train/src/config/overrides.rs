@@ -167,16 +167,14 @@ impl Layers {
             let images = config.loader.batch * config.optimizer.accumulate;
             config.optimizer.lr = rate * images as f64 / 256.;
         }
-        if self.get("dino.local_crops").is_none() {
-            // DINO's own default is eight, which cost more than the rest of a step.
-            config.dino.local_crops = 0;
-        }
+        // What follows from the network, where nothing else was asked for.
         if config.encoder.architecture.is_vit() {
-            // What follows from the network, where nothing else was asked for.
             config.encoder.image_size.get_or_insert(config.data.size);
-            if self.get("synthpair.noise.non_negative").is_none() {
-                config.synthpair.noise.non_negative = false;
-            }
+        }
+        let trunk = config.trunk();
+        for (section, choices) in config.methods.each() {
+            let is_chosen = |field: &str| self.get(&format!("{section}.{field}")).is_some();
+            choices.default_for(trunk, &is_chosen);
         }
         config.validate()?;
         Ok(config)

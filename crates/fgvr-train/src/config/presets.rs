@@ -77,7 +77,9 @@ pub const PRESETS: &[(&str, &str, &str)] = &[
 #[cfg(test)]
 mod tests {
     use fgvr_encoder::{Initialisation, NetworkConfig, Positions};
-    use fgvr_ssl::{BaseKind, MomentumSchedule, Optimizer, ViewRecipe};
+    use fgvr_ssl::{
+        BaseKind, ByolConfig, DinoConfig, MoCoConfig, MoCoV3Config, Optimizer, ViewRecipe,
+    };
 
     use crate::config::{Layers, OptimizerKind, PretrainConfig};
 
@@ -105,7 +107,10 @@ mod tests {
             let config = resolved(name);
             let recipe = match name {
                 "lodisc" => fgvr_ssl::LODISC_RECIPE,
-                _ => config.base.recipe(config.trunk()),
+                _ => {
+                    let base = config.base_config(usize::MAX).unwrap();
+                    base.recipe(config.trunk()).unwrap()
+                }
             };
             let o = &config.optimizer;
             let close = |a: f64, b: f64| (a - b).abs() < 1e-5;
@@ -127,19 +132,13 @@ mod tests {
                 Optimizer::AdamW { .. } => assert_eq!(o.kind, OptimizerKind::Adamw, "{name}"),
             }
             let momentum = match config.base {
-                BaseKind::MoCoV2 => Some((config.moco.momentum, MomentumSchedule::Constant)),
-                BaseKind::SimSiam => None,
-                BaseKind::Byol => Some((config.byol.momentum, config.byol.momentum_schedule)),
-                BaseKind::MoCoV3 => {
-                    Some((config.moco_v3.momentum, config.moco_v3.momentum_schedule))
-                }
-                BaseKind::Dino => Some((config.dino.momentum, config.dino.momentum_schedule)),
+                BaseKind::MOCO_V2 => Some(config.methods.get::<MoCoConfig>().momentum),
+                BaseKind::BYOL => Some(config.methods.get::<ByolConfig>().momentum),
+                BaseKind::MOCO_V3 => Some(config.methods.get::<MoCoV3Config>().momentum),
+                BaseKind::DINO => Some(config.methods.get::<DinoConfig>().momentum),
+                _ => None,
             };
-            assert_eq!(
-                momentum.map(|m: (f64, MomentumSchedule)| m.0),
-                recipe.momentum.map(|m: (f64, MomentumSchedule)| m.0),
-                "{name}"
-            );
+            assert_eq!(momentum, recipe.momentum.map(|(m, _)| m), "{name}");
             let second = config
                 .augment_second
                 .clone()

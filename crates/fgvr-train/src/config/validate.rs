@@ -1,7 +1,7 @@
 //! Ranges: what each setting may be, before anything is spent.
 
 use fgvr_encoder::Pooling;
-use fgvr_ssl::{AddonKind, Arm, BaseKind, Regions, Space};
+use fgvr_ssl::{AddonKind, Arm, TrainedOn};
 
 use super::{OptimizerKind, PretrainConfig};
 use crate::{Error, Result};
@@ -13,7 +13,6 @@ impl PretrainConfig {
     /// The first setting out of range, with the range.
     pub fn validate(&self) -> Result<()> {
         let o = &self.optimizer;
-        let s = &self.synthpair;
         self.validate_view()?;
         within("loader.batch", self.loader.batch as f64, 2., 65_536.)?;
         within("optimizer.lr", o.lr, 0., 1e3)?;
@@ -33,18 +32,6 @@ impl PretrainConfig {
         }
         within("optimizer.trust", o.trust, 0., 1e3)?;
         self.validate_base()?;
-        within("synthpair.alpha", s.alpha, 0., 1e3)?;
-        within("synthpair.nu", s.nu, 0., 1e3)?;
-        within("synthpair.warm_up", s.warm_up, 0., 1.)?;
-        within("synthpair.ramp", s.ramp, 0., 1.)?;
-        within("synthpair.mask.rho_variance", s.mask.rho_variance, 0., 1.)?;
-        within(
-            "synthpair.mask.rho_importance",
-            s.mask.rho_importance,
-            0.,
-            1.,
-        )?;
-        within("synthpair.noise.scale", s.noise.scale, 0., 1e3)?;
         within("decoder.hidden", self.decoder.hidden as f64, 1., 65_536.)?;
         within(
             "decoder.channels",
@@ -79,17 +66,6 @@ impl PretrainConfig {
             other.validate()?;
         }
         self.pair_augment.validate()?;
-        if s.space == Space::Map && self.encoder.architecture.is_vit() {
-            return Err(Error::config(
-                "synthpair.space",
-                format!(
-                    "found map, but {} does not pool its map; set synthpair.space=vector",
-                    self.encoder.architecture
-                ),
-            ));
-        }
-        s.validate()
-            .map_err(|e| Error::config("synthpair", e.to_string()))?;
         Ok(())
     }
 }
@@ -108,26 +84,14 @@ impl PretrainConfig {
     /// The base, its optimiser and what stands on it.
     fn validate_base(&self) -> Result<()> {
         let (base, o) = (self.base, &self.optimizer);
-        let settings = fgvr_ssl::BaseSettings {
-            moco: self.moco.clone(),
-            ..self.base_settings(usize::MAX)
-        };
-        base.validate(&settings).map_err(|e| {
-            let section = match base {
-                BaseKind::MoCoV2 => "moco",
-                BaseKind::MoCoV3 => "moco_v3",
-                other => other.name(),
-            };
-            of_section(section, &e)
-        })?;
+        let (of_base, on) = (self.methods.base(base)?, self.trained_on()?);
         self.validate_patches()?;
-        self.validate_addons()?;
-        if base == BaseKind::MoCoV2 {
-            let (queue, batch) = (self.moco.queue as f64, self.loader.batch as f64);
-            within("moco.queue", queue, batch, 1e7)?;
-        }
+        of_base
+            .validate()
+            .and_then(|()| of_base.fits(&on))
+            .map_err(|e| of_section(base.section(), &e))?;
+        self.validate_addons(&on)?;
         if self.local_crops() > 0 {
-            within("dino.local_crops", self.dino.local_crops as f64, 0., 64.)?;
             within("loader.crop_size", self.crop_size() as f64, 8., 4096.)?;
             let patch = self.stride()?;
             if self.encoder.architecture.is_vit() && !self.crop_size().is_multiple_of(patch) {
@@ -139,7 +103,7 @@ impl PretrainConfig {
             }
         }
         if self.arm != Arm::Base {
-            fgvr_ssl::supports(base, AddonKind::SynthPair)
+            fgvr_ssl::supports(base, AddonKind::SYNTH_PAIR)
                 .map_err(|e| Error::config("base", format!("{e}; arm=base trains {base} alone")))?;
         }
         if let Some(end) = o.weight_decay_end {
@@ -159,90 +123,45 @@ impl PretrainConfig {
 }
 
 impl PretrainConfig {
-    /// What stands on the base besides SynthPair, which `arm` decides on.
-    fn validate_addons(&self) -> Result<()> {
+    /// What stands on the base.
+    fn validate_addons(&self, on: &TrainedOn<'_>) -> Result<()> {
         if let Some(kind) = AddonKind::repeated(&self.addons) {
             return Err(Error::config(
                 "addons",
                 format!("{kind} stands there twice"),
             ));
         }
-        let settings = self.addon_settings();
-        for kind in &self.addons {
-            if *kind == AddonKind::SynthPair {
-                return Err(Error::config(
-                    "addons",
-                    "synthpair is chosen by arm: take it out of addons and set arm=full",
-                ));
-            }
-            kind.validate(&settings)
-                .map_err(|e| of_section(kind.section(), &e))?;
-            fgvr_ssl::supports(self.base, *kind)
-                .map_err(|e| Error::config("addons", e.to_string()))?;
-            match kind {
-                AddonKind::CommonRationale => self.validate_places()?,
-                AddonKind::LocalDiscrimination => self.validate_lodisc()?,
-                AddonKind::PatchMatch if self.encoder.pooling == Pooling::Both => {
-                    return Err(Error::config(
-                        "encoder.pooling",
-                        "found both, and patch-match compares places, which have half as many channels; expected \
-                         class-token or patch-mean",
-                    ));
-                }
-                AddonKind::SynthPair | AddonKind::Pretext | AddonKind::PatchMatch => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the trunk has places to choose among, and pools them by their mean.
-    fn validate_places(&self) -> Result<()> {
-        let (architecture, size) = (self.encoder.architecture, self.data.size);
-        if architecture.is_vit() {
+        if self.addons.contains(&AddonKind::SYNTH_PAIR) {
             return Err(Error::config(
                 "addons",
-                format!(
-                    "lcr shares the gradient at the pooled features out among the places of a map, and \
-                     {architecture} pools no places but has a class token; take a ResNet, or leave lcr out"
-                ),
+                "synthpair is chosen by arm: take it out of addons and set arm=full",
             ));
         }
-        let stride = self.stride()?;
-        if size <= stride {
-            return Err(Error::config(
-                "data.size",
-                format!(
-                    "lcr chooses among places, and {size} px give a map of a single one; expected more than {stride}"
-                ),
-            ));
+        for kind in &self.addons {
+            fgvr_ssl::supports(self.base, *kind)
+                .map_err(|e| Error::config("addons", e.to_string()))?;
+        }
+        // SynthPair's choices also where the arm leaves it out.
+        let pairs = std::iter::once(&AddonKind::SYNTH_PAIR);
+        for kind in pairs.chain(&self.addons) {
+            let own = self.methods.addon(*kind)?;
+            own.validate()
+                .and_then(|()| own.fits(on))
+                .map_err(|e| of_section(kind.section(), &e))?;
         }
         Ok(())
     }
 
-    /// Whether the encoder can rank patches as `lodisc.regions` wants it, and its map be masked.
-    fn validate_lodisc(&self) -> Result<()> {
-        let (encoder, regions) = (&self.encoder, self.lodisc.regions);
-        let wrong = match (encoder.architecture.is_vit(), regions) {
-            (true, Regions::GradCam) => Some(Regions::Attention),
-            (false, Regions::Attention) => Some(Regions::GradCam),
-            _ => None,
-        };
-        if let Some(right) = wrong {
-            return Err(Error::config(
-                "lodisc.regions",
-                format!(
-                    "found {}, expected {} or {} with {}",
-                    regions.name(),
-                    right.name(),
-                    Regions::AutoByEncoder.name(),
-                    encoder.architecture
-                ),
-            ));
-        }
-        // Convolutions round up.
-        let cells = self.data.size.div_ceil(self.stride()?);
-        let fits = self.lodisc.fits(self.data.size, cells);
-        fits.map_err(|e| of_section(AddonKind::LocalDiscrimination.section(), &e))
+    /// What methods must fit.
+    fn trained_on(&self) -> Result<TrainedOn<'_>> {
+        Ok(TrainedOn {
+            architecture: self.encoder.architecture.name(),
+            trunk: self.trunk(),
+            pools_both: self.encoder.pooling == Pooling::Both,
+            side: self.data.size,
+            stride: self.stride()?,
+            batch: self.loader.batch,
+        })
     }
 
     /// Pixels of the image per place of the encoder's map.

@@ -69,6 +69,7 @@ pub(super) fn read(job: &Job) -> Result<RunFigures> {
     let images = (job.config().loader.batch * job.config().optimizer.accumulate) as f64;
     let path = job.folder.join("metrics.jsonl");
     let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+    let whole = job.config().pairs().nu;
     let (mut steps, mut full) = (0, 0);
     for line in text.lines() {
         let row: Value = serde_json::from_str(line)
@@ -78,7 +79,7 @@ pub(super) fn read(job: &Job) -> Result<RunFigures> {
         }
         steps += 1;
         let nu = row["nu"].as_f64().unwrap_or(0.);
-        full += usize::from(nu > 0. && nu >= job.config().synthpair.nu);
+        full += usize::from(nu > 0. && nu >= whole);
         if let Some(knn) = row["val_knn"].as_f64() {
             figures.validation.push((figures.seconds, knn));
         }

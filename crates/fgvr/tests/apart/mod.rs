@@ -117,10 +117,11 @@ pub fn base(config: &PretrainConfig, compute: &Compute) -> candle_core::Result<B
         if let Some(device) = compute.device() {
             parameters.to_device(device)?;
         }
-        Ok(Network {
+        let network = Network {
             encoder,
             parameters,
-        })
+        };
+        Ok(network.any())
     };
     let run = RunLength {
         steps: STEPS,
@@ -131,7 +132,7 @@ pub fn base(config: &PretrainConfig, compute: &Compute) -> candle_core::Result<B
         seed: config.seed,
         run,
     };
-    config.base.build(&config.base_settings(96), parts)
+    config.base_config(96).expect("a base").build(parts)
 }
 
 /// A step, its gradient at features on the CPU, and steps again: what the base holds then, and that gradient.

@@ -77,11 +77,11 @@ pub fn cases() -> Vec<Case> {
             }
             let addons = format!("addons=[\"{addon}\"]");
             let with = match addon {
-                AddonKind::SynthPair => "arm=full",
+                AddonKind::SYNTH_PAIR => "arm=full",
                 _ => addons.as_str(),
             };
             let mut settings = vec![of_base.as_str(), with];
-            if addon != AddonKind::SynthPair {
+            if addon != AddonKind::SYNTH_PAIR {
                 settings.push("arm=base");
             }
             cases.push(Case::new(&format!("{base} {addon}"), &settings));
@@ -123,7 +123,7 @@ pub fn cases() -> Vec<Case> {
 fn batch(config: &PretrainConfig, seed: u64) -> Batch {
     let images = |v: u64, side| fgvr_testkit::normal(10 * seed + v, (IMAGES, 3, side, side));
     let crops = match config.base {
-        BaseKind::Dino => CROPS,
+        BaseKind::DINO => CROPS,
         _ => 0,
     };
     Batch {

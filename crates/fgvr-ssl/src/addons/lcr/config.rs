@@ -6,7 +6,7 @@ use fgvr_gradcam::Sign;
 use super::CommonRationale;
 use super::rationale::{FitSoftmax, Reduction, Route, TargetScale};
 use super::screening::MapRange;
-use crate::{Addon, AddonConfig, AddonParts};
+use crate::{Addon, AddonConfig, AddonKind, AddonParts, MethodConfig, TrainedOn, Trunk};
 
 /// Which form of LCR: what each choice is that is not made by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -170,7 +170,24 @@ impl CommonRationaleConfig {
     }
 }
 
-impl AddonConfig for CommonRationaleConfig {
+impl MethodConfig for CommonRationaleConfig {
+    fn fits(&self, on: &TrainedOn<'_>) -> Result<()> {
+        if on.trunk == Trunk::Vit {
+            bail!(
+                "lcr: the gradient at the pooled features is shared out among the places of a map, and {} pools no places but has a class token; take a ResNet, or take lcr out of addons",
+                on.architecture
+            );
+        }
+        if on.places() < 2 {
+            bail!(
+                "lcr: it chooses among places, and {} px (data.size) give a map of a single one; expected more than {}",
+                on.side,
+                on.stride
+            );
+        }
+        Ok(())
+    }
+
     fn validate(&self) -> Result<()> {
         let RationaleChoices {
             weight,
@@ -187,6 +204,12 @@ impl AddonConfig for CommonRationaleConfig {
             bail!("lcr: channels is 0, expected 1 or more");
         }
         Ok(())
+    }
+}
+
+impl AddonConfig for CommonRationaleConfig {
+    fn kind(&self) -> AddonKind {
+        AddonKind::LCR
     }
 
     fn build(&self, parts: AddonParts<'_>) -> Result<Box<dyn Addon + Send>> {

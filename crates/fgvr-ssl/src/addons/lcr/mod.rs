@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use fgvr_nn::{NormMode, Parameters};
 
 use self::rationale::figures;
-use crate::{Addon, AddonConfig, AddonKind, AddonParts, AtFeatures, Base};
+use crate::{Addon, AddonKind, AddonParts, AtFeatures, Base, MethodConfig};
 
 pub use self::config::{CommonRationaleConfig, RationaleChoices, RationaleForm, RationaleViews};
 pub use self::fit::RationaleFit;
@@ -69,7 +69,7 @@ impl CommonRationale {
 
 impl Addon for CommonRationale {
     fn kind(&self) -> AddonKind {
-        AddonKind::CommonRationale
+        AddonKind::LCR
     }
 
     fn is_active(&self) -> bool {

@@ -5,7 +5,9 @@ use fgvr_gradcam::Sign;
 
 use super::{LoDisc, pivotal_count};
 use crate::bases::recipe::{BYOL_VIEWS, LearningRate, Optimizer, Recipe};
-use crate::{Addon, AddonConfig, AddonParts, MomentumSchedule};
+use crate::{
+    Addon, AddonConfig, AddonKind, AddonParts, MethodConfig, MomentumSchedule, TrainedOn, Trunk,
+};
 
 /// By what an image's patches are ranked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,18 +25,12 @@ pub enum Regions {
     Random,
 }
 
-impl Regions {
-    /// Its name in configuration files.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::AutoByEncoder => "auto-by-encoder",
-            Self::Attention => "attention",
-            Self::GradCam => "grad-cam",
-            Self::Random => "random",
-        }
-    }
-}
+fgvr_nn::named!(Regions, "Its name in configuration files." {
+    AutoByEncoder = "auto-by-encoder",
+    Attention = "attention",
+    GradCam = "grad-cam",
+    Random = "random",
+});
 
 /// Choices of [`LoDisc`].
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +68,7 @@ impl LoDiscConfig {
     ///
     /// # Errors
     /// A map of one place, a fraction that keeps none or all, and places of no whole number of pixels.
-    pub fn fits(&self, side: usize, cells: usize) -> Result<()> {
+    pub fn masks(&self, side: usize, cells: usize) -> Result<()> {
         pivotal_count(self.fraction, cells * cells)?;
         if !side.is_multiple_of(cells) {
             bail!(
@@ -83,7 +79,25 @@ impl LoDiscConfig {
     }
 }
 
-impl AddonConfig for LoDiscConfig {
+impl MethodConfig for LoDiscConfig {
+    fn fits(&self, on: &TrainedOn<'_>) -> Result<()> {
+        let right = match (on.trunk, self.regions) {
+            (Trunk::Vit, Regions::GradCam) => Some(Regions::Attention),
+            (Trunk::ResNet, Regions::Attention) => Some(Regions::GradCam),
+            _ => None,
+        };
+        if let Some(right) = right {
+            bail!(
+                "lodisc: regions is {}, expected {} or {} with {}",
+                self.regions.name(),
+                right.name(),
+                Regions::AutoByEncoder.name(),
+                on.architecture
+            );
+        }
+        self.masks(on.side, on.places())
+    }
+
     fn validate(&self) -> Result<()> {
         if !(self.weight >= 0. && self.weight.is_finite()) {
             bail!(
@@ -98,6 +112,12 @@ impl AddonConfig for LoDiscConfig {
             );
         }
         Ok(())
+    }
+}
+
+impl AddonConfig for LoDiscConfig {
+    fn kind(&self) -> AddonKind {
+        AddonKind::LODISC
     }
 
     fn build(&self, parts: AddonParts<'_>) -> Result<Box<dyn Addon + Send>> {

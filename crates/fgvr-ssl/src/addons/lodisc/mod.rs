@@ -7,7 +7,7 @@ mod regions;
 use candle_core::{Result, Tensor};
 use fgvr_nn::NormMode;
 
-use crate::{Addon, AddonConfig, AddonKind, AddonParts, AtFeatures, Base};
+use crate::{Addon, AddonKind, AddonParts, AtFeatures, Base, MethodConfig};
 
 pub use self::config::{LODISC_RECIPE, LoDiscConfig, Regions};
 pub use self::pivotal::{attention_product, masked, pivotal_count, pivotal_mask, random_mask};
@@ -52,7 +52,7 @@ impl LoDisc {
 
 impl Addon for LoDisc {
     fn kind(&self) -> AddonKind {
-        AddonKind::LocalDiscrimination
+        AddonKind::LODISC
     }
 
     fn is_active(&self) -> bool {

@@ -4,7 +4,7 @@ use candle_core::{Result, bail};
 
 use super::PatchMatch;
 use crate::bases::momentum::check_temperature;
-use crate::{Addon, AddonConfig, AddonParts};
+use crate::{Addon, AddonConfig, AddonKind, AddonParts, MethodConfig, TrainedOn};
 
 /// Choices of [`PatchMatch`].
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +36,16 @@ impl Default for PatchMatchConfig {
     }
 }
 
-impl AddonConfig for PatchMatchConfig {
+impl MethodConfig for PatchMatchConfig {
+    fn fits(&self, on: &TrainedOn<'_>) -> Result<()> {
+        if on.pools_both {
+            bail!(
+                "patch match: places have half as many channels as features of encoder.pooling = both; expected class-token or patch-mean"
+            );
+        }
+        Ok(())
+    }
+
     fn validate(&self) -> Result<()> {
         if !(self.weight >= 0. && self.weight.is_finite()) {
             bail!(
@@ -54,6 +63,12 @@ impl AddonConfig for PatchMatchConfig {
             }
         }
         check_temperature("patch match", "temperature", self.temperature)
+    }
+}
+
+impl AddonConfig for PatchMatchConfig {
+    fn kind(&self) -> AddonKind {
+        AddonKind::PATCH_MATCH
     }
 
     fn build(&self, parts: AddonParts<'_>) -> Result<Box<dyn Addon + Send>> {

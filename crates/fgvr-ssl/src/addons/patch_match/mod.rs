@@ -6,7 +6,7 @@ mod objective;
 use candle_core::{DType, Device, Result, Tensor, bail};
 use fgvr_nn::Parameters;
 
-use crate::{Addon, AddonConfig, AddonKind, AddonParts, AtFeatures, InfoNce, ProjectionHead};
+use crate::{Addon, AddonKind, AddonParts, AtFeatures, InfoNce, MethodConfig, ProjectionHead};
 
 pub use self::config::PatchMatchConfig;
 
@@ -50,7 +50,7 @@ impl PatchMatch {
 
 impl Addon for PatchMatch {
     fn kind(&self) -> AddonKind {
-        AddonKind::PatchMatch
+        AddonKind::PATCH_MATCH
     }
 
     fn is_active(&self) -> bool {

@@ -3,7 +3,7 @@
 use candle_core::{Result, bail};
 
 use super::Pretext;
-use crate::{Addon, AddonConfig, AddonParts};
+use crate::{Addon, AddonConfig, AddonKind, AddonParts, MethodConfig};
 
 /// What is to be told of an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl PretextConfig {
     }
 }
 
-impl AddonConfig for PretextConfig {
+impl MethodConfig for PretextConfig {
     fn validate(&self) -> Result<()> {
         if !(self.weight >= 0. && self.weight.is_finite()) {
             bail!(
@@ -71,6 +71,12 @@ impl AddonConfig for PretextConfig {
             bail!("pretext: orders is {}, expected 2 to 24", self.orders);
         }
         Ok(())
+    }
+}
+
+impl AddonConfig for PretextConfig {
+    fn kind(&self) -> AddonKind {
+        AddonKind::PRETEXT
     }
 
     fn build(&self, parts: AddonParts<'_>) -> Result<Box<dyn Addon + Send>> {

@@ -11,7 +11,7 @@ use fgvr_nn::{NormMode, ParameterGradients, Parameters};
 
 use crate::losses::info_nce::scalar;
 use crate::step::Term;
-use crate::{Addon, AddonConfig, AddonKind, AddonParts, AtFeatures, Further};
+use crate::{Addon, AddonKind, AddonParts, AtFeatures, Further, MethodConfig};
 
 pub use self::config::{PretextConfig, PretextTask};
 
@@ -53,7 +53,7 @@ impl Pretext {
 
 impl Addon for Pretext {
     fn kind(&self) -> AddonKind {
-        AddonKind::Pretext
+        AddonKind::PRETEXT
     }
 
     fn is_active(&self) -> bool {

@@ -1,9 +1,6 @@
 //! The arms of an experiment: the method and its controls.
 
-use std::fmt;
-use std::str::FromStr;
-
-use candle_core::{Error, Result, bail};
+use candle_core::Error;
 use fgvr_perturb::{Control, MaskRule};
 
 use crate::{PairOf, SynthPairConfig};
@@ -39,40 +36,24 @@ pub enum Arm {
     FeatureTwin,
 }
 
+fgvr_nn::named!(Arm, "Its name in configuration files and on the command line." {
+    Base = "base",
+    ReconOnly = "recon-only",
+    Full = "full",
+    RandomMask = "random-mask",
+    InvertedMask = "inverted-mask",
+    AllMask = "all-mask",
+    VarianceOnly = "variance-only",
+    CamOnly = "cam-only",
+    NoiseFree = "noise-free",
+    UnaugmentedPair = "unaugmented-pair",
+    FeatureTwin = "feature-twin",
+} else Error: |name: &str| {
+    let known = Arm::ALL.map(Arm::name).join(", ");
+    Error::msg(format!("arm: {name:?}, expected one of {known}"))
+});
+
 impl Arm {
-    /// All arms.
-    pub const ALL: [Self; 11] = [
-        Self::Base,
-        Self::ReconOnly,
-        Self::Full,
-        Self::RandomMask,
-        Self::InvertedMask,
-        Self::AllMask,
-        Self::VarianceOnly,
-        Self::CamOnly,
-        Self::NoiseFree,
-        Self::UnaugmentedPair,
-        Self::FeatureTwin,
-    ];
-
-    /// Its name in configuration files and on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Base => "base",
-            Self::ReconOnly => "recon-only",
-            Self::Full => "full",
-            Self::RandomMask => "random-mask",
-            Self::InvertedMask => "inverted-mask",
-            Self::AllMask => "all-mask",
-            Self::VarianceOnly => "variance-only",
-            Self::CamOnly => "cam-only",
-            Self::NoiseFree => "noise-free",
-            Self::UnaugmentedPair => "unaugmented-pair",
-            Self::FeatureTwin => "feature-twin",
-        }
-    }
-
     /// Sets the fields in which this arm differs from `full`; the others stay as they are.
     pub fn apply(self, cfg: &mut SynthPairConfig) {
         match self {
@@ -92,29 +73,10 @@ impl Arm {
     }
 }
 
-impl fmt::Display for Arm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Arm {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match Self::ALL.into_iter().find(|arm| arm.name() == name) {
-            Some(arm) => Ok(arm),
-            None => bail!(
-                "arm: {name:?}, expected one of {}",
-                Self::ALL.map(Self::name).join(", ")
-            ),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MethodConfig as _;
 
     #[test]
     fn every_arm_but_full_changes_the_configuration_in_its_own_way_and_keeps_it_valid() {

@@ -5,7 +5,9 @@ use fgvr_gradcam::Importance;
 use fgvr_perturb::{MaskConfig, NoiseConfig};
 
 use super::SynthPair;
-use crate::{Addon, AddonConfig, AddonParts, CurriculumConfig};
+use crate::{
+    Addon, AddonConfig, AddonKind, AddonParts, CurriculumConfig, MethodConfig, TrainedOn, Trunk,
+};
 
 /// Which variance of a channel counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,12 +130,27 @@ impl SynthPairConfig {
     pub fn uses_decoder(&self) -> bool {
         self.alpha > 0. || (self.nu > 0. && self.pair == PairOf::Images)
     }
+}
 
-    /// Checks what a configuration file can get wrong.
-    ///
-    /// # Errors
-    /// The field, what was expected and what was found.
-    pub fn validate(&self) -> Result<()> {
+impl MethodConfig for SynthPairConfig {
+    fn default_for(&mut self, trunk: Trunk, is_chosen: &dyn Fn(&str) -> bool) {
+        // Features of a transformer have either sign.
+        if trunk == Trunk::Vit && !is_chosen("noise.non_negative") {
+            self.noise.non_negative = false;
+        }
+    }
+
+    fn fits(&self, on: &TrainedOn<'_>) -> Result<()> {
+        if self.space == Space::Map && on.trunk == Trunk::Vit {
+            bail!(
+                "synth pair: space is map, and {} does not pool its map; set synthpair.space=vector",
+                on.architecture
+            );
+        }
+        Ok(())
+    }
+
+    fn validate(&self) -> Result<()> {
         for (name, weight) in [
             ("alpha", self.alpha),
             ("nu", self.nu),
@@ -173,8 +190,8 @@ impl SynthPairConfig {
 }
 
 impl AddonConfig for SynthPairConfig {
-    fn validate(&self) -> Result<()> {
-        SynthPairConfig::validate(self)
+    fn kind(&self) -> AddonKind {
+        AddonKind::SYNTH_PAIR
     }
 
     fn build(&self, parts: AddonParts<'_>) -> Result<Box<dyn Addon + Send>> {

@@ -94,6 +94,7 @@ pub fn mask_at(cfg: &SynthPairConfig, step: u64, total: u64) -> MaskConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MethodConfig as _;
 
     fn curriculum(course: Course, start: f64) -> SynthPairConfig {
         SynthPairConfig {

@@ -31,7 +31,8 @@ use self::sheets::{IMAGES, PAIRS, SEEN};
 use crate::step::state::{prefixed, under};
 use crate::step::{Report, StepInput, StepOutput, Term};
 use crate::{
-    Addon, AddonKind, AtFeatures, Base, DecoderNetwork, Further, OwnOptimizer, Rows, Values,
+    Addon, AddonKind, AtFeatures, Base, DecoderNetwork, Further, MethodConfig, OwnOptimizer, Rows,
+    Values,
 };
 
 pub use self::arm::Arm;
@@ -134,7 +135,7 @@ impl std::fmt::Debug for SynthPair {
 
 impl Addon for SynthPair {
     fn kind(&self) -> AddonKind {
-        AddonKind::SynthPair
+        AddonKind::SYNTH_PAIR
     }
 
     fn is_active(&self) -> bool {

@@ -1,13 +1,12 @@
 //! The choices of BYOL, their ranges, and how it was published.
 
 use candle_core::Result;
-use fgvr_nn::Encoder;
 
 use super::Byol;
 use crate::bases::momentum::check_momentum;
 use crate::bases::recipe::{BYOL_VIEWS, LearningRate, Optimizer, Recipe, Trunk};
 use crate::bases::{BaseConfig, Parts, sizes};
-use crate::{Base, MomentumSchedule, RunningStatistics};
+use crate::{Base, BaseKind, MethodConfig, MomentumSchedule, RunningStatistics};
 
 /// Choices of [`Byol`].
 #[derive(Clone, Debug, PartialEq)]
@@ -39,18 +38,24 @@ impl Default for ByolConfig {
     }
 }
 
-impl BaseConfig for ByolConfig {
+impl MethodConfig for ByolConfig {
     fn validate(&self) -> Result<()> {
         sizes("byol", &[("dim", self.dim), ("hidden", self.hidden)])?;
         check_momentum("byol", self.momentum)
     }
+}
 
-    fn build<E: Encoder + Send + 'static>(&self, parts: Parts<'_, E>) -> Result<Box<dyn Base>> {
+impl BaseConfig for ByolConfig {
+    fn kind(&self) -> BaseKind {
+        BaseKind::BYOL
+    }
+
+    fn build(&self, parts: Parts<'_>) -> Result<Box<dyn Base>> {
         Ok(Box::new(Byol::new(self, parts)?))
     }
 
-    fn recipe(_: Trunk) -> Recipe {
-        Recipe {
+    fn recipe(&self, _: Trunk) -> Option<Recipe> {
+        Some(Recipe {
             source: "arXiv:2006.07733, section 3.3: ResNet-50, 1000 epochs",
             optimizer: Optimizer::Lars {
                 momentum: 0.9,
@@ -68,6 +73,6 @@ impl BaseConfig for ByolConfig {
             batch: 4096,
             views: BYOL_VIEWS,
             local_crops: None,
-        }
+        })
     }
 }

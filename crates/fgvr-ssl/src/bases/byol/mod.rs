@@ -5,8 +5,10 @@ mod config;
 use candle_core::Result;
 use fgvr_nn::Encoder;
 
-use crate::bases::{BaseConfig, Parts};
-use crate::{ActivationFunction, Average, BaseKind, Comparison, MlpConfig, Objective, Siamese};
+use crate::bases::Parts;
+use crate::{
+    ActivationFunction, Average, BaseKind, Comparison, MethodConfig, MlpConfig, Objective, Siamese,
+};
 
 pub use self::config::ByolConfig;
 
@@ -39,7 +41,7 @@ impl ByolObjective {
 
 impl Objective for ByolObjective {
     fn kind(&self) -> BaseKind {
-        BaseKind::Byol
+        BaseKind::BYOL
     }
 
     fn projector(&self) -> MlpConfig {
@@ -78,11 +80,6 @@ impl<E: Encoder> Byol<E> {
     /// # Errors
     /// A configuration out of range, and what `parts` returns.
     pub fn new(cfg: &ByolConfig, parts: Parts<'_, E>) -> Result<Self> {
-        Self::build(
-            ByolObjective::new(cfg)?,
-            parts.network,
-            parts.seed,
-            parts.run,
-        )
+        Self::build(ByolObjective::new(cfg)?, parts)
     }
 }

@@ -10,13 +10,13 @@ use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use fgvr_nn::{Encoder, Features, NormMode, Parameters};
 
 use self::head::{DinoHead, PROTOTYPES};
-use crate::addons::combination::NO_PROTOTYPES;
+use crate::bases::Parts;
 use crate::bases::base::gradient_at;
-use crate::bases::{BaseConfig, Parts};
+use crate::bases::kind::NO_PROTOTYPES;
 use crate::losses::compare::in_batch;
 use crate::step::state::{check, counters, of_stores, take, trainable, under, words};
 use crate::{
-    Base, BaseKind, Between, Branch, Found, InfoNce, Network, Pass, Rows, RunLength,
+    Base, BaseKind, Between, Branch, Found, InfoNce, MethodConfig, Network, Pass, Rows, RunLength,
     RunningStatistics, Values, Views, momentum_update,
 };
 
@@ -36,7 +36,7 @@ pub use self::config::DinoConfig;
 /// transformer has no batch norm.
 ///
 /// # Design choice
-/// No generated pairs: see [`crate::supports`].
+/// No generated pairs: prototypes and their centre describe real images.
 pub struct Dino<E> {
     cfg: DinoConfig,
     student: Network<E>,
@@ -112,7 +112,7 @@ impl<E: Encoder> Dino<E> {
 
 impl<E: Encoder + Send> Base for Dino<E> {
     fn kind(&self) -> BaseKind {
-        BaseKind::Dino
+        BaseKind::DINO
     }
 
     fn real(&mut self, views: Views<'_>, images: &[u32]) -> Result<Pass> {

@@ -1,13 +1,16 @@
 //! The choices of MoCo v2, their ranges, and how it was published.
 
-use candle_core::Result;
-use fgvr_nn::{Encoder, Parameters};
+use std::collections::HashMap;
 
-use super::MoCoV2;
+use candle_core::{Result, Tensor, bail};
+use fgvr_nn::Parameters;
+
+use super::{KeyQueue, MoCoV2};
 use crate::bases::momentum::{check_momentum, check_temperature};
 use crate::bases::recipe::{LearningRate, MOCO_V2_VIEWS, Optimizer, Recipe, Trunk};
-use crate::bases::{BaseConfig, Parts, sizes};
-use crate::{Base, MomentumSchedule, RunningStatistics};
+use crate::bases::{BaseConfig, Parts, Renumber, TrainingSet, sizes};
+use crate::step::state::under;
+use crate::{Base, BaseKind, MethodConfig, MomentumSchedule, RunningStatistics, TrainedOn};
 
 /// Choices of MoCo v2. The defaults are those of a few thousand images, not of ImageNet.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,7 +53,28 @@ impl Default for MoCoConfig {
     }
 }
 
-impl BaseConfig for MoCoConfig {
+impl MoCoConfig {
+    /// The queues' sizes, under the names by which they are chosen and saved.
+    fn queues(&mut self) -> [(&'static str, &mut usize); 2] {
+        [
+            ("queue", &mut self.queue),
+            ("pair_queue", &mut self.pair_queue),
+        ]
+    }
+}
+
+impl MethodConfig for MoCoConfig {
+    fn fits(&self, on: &TrainedOn<'_>) -> Result<()> {
+        if self.queue < on.batch {
+            bail!(
+                "moco: queue is {}, expected at least the {} images of a step",
+                self.queue,
+                on.batch
+            );
+        }
+        Ok(())
+    }
+
     fn validate(&self) -> Result<()> {
         sizes(
             "moco",
@@ -65,15 +89,77 @@ impl BaseConfig for MoCoConfig {
         check_momentum("moco", self.momentum)?;
         check_temperature("moco", "temperature", self.temperature)
     }
+}
 
-    fn build<E: Encoder + Send + 'static>(&self, parts: Parts<'_, E>) -> Result<Box<dyn Base>> {
+impl BaseConfig for MoCoConfig {
+    fn kind(&self) -> BaseKind {
+        BaseKind::MOCO_V2
+    }
+
+    fn build(&self, parts: Parts<'_>) -> Result<Box<dyn Base>> {
         let (online, key) = ((parts.network)()?, (parts.network)()?);
         let head = Parameters::new(parts.seed);
         Ok(Box::new(MoCoV2::new(online, key, head, self)?))
     }
 
-    fn recipe(_: Trunk) -> Recipe {
-        Recipe {
+    fn fit_to(&mut self, set: TrainingSet) -> Vec<String> {
+        self.seed = set.seed;
+        // At most half the set: older keys of an image are no negatives of it.
+        let room = (set.images / 2).max(set.batch);
+        let mut lines = Vec::new();
+        for (name, queue) in self.queues() {
+            if *queue > room {
+                lines.push(format!(
+                    "moco.{name}: {room} rather than {queue}, half of the {} training images",
+                    set.images
+                ));
+            }
+            *queue = (*queue).min(set.images / 2).max(set.batch);
+        }
+        lines
+    }
+
+    fn fit_to_state(&mut self, state: &HashMap<String, Tensor>) {
+        for (name, queue) in self.queues() {
+            if let Some(images) = state.get(&format!("{name}.images")) {
+                *queue = images.elem_count();
+            }
+        }
+    }
+
+    fn renumber(
+        &self,
+        state: &mut HashMap<String, Tensor>,
+        number: &Renumber<'_>,
+    ) -> Result<Vec<String>> {
+        let held = |position: Option<&Tensor>| -> Result<i64> {
+            let position = position.map(Tensor::to_vec1::<i64>).transpose()?;
+            Ok(position.and_then(|at| at.get(1).copied()).unwrap_or(0))
+        };
+        let mut lines = Vec::new();
+        for (name, capacity) in self.clone().queues() {
+            let before = under(state, name);
+            // A checkpoint of another base; that it does not fit is said when it is loaded.
+            if before.is_empty() {
+                continue;
+            }
+            let now = KeyQueue::renumbered(&before, *capacity, number)?;
+            let [had, has] = [held(before.get("position"))?, held(now.get("position"))?];
+            lines.push(match has {
+                0 => format!("moco.{name}: begins empty"),
+                has => format!(
+                    "moco.{name}: goes on with {has} of {had} keys, those of photos that are still trained on"
+                ),
+            });
+            for (part, tensor) in now {
+                state.insert(format!("{name}.{part}"), tensor);
+            }
+        }
+        Ok(lines)
+    }
+
+    fn recipe(&self, _: Trunk) -> Option<Recipe> {
+        Some(Recipe {
             source: "arXiv:2003.04297: ResNet-50, 200 epochs; moco.queue = 65536",
             optimizer: Optimizer::Sgd { momentum: 0.9 },
             learning_rate: LearningRate {
@@ -88,6 +174,6 @@ impl BaseConfig for MoCoConfig {
             batch: 256,
             views: MOCO_V2_VIEWS,
             local_crops: None,
-        }
+        })
     }
 }

@@ -12,15 +12,14 @@ use fgvr_nn::{Encoder, Features, NormMode, Parameters};
 
 use self::objective::Keys;
 use self::pending::PendingKeys;
-use crate::bases::BaseConfig;
 use crate::bases::base::gradient_at;
 use crate::bases::projection::Projection;
 use crate::losses::contrast::contrast;
 use crate::step::state::{check, counters, of_stores, prefixed, take, trainable, under, words};
 use crate::step::values::{device_of_all, place};
 use crate::{
-    Base, BaseKind, Between, Found, Network, Pass, ProjectionHead, Rows, RunningStatistics, Values,
-    Views, momentum_update,
+    Base, BaseKind, Between, Found, MethodConfig, Network, Pass, ProjectionHead, Rows,
+    RunningStatistics, Values, Views, momentum_update,
 };
 
 pub use self::config::MoCoConfig;
@@ -158,7 +157,7 @@ impl<E: Encoder> MoCoV2<E> {
 
 impl<E: Encoder + Send> Base for MoCoV2<E> {
     fn kind(&self) -> BaseKind {
-        BaseKind::MoCoV2
+        BaseKind::MOCO_V2
     }
 
     fn device(&self) -> Option<fgvr_nn::Device> {

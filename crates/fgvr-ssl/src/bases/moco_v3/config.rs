@@ -1,7 +1,6 @@
 //! The choices of MoCo v3, their ranges, and how it was published.
 
 use candle_core::{Result, bail};
-use fgvr_nn::Encoder;
 
 use super::MoCoV3;
 use crate::bases::momentum::{check_momentum, check_temperature};
@@ -9,7 +8,7 @@ use crate::bases::recipe::{
     BYOL_VIEWS, LearningRate, MOCO_V3_RESNET_VIEWS, Optimizer, Recipe, Trunk,
 };
 use crate::bases::{BaseConfig, Parts, sizes};
-use crate::{Base, MomentumSchedule, RunningStatistics};
+use crate::{Base, BaseKind, MethodConfig, MomentumSchedule, RunningStatistics};
 
 /// Choices of [`MoCoV3`].
 #[derive(Clone, Debug, PartialEq)]
@@ -61,7 +60,7 @@ impl Default for MoCoV3Config {
     }
 }
 
-impl BaseConfig for MoCoV3Config {
+impl MethodConfig for MoCoV3Config {
     fn validate(&self) -> Result<()> {
         sizes(
             "moco-v3",
@@ -80,12 +79,18 @@ impl BaseConfig for MoCoV3Config {
         check_temperature("moco-v3", "temperature", self.temperature)?;
         check_momentum("moco-v3", self.momentum)
     }
+}
 
-    fn build<E: Encoder + Send + 'static>(&self, parts: Parts<'_, E>) -> Result<Box<dyn Base>> {
+impl BaseConfig for MoCoV3Config {
+    fn kind(&self) -> BaseKind {
+        BaseKind::MOCO_V3
+    }
+
+    fn build(&self, parts: Parts<'_>) -> Result<Box<dyn Base>> {
         Ok(Box::new(MoCoV3::new(self, parts)?))
     }
 
-    fn recipe(trunk: Trunk) -> Recipe {
+    fn recipe(&self, trunk: Trunk) -> Option<Recipe> {
         let vit = Recipe {
             source: "arXiv:2104.02057, section 4, and the released CONFIG.md: ViT-S and ViT-B, 300 epochs",
             optimizer: Optimizer::AdamW {
@@ -104,7 +109,7 @@ impl BaseConfig for MoCoV3Config {
             views: BYOL_VIEWS,
             local_crops: None,
         };
-        match trunk {
+        Some(match trunk {
             Trunk::Vit => vit,
             Trunk::ResNet => Recipe {
                 source: "the released CONFIG.md of MoCo v3: ResNet-50, 300 epochs; moco_v3.temperature = 1, moco_v3.projector_layers = 2",
@@ -122,6 +127,6 @@ impl BaseConfig for MoCoV3Config {
                 views: MOCO_V3_RESNET_VIEWS,
                 ..vit
             },
-        }
+        })
     }
 }

@@ -5,8 +5,10 @@ mod config;
 use candle_core::Result;
 use fgvr_nn::Encoder;
 
-use crate::bases::{BaseConfig, Parts};
-use crate::{ActivationFunction, Average, BaseKind, Comparison, MlpConfig, Objective, Siamese};
+use crate::bases::Parts;
+use crate::{
+    ActivationFunction, Average, BaseKind, Comparison, MethodConfig, MlpConfig, Objective, Siamese,
+};
 
 pub use self::config::MoCoV3Config;
 
@@ -45,7 +47,7 @@ impl MoCoV3Objective {
 
 impl Objective for MoCoV3Objective {
     fn kind(&self) -> BaseKind {
-        BaseKind::MoCoV3
+        BaseKind::MOCO_V3
     }
 
     fn projector(&self) -> MlpConfig {
@@ -98,11 +100,6 @@ impl<E: Encoder> MoCoV3<E> {
     /// # Errors
     /// A configuration out of range, and what `parts` returns.
     pub fn new(cfg: &MoCoV3Config, parts: Parts<'_, E>) -> Result<Self> {
-        Self::build(
-            MoCoV3Objective::new(cfg)?,
-            parts.network,
-            parts.seed,
-            parts.run,
-        )
+        Self::build(MoCoV3Objective::new(cfg)?, parts)
     }
 }

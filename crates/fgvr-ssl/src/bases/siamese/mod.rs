@@ -10,6 +10,7 @@ use fgvr_nn::{Encoder, Features, NormMode, Parameters};
 use rand::Rng;
 
 pub use self::objective::{Average, Objective};
+use crate::bases::Parts;
 use crate::bases::base::gradient_at;
 use crate::bases::projection::Projection;
 use crate::step::shuffle::keyed_rng;
@@ -64,18 +65,13 @@ enum Images {
 }
 
 impl<E: Encoder, O: Objective> Siamese<E, O> {
-    /// `objective` over encoders that `network` makes, each over variables of its own: one where the
-    /// online network is its own target, two otherwise, the second of which takes over the first one's
-    /// values. `seed` decides the heads' initial values.
+    /// `objective` over encoders of `parts`: one where the online network is its own target, two otherwise, the second of
+    /// which takes over the first one's values.
     ///
     /// # Errors
-    /// What `network` returns, and encoders whose variables differ in name or shape.
-    pub(crate) fn build(
-        objective: O,
-        network: &mut dyn FnMut() -> Result<Network<E>>,
-        seed: u64,
-        run: RunLength,
-    ) -> Result<Self> {
+    /// What `parts` returns, and encoders whose variables differ in name or shape.
+    pub fn build(objective: O, parts: Parts<'_, E>) -> Result<Self> {
+        let Parts { network, seed, run } = parts;
         run.validate()?;
         let online = network()?;
         let width = online.encoder.width();

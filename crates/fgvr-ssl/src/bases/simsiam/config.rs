@@ -1,12 +1,11 @@
 //! The choices of SimSiam, their ranges, and how it was published.
 
 use candle_core::Result;
-use fgvr_nn::Encoder;
 
 use super::SimSiam;
-use crate::Base;
 use crate::bases::recipe::{LearningRate, MOCO_V2_VIEWS, Optimizer, Recipe, Trunk};
 use crate::bases::{BaseConfig, Parts, sizes};
+use crate::{Base, BaseKind, MethodConfig};
 
 /// Choices of [`SimSiam`].
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +39,7 @@ impl Default for SimSiamConfig {
     }
 }
 
-impl BaseConfig for SimSiamConfig {
+impl MethodConfig for SimSiamConfig {
     fn validate(&self) -> Result<()> {
         sizes(
             "simsiam",
@@ -51,13 +50,19 @@ impl BaseConfig for SimSiamConfig {
             ],
         )
     }
+}
 
-    fn build<E: Encoder + Send + 'static>(&self, parts: Parts<'_, E>) -> Result<Box<dyn Base>> {
+impl BaseConfig for SimSiamConfig {
+    fn kind(&self) -> BaseKind {
+        BaseKind::SIMSIAM
+    }
+
+    fn build(&self, parts: Parts<'_>) -> Result<Box<dyn Base>> {
         Ok(Box::new(SimSiam::new(self, parts)?))
     }
 
-    fn recipe(_: Trunk) -> Recipe {
-        Recipe {
+    fn recipe(&self, _: Trunk) -> Option<Recipe> {
+        Some(Recipe {
             source: "arXiv:2011.10566, section 3: ResNet-50, 100 epochs",
             optimizer: Optimizer::Sgd { momentum: 0.9 },
             learning_rate: LearningRate {
@@ -72,6 +77,6 @@ impl BaseConfig for SimSiamConfig {
             batch: 512,
             views: MOCO_V2_VIEWS,
             local_crops: None,
-        }
+        })
     }
 }

@@ -5,8 +5,10 @@ mod config;
 use candle_core::Result;
 use fgvr_nn::Encoder;
 
-use crate::bases::{BaseConfig, Parts};
-use crate::{ActivationFunction, Average, BaseKind, Comparison, MlpConfig, Objective, Siamese};
+use crate::bases::Parts;
+use crate::{
+    ActivationFunction, Average, BaseKind, Comparison, MethodConfig, MlpConfig, Objective, Siamese,
+};
 
 pub use self::config::SimSiamConfig;
 
@@ -39,7 +41,7 @@ impl SimSiamObjective {
 
 impl Objective for SimSiamObjective {
     fn kind(&self) -> BaseKind {
-        BaseKind::SimSiam
+        BaseKind::SIMSIAM
     }
 
     fn projector(&self) -> MlpConfig {
@@ -85,11 +87,6 @@ impl<E: Encoder> SimSiam<E> {
     /// # Errors
     /// A configuration out of range, and what `parts` returns.
     pub fn new(cfg: &SimSiamConfig, parts: Parts<'_, E>) -> Result<Self> {
-        Self::build(
-            SimSiamObjective::new(cfg)?,
-            parts.network,
-            parts.seed,
-            parts.run,
-        )
+        Self::build(SimSiamObjective::new(cfg)?, parts)
     }
 }
