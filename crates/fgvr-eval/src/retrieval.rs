@@ -31,11 +31,15 @@ pub struct RetrievalReport {
     pub rank1: f64,
     /// Fraction of queries with one of their class among the first five results.
     pub rank5: f64,
+    /// Fraction of queries with one of their class among the first ten results.
+    pub rank10: f64,
     /// Mean over queries of the average precision `(1/n) sum_k k / r_k`, where `r_k` is the rank of the
     /// k-th of the n results of the query's class.
     pub map: f64,
     /// MAP@R (arXiv:2003.08505): as `map`, but with the first n results only.
     pub map_at_r: f64,
+    /// R-precision: the share of the query's class among its first n results, mean over queries.
+    pub r_precision: f64,
     /// Number of queries.
     pub queries: usize,
     /// Items that are alone in their class: they ask nothing, but can be found.
@@ -47,6 +51,7 @@ pub(crate) struct Found {
     pub(crate) first: usize,
     pub(crate) average_precision: f64,
     at_r: f64,
+    r_precision: f64,
 }
 
 /// Each item of `set` queries all others, which are ranked by similarity; equally similar ones by
@@ -78,8 +83,10 @@ pub fn retrieval(set: &Embeddings, cfg: &RetrievalConfig) -> Result<RetrievalRep
     Ok(RetrievalReport {
         rank1: mean(&|f| f64::from(f.first <= 1)),
         rank5: mean(&|f| f64::from(f.first <= 5)),
+        rank10: mean(&|f| f64::from(f.first <= 10)),
         map: mean(&|f| f.average_precision),
         map_at_r: mean(&|f| f.at_r),
+        r_precision: mean(&|f| f.r_precision),
         queries: found.len(),
         left_out: rows.n - found.len(),
     })
@@ -104,6 +111,7 @@ pub(crate) fn evaluate(
         first: 0,
         average_precision: 0.,
         at_r: 0.,
+        r_precision: 0.,
     };
     let mut others = 0;
     for (k, before) in ahead[..n].iter().enumerate() {
@@ -113,6 +121,7 @@ pub(crate) fn evaluate(
         found.average_precision += precision / n as f64;
         if rank <= n {
             found.at_r += precision / n as f64;
+            found.r_precision += 1. / n as f64;
         }
         if k == 0 {
             found.first = rank;

@@ -172,6 +172,8 @@ fn average_precision_by_hand() {
     close(report.rank5, 1.);
     close(report.map, (5. / 6. + 5. / 6. + 0.25 + 5. / 12. + 0.5) / 5.);
     close(report.map_at_r, 0.2);
+    close(report.r_precision, 0.2);
+    close(report.rank10, 1.);
 }
 
 #[test]
@@ -185,6 +187,7 @@ fn ties_go_by_index_and_loners_ask_nothing() {
     close(report.rank5, 1.);
     close(report.map, (1. / 3. + 1.) / 2.);
     close(report.map_at_r, 0.5);
+    close(report.r_precision, 0.5);
     let loners = retrieval(&set(&rows, &[0, 1, 2, 3]), &RetrievalConfig::default());
     assert!(matches!(loners, Err(Error::Nothing { .. })));
 }
