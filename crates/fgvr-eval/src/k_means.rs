@@ -47,6 +47,7 @@ impl Default for KMeansConfig {
 
 /// The groups found.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Clusters {
     /// The cluster of each row, 0 to `clusters - 1`.
     pub assignment: Vec<u32>,

@@ -9,6 +9,7 @@ const OP: &str = "partition_agreement";
 /// Agreement of clusters with classes; each is 1 where they are the same but for their numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct PartitionAgreement {
     /// Normalised mutual information, I(U; V) over the mean of H(U) and H(V); 0 for independent partitions.
     pub nmi: f64,

@@ -26,6 +26,7 @@ impl Default for RetrievalConfig {
 /// What was found.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct RetrievalReport {
     /// Fraction of queries whose first result is of their class.
     pub rank1: f64,
