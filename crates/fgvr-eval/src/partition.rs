@@ -29,7 +29,11 @@ pub struct PartitionAgreement {
 /// # Errors
 /// No item, and another number of clusters than of classes given.
 pub fn partition_agreement(clusters: &[u32], classes: &[u32]) -> Result<PartitionAgreement, Error> {
-    if clusters.is_empty() || clusters.len() != classes.len() {
+    if clusters.is_empty() {
+        let reason = "no items to compare; give a cluster and a class for each".to_owned();
+        return Err(Error::Nothing { op: OP, reason });
+    }
+    if clusters.len() != classes.len() {
         return Err(Error::Labels {
             op: OP,
             name: "clusters",

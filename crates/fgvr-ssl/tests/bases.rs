@@ -12,8 +12,8 @@ use candle_nn::Init;
 use fgvr_nn::NormMode;
 use fgvr_nn::ParameterGradients;
 use fgvr_ssl::{
-    Base, BaseKind, ByolConfig, Dino, MoCoV3, MoCoV3Config, Network, Parts, RunLength,
-    RunningStatistics, SimSiam, SimSiamConfig, Views,
+    Base, BaseKind, Dino, MoCoV3, MoCoV3Config, Network, Parts, RunLength, RunningStatistics,
+    SimSiam, SimSiamConfig, Views,
 };
 use fgvr_testkit::assert_close;
 use toy::{BaseSettings, ToyEncoder, base, batch, crops, network, settings, values};
@@ -462,6 +462,7 @@ fn a_run_without_steps_is_refused() {
 #[cfg(feature = "serde")]
 #[test]
 fn choices_are_read_from_toml_and_unknown_keys_refused() {
+    use fgvr_ssl::ByolConfig;
     let read = |text: &str| toml::from_str::<ByolConfig>(text).map_err(|e| e.to_string());
     let found = read("dim = 32\nmomentum_schedule = \"constant\"\n").unwrap();
     assert_eq!(found.dim, 32);

@@ -16,7 +16,7 @@ pub struct Network<E> {
 }
 
 impl<E: Encoder + Send + 'static> Network<E> {
-    /// The same with an encoder of any architecture, as [`BaseConfig::build`](crate::BaseConfig::build) takes it.
+    /// The same network with its encoder boxed, so that encoders of all architectures have one type.
     #[must_use]
     pub fn any(self) -> Network<AnyEncoder> {
         Network {

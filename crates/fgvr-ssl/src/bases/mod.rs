@@ -92,7 +92,7 @@ pub trait BaseConfig: MethodConfig {
         Vec::new()
     }
 
-    /// Takes the sizes of what was saved as [`Base::state`].
+    /// Makes queues and the like as long as those in a saved state, so that the state can be loaded whatever the set was.
     fn fit_to_state(&mut self, _state: &HashMap<String, Tensor>) {}
 
     /// Brings a saved [`Base::state`] into line with a set that changed, and says what became of it, a line each.

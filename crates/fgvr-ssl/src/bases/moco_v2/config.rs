@@ -1,5 +1,6 @@
 //! The choices of MoCo v2, their ranges, and how it was published.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use candle_core::{Result, Tensor, bail};
@@ -104,17 +105,17 @@ impl BaseConfig for MoCoConfig {
 
     fn fit_to(&mut self, set: TrainingSet) -> Vec<String> {
         self.seed = set.seed;
-        // At most half the set: older keys of an image are no negatives of it.
-        let room = (set.images / 2).max(set.batch);
         let mut lines = Vec::new();
         for (name, queue) in self.queues() {
-            if *queue > room {
-                lines.push(format!(
-                    "moco.{name}: {room} rather than {queue}, half of the {} training images",
-                    set.images
-                ));
-            }
-            *queue = (*queue).min(set.images / 2).max(set.batch);
+            // At most half the set: older keys of an image are no negatives of it. A step's keys must fit.
+            let fitted = (*queue).min(set.images / 2).max(set.batch);
+            let why = match fitted.cmp(queue) {
+                Ordering::Less => format!("half of the {} training images", set.images),
+                Ordering::Greater => "the images of a step".to_owned(),
+                Ordering::Equal => continue,
+            };
+            lines.push(format!("moco.{name}: {fitted} rather than {queue}, {why}"));
+            *queue = fitted;
         }
         lines
     }
