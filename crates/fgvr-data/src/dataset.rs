@@ -50,10 +50,32 @@ pub trait Dataset: Send + Sync {
     /// A name for the image at `index` that says where it comes from.
     fn id(&self, index: usize) -> String;
 
-    /// The file that the image at `index` is read from; `None` for an image that is in no file, and past the end.
+    /// The file that the image at `index` is; `None` for an image that is no file of its own, and past the end.
     fn path(&self, index: usize) -> Option<&Path> {
         let _ = index;
         None
+    }
+
+    /// How many bytes the encoded image at `index` has; `None` where that cannot be told, for an image that is drawn,
+    /// and past the end.
+    fn encoded_length(&self, index: usize) -> Option<u64> {
+        Some(self.path(index)?.metadata().ok()?.len())
+    }
+
+    /// The encoded image at `index` as it is stored; `None` for an image that is drawn.
+    ///
+    /// # Errors
+    ///
+    /// An image that cannot be read.
+    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>, Error> {
+        let Some(path) = self.path(index) else {
+            return Ok(None);
+        };
+        let bytes = std::fs::read(path).map_err(|source| Error::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Some(bytes))
     }
 
     /// The names of the classes, by label; empty for a set without labels.

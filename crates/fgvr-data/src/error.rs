@@ -72,6 +72,33 @@ pub enum Error {
         problem: String,
     },
 
+    /// A tar shard that is not as it should be; nothing of it is used.
+    #[error("{}", crate::shards::placed(path, *offset, member.as_deref(), problem))]
+    Shard {
+        /// The shard.
+        path: PathBuf,
+        /// Where in it, in bytes from its beginning.
+        offset: u64,
+        /// The member or sample concerned, where there is one.
+        member: Option<String>,
+        /// What is wrong.
+        problem: crate::ShardProblem,
+    },
+
+    /// Shards of a range that are not there.
+    #[error(
+        "{}: no such shard; {missing} of the {all} that are named are missing",
+        shown_path(path)
+    )]
+    NoShard {
+        /// The first that is missing.
+        path: PathBuf,
+        /// How many are missing.
+        missing: usize,
+        /// How many are named.
+        all: usize,
+    },
+
     /// A file or folder that the system does not give or take.
     #[error("{}: {source}", shown_path(path))]
     Io {
@@ -212,6 +239,8 @@ impl Error {
             | Self::NotAFolder { .. }
             | Self::NoPhotos { .. }
             | Self::Layout { .. }
+            | Self::Shard { .. }
+            | Self::NoShard { .. }
             | Self::Io { .. }
             | Self::Decode { .. }
             | Self::Truncated { .. }

@@ -10,6 +10,7 @@ use crate::name::{class_name, shown_path};
 use crate::{Dataset, Error, Image, decode, shown};
 
 pub(crate) use classes::{Reading, below, few};
+pub(crate) use kind::{counted_as, litter};
 pub(crate) use scan::{Scan, scan};
 
 /// What the folders around a photo say about its class.

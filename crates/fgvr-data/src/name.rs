@@ -75,8 +75,13 @@ pub(crate) fn shown_path(path: &Path) -> String {
 
 /// The text of one name.
 pub(crate) fn text_of(name: &OsStr) -> String {
+    text_of_bytes(name.as_encoded_bytes())
+}
+
+/// The text of one name, or of a path with `/` between its names.
+pub(crate) fn text_of_bytes(name: &[u8]) -> String {
     let mut text = String::with_capacity(name.len());
-    for chunk in name.as_encoded_bytes().utf8_chunks() {
+    for chunk in name.utf8_chunks() {
         let valid = chunk.valid();
         for (at, c) in valid.char_indices() {
             if c == '\\' && escaped_byte(&valid[at..]).is_some() {

@@ -8,7 +8,7 @@ use crate::folder::{Folder, Labels, Reading, scan};
 use crate::found::{Found, SplitCounts, listed};
 use crate::layout::{Layout, layout};
 use crate::split::held_out;
-use crate::{Dataset, Error, Lookalikes, LookalikesConfig, MAX_PIXELS, Split, path_of};
+use crate::{Dataset, Error, Lookalikes, LookalikesConfig, MAX_PIXELS, Split, path_of, shards};
 
 /// How a data set is opened.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,7 +104,7 @@ pub struct Splits {
     pub found: Found,
 }
 
-/// Opens the built-in set, `builtin:lookalikes`, or a folder of photos:
+/// Opens the built-in set, `builtin:lookalikes`, tar shards as [`Shards`](crate::Shards) says, or a folder of photos:
 ///
 /// - Where the folders in it are splits (`train`, `training`; `val`, `valid`, `validation`, `dev`;
 ///   `test`, `testing`; in either case), what `train/` holds is trained on, `val/` is validated on and
@@ -123,7 +123,8 @@ pub struct Splits {
 ///
 /// # Errors
 /// [`Error::UnknownSet`] for an unknown `builtin:` name, [`Error::Setting`] for a setting outside
-/// its range, [`Error::Layout`] for a `test/` without `train/`, and those of [`Folder::new`].
+/// its range, [`Error::Layout`] for a `test/` without `train/`, those of [`Folder::new`], and [`Error::Shard`] and
+/// [`Error::NoShard`] for tar shards.
 pub fn open(spec: &str, cfg: &DataConfig) -> Result<Splits, Error> {
     cfg.validate()?;
     if spec == "builtin:lookalikes" {
@@ -140,7 +141,15 @@ pub fn open(spec: &str, cfg: &DataConfig) -> Result<Splits, Error> {
         Err(_) => path_of(spec),
     };
     let root = root.as_path();
-    let mut scan = scan(root)?;
+    if let Some(splits) = shards::open_named(spec, root, cfg)? {
+        return Ok(splits);
+    }
+    let mut scan = match scan(root) {
+        Err(none @ Error::NoPhotos { .. }) => {
+            return shards::open_folder(spec, root, cfg)?.ok_or(none);
+        }
+        scan => scan?,
+    };
     let mut found = std::mem::take(&mut scan.found);
     found.source = spec.to_owned();
     let folder = |photos| Folder::of(root, photos, cfg.max_pixels);

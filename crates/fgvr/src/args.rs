@@ -147,7 +147,7 @@ pub(crate) struct Settings {
     /// Settings from a TOML file, such as the config.toml of a run.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// A folder of images, or builtin:lookalikes.
+    /// A folder of images or of tar shards, or builtin:lookalikes.
     #[arg(long, value_name = "DIR", value_parser = folder())]
     pub(crate) data: Option<String>,
     /// Pretrained weights to start from: a file, a folder, or `hf:owner/name[@revision][:file]`. They bring
@@ -246,7 +246,7 @@ pub(crate) struct Eval {
     /// Features to judge: an npz that `fgvr embed` wrote, or anyone's.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "batch"])]
     pub(crate) features: Option<PathBuf>,
-    /// A folder of images, or builtin:lookalikes. [default: what the run was trained on]
+    /// A folder of images or of tar shards, or builtin:lookalikes. [default: what the run was trained on]
     #[arg(long, value_name = "DIR", value_parser = folder())]
     pub(crate) data: Option<String>,
     #[command(flatten)]
@@ -305,7 +305,7 @@ pub(crate) struct Source {
 pub(crate) struct Embed {
     #[command(flatten)]
     pub(crate) network: Source,
-    /// A folder of images, or builtin:lookalikes.
+    /// A folder of images or of tar shards, or builtin:lookalikes.
     #[arg(long, value_name = "DIR", value_parser = folder())]
     pub(crate) data: String,
     /// The file to write: .npz, .safetensors or .csv.

@@ -87,7 +87,7 @@ const LITTER: &[&str] = &[
 ];
 
 /// The kind under which a name is passed over without a look, if it is: hidden, or a system's own.
-pub(super) fn litter(name: &str) -> Option<String> {
+pub(crate) fn litter(name: &str) -> Option<String> {
     if name.starts_with('.') {
         return Some("hidden".to_owned());
     }
@@ -157,7 +157,7 @@ fn begins_a_photo(start: &[u8]) -> bool {
 }
 
 /// The kind under which a file called `name` is counted.
-pub(super) fn counted_as(name: &str) -> String {
+pub(crate) fn counted_as(name: &str) -> String {
     match ending(name) {
         None => "without an ending".to_owned(),
         Some(ending) if ending.ends_with('~') || ending.ends_with("_original") => "copy".to_owned(),

@@ -45,9 +45,7 @@ impl Listing {
                 name: set.id(index),
                 split,
                 class: set.label(index),
-                bytes: set
-                    .path(index)
-                    .and_then(|path| Some(path.metadata().ok()?.len())),
+                bytes: set.encoded_length(index),
                 sha256: None,
             };
             rows.par_extend((0..set.len()).into_par_iter().map(row));
@@ -64,19 +62,29 @@ impl Listing {
         let total = self.rows.len();
         observer.on_phase(&format!("hashing {total} photos"));
         let sets = sets(splits);
-        let files = sets
+        let photos = sets
             .iter()
-            .flat_map(|(_, set)| (0..set.len()).map(|index| set.path(index)));
-        let files: Vec<_> = files.collect();
-        for (number, (rows, files)) in self
+            .flat_map(|(_, set)| (0..set.len()).map(move |index| (*set, index)));
+        let photos: Vec<_> = photos.collect();
+        for (number, (rows, photos)) in self
             .rows
             .chunks_mut(AT_ONCE)
-            .zip(files.chunks(AT_ONCE))
+            .zip(photos.chunks(AT_ONCE))
             .enumerate()
         {
-            rows.par_iter_mut().zip(files).for_each(|(row, file)| {
-                row.sha256 = file.and_then(|file| digest::of_file(file).ok());
-            });
+            rows.par_iter_mut()
+                .zip(photos)
+                .for_each(|(row, (set, index))| {
+                    row.sha256 = match set.path(*index) {
+                        Some(file) => digest::of_file(file).ok(),
+                        // In an archive: its own bytes.
+                        None => set
+                            .encoded(*index)
+                            .ok()
+                            .flatten()
+                            .map(|b| digest::of_bytes(&b)),
+                    };
+                });
             observer.on_images(number * AT_ONCE + rows.len(), total);
         }
         self.hashed = true;
@@ -239,6 +247,33 @@ pub(crate) mod tests {
             assert!(Listing::read(&table[..table.len() / 2]).is_none_or(|cut| cut != listing));
         }
         assert!(Listing::read(b"index,path,reason\n").is_none());
+    }
+
+    #[test]
+    fn photos_in_shards_have_the_size_and_the_hash_of_their_own_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tar = tar::Builder::new(Vec::new());
+        let contents: [(&str, &[u8]); 2] = [("a.jpg", b"one"), ("b.jpg", b"three")];
+        for (name, content) in contents {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            tar.append_data(&mut header, name, content).unwrap();
+        }
+        let shard = tar.into_inner().unwrap();
+        std::fs::write(folder.path().join("0.tar"), shard).unwrap();
+        let data = fgvr_data::DataConfig {
+            val_fraction: 0.,
+            ..fgvr_data::DataConfig::default()
+        };
+        let splits = fgvr_data::open(folder.path().to_str().unwrap(), &data).unwrap();
+        let mut listing = Listing::of(&splits);
+        listing.hash_contents(&splits, &mut crate::Silent);
+        for (row, (name, content)) in listing.rows.iter().zip(contents) {
+            assert_eq!(row.name, format!("0.tar/{name}"));
+            assert_eq!(row.bytes, Some(content.len() as u64));
+            assert_eq!(row.sha256, Some(digest::of_bytes(content)));
+        }
+        assert_eq!((listing.rows.len(), listing.bytes()), (2, 8));
     }
 
     #[test]

@@ -43,6 +43,7 @@ impl Located {
                 Err(
                     fgvr_data::Error::NoFolder { .. }
                     | fgvr_data::Error::NotAFolder { .. }
+                    | fgvr_data::Error::NoShard { .. }
                     | fgvr_data::Error::NoPhotos { .. },
                 ) => {}
                 Err(error) => return Err(error.into()),
