@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 use crate::embeddings::Rows;
-use crate::ranking::{for_each_query, highest};
-use crate::{Embeddings, Error};
+use crate::nearest::{Side, from_gallery};
+use crate::{Embeddings, Error, Similarity};
 
 pub(crate) const OP: &str = "knn";
 
@@ -181,7 +182,7 @@ struct Ballot {
 /// What `each` makes of the votes on every row of `queries`, whose name is beside them.
 fn vote<R: Send>(
     train: &Embeddings,
-    (mut queries, name): (Rows, &'static str),
+    (queries, name): (Rows, &'static str),
     cfg: &KnnConfig,
     each: impl Fn(usize, Ballot) -> R + Sync,
 ) -> Result<Vec<R>, Error> {
@@ -201,21 +202,23 @@ fn vote<R: Send>(
             "a value above 0",
         ));
     }
-    let mut gallery = train.checked(OP, "train")?;
+    let gallery = train.checked(OP, "train")?;
     if gallery.d != queries.d {
         return Err(queries.unexpected(OP, name, format!("(N, {})", gallery.d)));
     }
-    gallery.l2_normalise();
-    queries.l2_normalise();
-    let k = cfg.k.min(gallery.n);
-    for_each_query(&queries, &gallery, |query, scores| {
-        let nearest = highest(scores, k);
-        let top = f64::from(scores[nearest[0]]);
+    let nearest = from_gallery(
+        &Side::new(&queries, Similarity::Cosine),
+        &Side::new(&gallery, Similarity::Cosine),
+        cfg.k,
+    )?;
+    let ballot = |query: usize| {
         let mut votes: BTreeMap<u32, f64> = BTreeMap::new();
-        let mut neighbours = Vec::with_capacity(k);
-        for row in nearest {
-            let (label, similarity) = (train.labels[row], scores[row]);
+        let mut neighbours = Vec::with_capacity(nearest.k);
+        let mut top = None;
+        for (row, similarity) in nearest.of(query) {
+            let label = train.labels[row];
             // Relative to the nearest, so that a low temperature cannot overflow.
+            let top = *top.get_or_insert(f64::from(similarity));
             let vote = ((f64::from(similarity) - top) / cfg.temperature).exp();
             *votes.entry(label).or_default() += vote;
             neighbours.push(Neighbour {
@@ -234,5 +237,6 @@ fn vote<R: Send>(
                 classes,
             },
         )
-    })
+    };
+    Ok((0..queries.n).into_par_iter().map(ballot).collect())
 }
