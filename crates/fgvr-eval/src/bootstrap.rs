@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::Error;
 use crate::hash::rng;
+use crate::retrieval::items_of_classes;
 
 const OP: &str = "class_bootstrap";
 
@@ -89,24 +90,11 @@ pub fn class_bootstrap(
     // (draws, rows)
     let samples: Vec<Vec<f64>> = (0..cfg.draws)
         .into_par_iter()
-        .map(|draw| {
-            let mut rng = rng([cfg.seed, draw as u64, 0, 0]);
-            let picked = classes.iter().map(|_| {
-                let at = rng.random_range(0..classes.len() as u64) as usize;
-                &classes[at]
-            });
-            mean(rows.len(), picked)
-        })
+        .map(|draw| mean(rows.len(), drawn(&classes, cfg.seed, draw)))
         .collect();
     let interval = |mean: f64, of: &dyn Fn(&[f64]) -> f64| {
-        let mut values: Vec<f64> = samples.iter().map(|sample| of(sample)).collect();
-        values.sort_by(f64::total_cmp);
-        let tail = (1. - cfg.level) / 2.;
-        Interval {
-            mean,
-            low: quantile(&values, tail),
-            high: quantile(&values, 1. - tail),
-        }
+        let values = samples.iter().map(|sample| of(sample)).collect();
+        interval_of(mean, values, cfg.level)
     };
     Ok((0..rows.len())
         .map(|row| Bootstrapped {
@@ -114,6 +102,50 @@ pub fn class_bootstrap(
             gain: interval(means[row] - means[0], &|sample| sample[row] - sample[0]),
         })
         .collect())
+}
+
+/// A figure of all `queries` and its interval, where it is no mean of values by query: `figure` gets their numbers, those of a
+/// class that was drawn twice twice. Otherwise as [`class_bootstrap`].
+///
+/// # Errors
+/// No query, a configuration out of range, and those of `figure`.
+pub fn class_bootstrap_of<E: From<Error> + Send>(
+    labels: &[u32],
+    cfg: &BootstrapConfig,
+    figure: impl Fn(&[usize]) -> Result<f64, E> + Sync,
+) -> Result<Interval, E> {
+    check(&[&vec![0.; labels.len()]], labels, cfg)?;
+    let classes: Vec<Vec<usize>> = items_of_classes(labels).into_values().collect();
+    let all: Vec<usize> = (0..labels.len()).collect();
+    let mean = figure(&all)?;
+    let samples: Result<Vec<f64>, E> = (0..cfg.draws)
+        .into_par_iter()
+        .map(|draw| {
+            let picked = drawn(&classes, cfg.seed, draw).flatten().copied();
+            figure(&picked.collect::<Vec<_>>())
+        })
+        .collect();
+    Ok(interval_of(mean, samples?, cfg.level))
+}
+
+/// As many of `classes` as there are, with replacement.
+fn drawn<T>(classes: &[T], seed: u64, draw: usize) -> impl Iterator<Item = &T> {
+    let mut rng = rng([seed, draw as u64, 0, 0]);
+    classes.iter().map(move |_| {
+        let at = rng.random_range(0..classes.len() as u64) as usize;
+        &classes[at]
+    })
+}
+
+/// The interval of a mean by samples of it.
+fn interval_of(mean: f64, mut samples: Vec<f64>, level: f64) -> Interval {
+    samples.sort_by(f64::total_cmp);
+    let tail = (1. - level) / 2.;
+    Interval {
+        mean,
+        low: quantile(&samples, tail),
+        high: quantile(&samples, 1. - tail),
+    }
 }
 
 /// Means of `rows` figures over all queries of some classes, each a count of queries and sums over them.

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use crate::Error;
 use crate::hash::hash;
 use crate::product::divide;
+use crate::selection::{Labelled, hold_out};
 
 /// Features (N, D) and a class for each.
 #[derive(Clone, Debug)]
@@ -89,6 +90,26 @@ pub fn label_fraction(set: &Embeddings, fraction: f64, seed: u64) -> Result<Embe
         features: set.features.index_select(&index, 0)?,
         labels,
     })
+}
+
+/// `set` without and with those rows that are held out of each class to choose by, by a hash of (seed, row).
+///
+/// # Errors
+/// No class has two rows.
+pub(crate) fn held_out_of(
+    set: &Embeddings,
+    fraction: f64,
+    seed: u64,
+) -> Result<[Embeddings; 2], Error> {
+    let rows = set.checked("hold_out", "features")?;
+    let by_class: Vec<Vec<usize>> = by_class(&set.labels, seed).into_values().collect();
+    let targets: Vec<usize> = set.labels.iter().map(|label| *label as usize).collect();
+    let [kept, held_out] = hold_out(&rows, &targets, &by_class, fraction)?;
+    let set = |part: Labelled| {
+        let labels = part.targets.iter().map(|label| *label as u32).collect();
+        Embeddings::from_slice(&part.rows.values, rows.d, labels)
+    };
+    Ok([set(kept)?, set(held_out)?])
 }
 
 /// The rows of each class, in an order by a hash of (seed, row).

@@ -35,6 +35,31 @@ impl Default for KnnConfig {
     }
 }
 
+impl KnnConfig {
+    /// An error that names the first field out of range.
+    fn check(&self) -> Result<(), Error> {
+        let config = |field, value: String, expected| {
+            Err(Error::Config {
+                op: OP,
+                field,
+                value,
+                expected,
+            })
+        };
+        if self.k == 0 {
+            return config("k", "0".into(), "at least 1");
+        }
+        if !(self.temperature.is_finite() && self.temperature > 0.) {
+            return config(
+                "temperature",
+                self.temperature.to_string(),
+                "a value above 0",
+            );
+        }
+        Ok(())
+    }
+}
+
 /// What the neighbours knew.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -186,22 +211,7 @@ fn vote<R: Send>(
     cfg: &KnnConfig,
     each: impl Fn(usize, Ballot) -> R + Sync,
 ) -> Result<Vec<R>, Error> {
-    let config = |field, value: String, expected| Error::Config {
-        op: OP,
-        field,
-        value,
-        expected,
-    };
-    if cfg.k == 0 {
-        return Err(config("k", "0".into(), "at least 1"));
-    }
-    if !(cfg.temperature.is_finite() && cfg.temperature > 0.) {
-        return Err(config(
-            "temperature",
-            cfg.temperature.to_string(),
-            "a value above 0",
-        ));
-    }
+    cfg.check()?;
     let gallery = train.checked(OP, "train")?;
     if gallery.d != queries.d {
         return Err(queries.unexpected(OP, name, format!("(N, {})", gallery.d)));
@@ -239,4 +249,44 @@ fn vote<R: Send>(
         )
     };
     Ok((0..queries.n).into_par_iter().map(ballot).collect())
+}
+
+/// For each of `numbers`, in ascending order, what [`knn_hits`] gives with that many neighbours: in one search.
+pub(crate) fn hits_of_prefixes(
+    train: &Embeddings,
+    test: &Embeddings,
+    numbers: &[usize],
+    cfg: &KnnConfig,
+) -> Result<Vec<Vec<bool>>, Error> {
+    for number in numbers.iter().chain([numbers.len().min(1)].iter()) {
+        let cfg = KnnConfig {
+            k: *number,
+            ..cfg.clone()
+        };
+        cfg.check()?;
+    }
+    let most = KnnConfig {
+        k: numbers.last().copied().unwrap_or(1),
+        ..cfg.clone()
+    };
+    let queries = test.checked(OP, "test")?;
+    let by_query = vote(train, (queries, "test"), &most, |query, ballot| {
+        let mut votes: BTreeMap<u32, f64> = BTreeMap::new();
+        let mut hits = Vec::with_capacity(numbers.len());
+        let mut neighbours = ballot.neighbours.iter();
+        for (at, number) in numbers.iter().enumerate() {
+            let more = number - at.checked_sub(1).map_or(0, |before| numbers[before]);
+            for neighbour in neighbours.by_ref().take(more) {
+                *votes.entry(neighbour.label).or_default() += neighbour.vote;
+            }
+            // The most votes, equal ones by class.
+            let best = votes
+                .iter()
+                .reduce(|best, class| if class.1 > best.1 { class } else { best });
+            hits.push(best.is_some_and(|(class, _)| *class == test.labels[query]));
+        }
+        hits
+    })?;
+    let of_number = |at: usize| by_query.iter().map(|hits| hits[at]).collect();
+    Ok((0..numbers.len()).map(of_number).collect())
 }
