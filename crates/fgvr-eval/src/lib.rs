@@ -28,8 +28,9 @@ mod selection;
 mod sgd;
 pub mod slices;
 mod solver;
+mod student;
 
-pub use bootstrap::{BootstrapConfig, Bootstrapped, Interval, class_bootstrap, class_bootstrap_of};
+pub use bootstrap::{BootstrapConfig, Bootstrapped, Interval, class_bootstrap, class_jackknife};
 /// The release of candle whose tensors the functions take.
 pub use candle_core;
 pub use cross::{cross_retrieval, cross_retrieval_ranks};
@@ -50,3 +51,4 @@ pub use protocols::{JudgeSets, Judged, Measure, Protocol, ProtocolConfig, judge}
 pub use retrieval::{Ranked, RetrievalConfig, RetrievalReport, retrieval, retrieval_ranks};
 pub use scaling::Scaling;
 pub use solver::{LbfgsConfig, Schedule, SgdConfig, Solver};
+pub use student::{half_width, student_t};

@@ -1,6 +1,6 @@
 //! A figure with what is known of its error.
 
-use crate::{BootstrapConfig, Error, Interval, Protocol, class_bootstrap};
+use crate::{BootstrapConfig, Error, Interval, Protocol, class_bootstrap, half_width};
 
 /// One figure of one protocol. Accuracies and precisions are fractions in [0, 1].
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +17,8 @@ pub struct Measure {
     pub seeds: Vec<f64>,
     /// Half the width of the 95 % interval of the mean over seeds, by Student's t: what another choice of seeds may change.
     pub over_seeds: Option<f64>,
-    /// An interval by drawing classes of the test rows: what other classes of the same kind may change.
+    /// An interval over the classes of the test rows, by drawing them with replacement (for k-means by leaving out each): what
+    /// other classes of the same kind may change.
     pub over_classes: Option<Interval>,
     /// The best accuracy on the test rows over epochs, as released scripts of this field report it. This is **selection
     /// on the test set**, for comparison with papers that do so; never a result.
@@ -71,7 +72,7 @@ impl Measure {
             protocol,
             name: name.into(),
             value: seeds.iter().sum::<f64>() / seeds.len() as f64,
-            over_seeds: None,
+            over_seeds: half_width(&seeds),
             seeds,
             over_classes,
             best_on_test: None,

@@ -8,10 +8,11 @@ use std::time::Instant;
 pub use config::{Protocol, ProtocolConfig};
 pub use measure::Measure;
 
+use crate::embeddings::held_out_of;
 use crate::{
-    Embeddings, Error, Interval, KMeansConfig, KnnConfig, PartitionAgreement, ProbeConfig, Ranked,
-    RetrievalReport, choose_neighbours, class_bootstrap_of, cross_retrieval_ranks, k_means,
-    knn_hits, label_fraction, linear_probe_hits, linear_probe_validated, partition_agreement,
+    Embeddings, Error, KMeansConfig, KnnConfig, PartitionAgreement, ProbeConfig, Ranked,
+    RetrievalReport, choose_neighbours, class_jackknife, cross_retrieval_ranks, k_means, knn_hits,
+    label_fraction, linear_probe_hits, linear_probe_validated, partition_agreement,
     retrieval_ranks,
 };
 
@@ -138,27 +139,12 @@ impl Run<'_> {
                 let ProbeConfig {
                     val_fraction, seed, ..
                 } = self.cfg.linear;
-                held_out = crate::embeddings::held_out_of(train, val_fraction, seed)?;
+                held_out = held_out_of(train, val_fraction, seed)?;
                 (&held_out[0], &held_out[1])
             }
         };
         let found = choose_neighbours(kept, held_out, &self.cfg.neighbours, given)?;
         Ok(found.config)
-    }
-
-    /// Top-1 of each test row with a classifier of `train`.
-    fn probe(&self, train: &Embeddings, cfg: &ProbeConfig) -> Result<Probed, Error> {
-        let JudgeSets {
-            validation, test, ..
-        } = self.sets;
-        let (report, hits) = match validation {
-            Some(validation) => linear_probe_validated(train, validation, test, cfg)?,
-            None => linear_probe_hits(train, test, cfg)?,
-        };
-        Ok(Probed {
-            hits: values(&hits),
-            best_on_test: report.best_on_test,
-        })
     }
 
     fn linear(&mut self) -> Result<(), Error> {
@@ -168,7 +154,7 @@ impl Run<'_> {
             Some(_) => 1,
             None => self.cfg.seeds,
         };
-        let found = self.probes(name, seeds, &self.cfg.linear, |_| {
+        let found = self.probes(self.sets, name, seeds, &self.cfg.linear, |_| {
             Ok(self.sets.train.clone())
         });
         self.keep(name, found)
@@ -176,21 +162,45 @@ impl Run<'_> {
 
     fn sgd(&mut self) -> Result<(), Error> {
         let name = "linear probe, SGD";
-        let found = self.probes(name, self.cfg.seeds, &self.cfg.sgd, |_| {
+        let found = self.probes(self.sets, name, self.cfg.seeds, &self.cfg.sgd, |_| {
             Ok(self.sets.train.clone())
         });
         self.keep(name, found)
     }
 
+    /// With a share of the labels. Where no validation rows are given, some training rows are held out for the choice of the
+    /// penalty, since a few labels leave none to hold out, and the share is drawn from the others.
     fn labels(&mut self) -> Result<(), Error> {
+        let JudgeSets {
+            train, validation, ..
+        } = self.sets;
+        let ProbeConfig {
+            val_fraction, seed, ..
+        } = self.cfg.linear;
+        let held_out;
+        let (kept, validation) = match validation {
+            Some(validation) => (train, validation),
+            None => match held_out_of(train, val_fraction, seed) {
+                Ok(parts) => {
+                    held_out = parts;
+                    (&held_out[0], &held_out[1])
+                }
+                Err(reason) => return self.keep("linear probe, a share of labels", Err(reason)),
+            },
+        };
+        let more = train.labels.len() as f64 / kept.labels.len() as f64;
         for fraction in self.cfg.fractions.clone() {
-            let part = |seed| label_fraction(self.sets.train, fraction, seed);
+            let part = |seed| label_fraction(kept, (fraction * more).min(1.), seed);
             let rows = part(0)?.labels.len();
             let name = format!(
                 "linear probe, {} % of labels ({rows})",
                 number(100. * fraction)
             );
-            let found = self.probes(&name, self.cfg.seeds, &self.cfg.linear, part);
+            let sets = JudgeSets {
+                validation: Some(validation),
+                ..self.sets
+            };
+            let found = self.probes(sets, &name, self.cfg.seeds, &self.cfg.linear, part);
             self.keep(&name, found)?;
         }
         Ok(())
@@ -199,6 +209,7 @@ impl Run<'_> {
     /// Probes of what `train` gives for each seed.
     fn probes(
         &self,
+        sets: JudgeSets<'_>,
         name: &str,
         seeds: u64,
         cfg: &ProbeConfig,
@@ -211,7 +222,7 @@ impl Run<'_> {
                 seed,
                 ..cfg.clone()
             };
-            let probed = self.probe(&train(seed)?, &cfg)?;
+            let probed = probe(sets, &train(seed)?, &cfg)?;
             by_seed.push(probed.hits);
             best.extend(probed.best_on_test);
         }
@@ -287,14 +298,13 @@ impl Run<'_> {
             let all: Vec<usize> = (0..test.labels.len()).collect();
             let seeds: Result<Vec<f64>, Error> =
                 groups.iter().map(|group| of(&all, group)).collect();
-            let over_classes: Interval =
-                class_bootstrap_of(&test.labels, &self.cfg.bootstrap, |rows| {
-                    let figures: Result<Vec<f64>, Error> =
-                        groups.iter().map(|group| of(rows, group)).collect();
-                    figures.map(|figures| figures.iter().sum::<f64>() / figures.len() as f64)
-                })?;
+            let over_classes = class_jackknife(&test.labels, &self.cfg.bootstrap, |rows| {
+                let figures: Result<Vec<f64>, Error> =
+                    groups.iter().map(|group| of(rows, group)).collect();
+                figures.map(|figures| figures.iter().sum::<f64>() / figures.len() as f64)
+            })?;
             let name = format!("{name}, k-means of test");
-            let measure = Measure::of_seeds(self.protocol, name, seeds?, Some(over_classes));
+            let measure = Measure::of_seeds(self.protocol, name, seeds?, over_classes);
             self.judged.measures.push(measure);
         }
         Ok(())
@@ -305,6 +315,18 @@ impl Run<'_> {
 struct Probed {
     hits: Vec<Option<f64>>,
     best_on_test: Option<f64>,
+}
+
+/// Top-1 of each test row with a classifier of `train`.
+fn probe(sets: JudgeSets<'_>, train: &Embeddings, cfg: &ProbeConfig) -> Result<Probed, Error> {
+    let (report, hits) = match sets.validation {
+        Some(validation) => linear_probe_validated(train, validation, sets.test, cfg)?,
+        None => linear_probe_hits(train, sets.test, cfg)?,
+    };
+    Ok(Probed {
+        hits: values(&hits),
+        best_on_test: report.best_on_test,
+    })
 }
 
 fn values(hits: &[bool]) -> Vec<Option<f64>> {
