@@ -16,10 +16,15 @@ pub(crate) struct Best {
 
 impl Best {
     pub(crate) fn new(rows: usize, k: usize) -> Self {
+        Self::above(vec![f32::NEG_INFINITY; rows], k)
+    }
+
+    /// Candidates below these scores, one for each row, are passed over; a row may then end with fewer than `k`.
+    pub(crate) fn above(least: Vec<f32>, k: usize) -> Self {
         Self {
+            rows: vec![Vec::new(); least.len()],
             k,
-            least: vec![f32::NEG_INFINITY; rows],
-            rows: vec![Vec::new(); rows],
+            least,
         }
     }
 

@@ -1,11 +1,13 @@
 //! Exact nearest neighbours: products block by block, of which only the best are kept.
 
+mod in_set;
+
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+pub(crate) use self::in_set::in_set;
 use crate::Error;
 use crate::best::Best;
 use crate::embeddings::{Rows, lengths};
@@ -21,8 +23,6 @@ const GROUP: usize = 4096;
 const WAVE: usize = 16_384;
 /// Rows of the gallery that one task goes through.
 const SPAN: usize = 16_384;
-/// Blocks that one is multiplied with in a task.
-const RUN: usize = 8;
 /// Tasks that there should be at least, so that no thread is idle for long.
 const TASKS: usize = 32;
 
@@ -71,8 +71,8 @@ impl Nearest {
         }
     }
 
-    fn push(&mut self, best: Best) {
-        for (row, similarity) in best.into_sorted().flatten() {
+    fn extend(&mut self, queries: impl IntoIterator<Item = Vec<(u32, f32)>>) {
+        for (row, similarity) in queries.into_iter().flatten() {
             self.rows.push(row);
             self.similarities.push(similarity);
         }
@@ -212,7 +212,9 @@ pub(crate) fn from_gallery(
                 all.merge(part);
                 all
             });
-            merged.into_iter().for_each(|best| found.push(best));
+            merged
+                .into_iter()
+                .for_each(|best| found.extend(best.into_sorted()));
         }
     }
     Ok(found)
@@ -242,61 +244,5 @@ fn task(
     best
 }
 
-pub(crate) fn in_set(set: &Side<'_>, k: usize) -> Result<Nearest, Error> {
-    let n = set.n();
-    check(k, n)?;
-    if n == 1 {
-        let reason = "a set of one row has no other row".to_owned();
-        return Err(Error::Nothing { op: OP, reason });
-    }
-    let k = k.min(n - 1);
-    let blocks: Vec<Range<usize>> = pieces(n, BLOCK).collect();
-    let packed: Vec<Packed> = blocks
-        .par_iter()
-        .map(|block| {
-            let mut packed = Packed::default();
-            set.right(block, &mut packed);
-            packed
-        })
-        .collect();
-    let best: Vec<Mutex<Best>> = blocks
-        .iter()
-        .map(|block| Mutex::new(Best::new(block.len(), k)))
-        .collect();
-    // Each pair of blocks once: a block with itself and some that follow it.
-    let tasks: Vec<(usize, Range<usize>)> = (0..blocks.len())
-        .flat_map(|a| {
-            let others = pieces(blocks.len() - a, RUN);
-            others.map(move |others| (a, a + others.start..a + others.end))
-        })
-        .collect();
-    tasks.into_par_iter().for_each(|(a, others)| {
-        let asking = set.left(&blocks[a]);
-        let mut products = Products::default();
-        // What is kept does not depend on the order of the pairs, and no panic leaves it in between.
-        let lock = |block: usize| best[block].lock().unwrap_or_else(PoisonError::into_inner);
-        for b in others {
-            let (of_a, of_b) = (&blocks[a], &blocks[b]);
-            for (part, first) in asking.parts(BLOCK) {
-                products.compute(&asking, part, &packed[b]);
-                let mut kept = lock(a);
-                for (row, scores) in (first..).zip(products.rows()) {
-                    let itself = (a == b).then_some(of_a.start + row);
-                    kept.offer(row, scores, of_b.start, itself);
-                }
-                drop(kept);
-                if a != b {
-                    let mut kept = lock(b);
-                    for (index, scores) in (of_a.start + first..).zip(products.rows()) {
-                        kept.offer_to_each(scores, index);
-                    }
-                }
-            }
-        }
-    });
-    let mut found = Nearest::new(k, n);
-    for best in best {
-        found.push(best.into_inner().unwrap_or_else(PoisonError::into_inner));
-    }
-    Ok(found)
-}
+#[cfg(test)]
+mod tests;
