@@ -361,7 +361,7 @@ impl<'a> Reader<'a> {
             }
         };
         let names = self.element()?;
-        if names.data.len() % width != 0 {
+        if !names.data.len().is_multiple_of(width) {
             let (expected, found) = (format!("names of {width} bytes each"), names.data.len());
             return Err(self.wrong_at(names.at, &expected, &format!("{found} bytes")));
         }
@@ -370,7 +370,7 @@ impl<'a> Reader<'a> {
             String::from_utf8_lossy(&name[..end.unwrap_or(name.len())]).into_owned()
         };
         let fields: Vec<String> = names.data.chunks(width).map(until_zero).collect();
-        let total = count.checked_mul(fields.len()).unwrap_or(usize::MAX);
+        let total = count.saturating_mul(fields.len());
         let values = self.arrays(total, depth)?;
         Ok(Array::Structures(Box::new(Structures {
             fields,
@@ -400,7 +400,7 @@ impl<'a> Reader<'a> {
                 return Err(self.wrong_at(element.at, "numbers", &format!("type {other}")));
             }
         };
-        if element.data.len() % width != 0 {
+        if !element.data.len().is_multiple_of(width) {
             let found = format!("{} bytes", element.data.len());
             return Err(self.wrong_at(element.at, &format!("numbers of {width} bytes"), &found));
         }
