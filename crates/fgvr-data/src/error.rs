@@ -72,6 +72,17 @@ pub enum Error {
         problem: String,
     },
 
+    /// A list of images, labels or boxes that is damaged or contradicts another.
+    #[error("{}: {place}: {problem}", shown_path(path))]
+    Index {
+        /// The list.
+        path: PathBuf,
+        /// Where in it: a line, an entry or a byte.
+        place: String,
+        /// What is expected there, and what is found.
+        problem: String,
+    },
+
     /// A file or folder that the system does not give or take.
     #[error("{}: {source}", shown_path(path))]
     Io {
@@ -212,6 +223,7 @@ impl Error {
             | Self::NotAFolder { .. }
             | Self::NoPhotos { .. }
             | Self::Layout { .. }
+            | Self::Index { .. }
             | Self::Io { .. }
             | Self::Decode { .. }
             | Self::Truncated { .. }

@@ -21,6 +21,7 @@ mod name;
 mod normalisation;
 mod open;
 mod png;
+pub mod sets;
 mod split;
 
 pub use atomic::{Existing, can_hold_files, sync_folder, write_whole};
@@ -40,3 +41,4 @@ pub use name::{id_of, path_of, shown};
 pub use normalisation::Normalisation;
 pub use open::{DataConfig, Splits, open};
 pub use png::{encode_png, grid, write_png};
+pub use sets::{BoundingBox, Crop, DataLayout, Level};
