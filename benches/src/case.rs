@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use fgvr_encoder::{Architecture, EncoderConfig, NetworkConfig};
 
 use crate::embed::Embed;
+use crate::judge::Judge;
 use crate::micro::Micro;
 use crate::place::Place;
 use crate::train::Train;
@@ -64,7 +65,7 @@ impl Size {
     }
 }
 
-/// Prepares the case called `name`: `train/…`, `embed/…` or `micro/…`. A device has the steps of pretraining
+/// Prepares the case called `name`: `train/…`, `embed/…`, `judge/…` or `micro/…`. A device has the steps of pretraining
 /// and embedding.
 pub(crate) fn prepare(name: &str, place: &Place) -> Result<Box<dyn Case>> {
     match name.split_once('/') {
@@ -78,11 +79,15 @@ pub(crate) fn prepare(name: &str, place: &Place) -> Result<Box<dyn Case>> {
             }
         }),
         Some(("embed", size)) => Ok(Box::new(Embed::new(Size::parse(size)?, place)?)),
+        Some(("judge", name_of_case)) => {
+            place.only_cpu(name)?;
+            Ok(Box::new(Judge::new(name_of_case)?))
+        }
         Some(("micro", convolution)) => {
             place.only_cpu(name)?;
             Ok(Box::new(Micro::new(convolution)?))
         }
-        _ => bail!("no case `{name}`; its name begins with train/, embed/ or micro/"),
+        _ => bail!("no case `{name}`; its name begins with train/, embed/, judge/ or micro/"),
     }
 }
 

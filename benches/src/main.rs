@@ -8,6 +8,7 @@ mod ahead;
 mod case;
 mod embed;
 mod gradients;
+mod judge;
 mod micro;
 mod moco;
 mod parity;

@@ -21,6 +21,12 @@ pub(crate) fn memory() -> Result<Memory> {
     })
 }
 
+/// Counts the peak from now on.
+pub(crate) fn reset_peak() -> Result<()> {
+    let file = "/proc/self/clear_refs";
+    std::fs::write(file, "5").with_context(|| format!("{file}: the peak of memory stays as it is"))
+}
+
 /// Page faults of this process so far that needed no disk.
 pub(crate) fn minor_faults() -> Result<u64> {
     let file = "/proc/self/stat";

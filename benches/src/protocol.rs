@@ -8,7 +8,7 @@
 //! | `case NAME` | `{"ready": NAME, "images", "operations"}`, once it is prepared |
 //! | `run K` | `{"seconds": s}` for each of K repetitions, then `{"done": K, "faults": n}` |
 //! | `memory` | `{"resident", "peak"}`, bytes; of a device also `"device_reserved"`, `"device_peak"` |
-//! | `reset` | `{"reset": true}`: a device counts its peak anew |
+//! | `reset` | `{"reset": true}`: the peak of memory, a device's where there is one, is counted anew |
 //! | `gradients SIZE FILE` | `{"gradients": SIZE, "parameters", "loss"}`, once FILE is written |
 //! | `parity NETWORK IMAGES FILE` | `{"parity": NETWORK, "tensors", "seconds"}`, once FILE is written |
 //! | `preprocess SIZE CROP_PCT INTERPOLATION FILE PHOTO` | `{"photo": PHOTO}`, once FILE is written |
@@ -159,8 +159,9 @@ fn answer(
             say(out, &answer)
         }
         Request::Reset => {
-            if let Some(device) = place.compute.device() {
-                device.reset_peak();
+            match place.compute.device() {
+                Some(device) => device.reset_peak(),
+                None => process::reset_peak()?,
             }
             say(out, &json!({ "reset": true }))
         }

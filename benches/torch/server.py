@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 # Compilers and libraries that print must not print among the answers.
 ANSWERS = os.fdopen(os.dup(1), "w")
@@ -83,11 +84,15 @@ def prepare(name, mode):
         from embed import Embed
 
         return Embed(*size(rest), mode)
+    if group == "judge":
+        from judge import Judge
+
+        return Judge(rest, mode)
     if group == "micro":
         from convolution import Convolution
 
         return Convolution(rest, mode.name)
-    raise ValueError(f"no case `{name}`; its name begins with train/, embed/ or micro/")
+    raise ValueError(f"no case `{name}`; its name begins with train/, embed/, judge/ or micro/")
 
 
 def size(name):
@@ -118,6 +123,8 @@ def answer(line, case, mode):
         if mode.device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+        else:
+            Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
         say(reset=True)
     elif word == "gradients":
         from gradients import compare

@@ -27,13 +27,15 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("reference", &[]),
     ("tar_index", &[]),
+    ("mat", &["crates/fgvr-data/tests/golden/mat"]),
+    ("set_index", &[]),
 ];
 
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask fuzz [--minutes N] [TARGET]...
 
 Runs the fuzz targets named, or all: safetensors, index, torch_zip, torch_legacy, pickle, config,
-reference, tar_index.
+reference, tar_index, mat, set_index.
   --minutes N   for all of them together (6, or part of a minute: 0.5)
 
 A finding is a panic, a hang of 10 s, or memory beyond ten times the input and 8 MiB. The input stays

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::Error;
+use crate::{BoundingBox, Error};
 
 /// A decoded picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +87,26 @@ pub trait Dataset: Send + Sync {
     ///
     /// An `index` past the end, or a mask that cannot be made.
     fn part_mask(&self, index: usize) -> Result<Option<PartMask>, Error> {
+        let _ = index;
+        Ok(None)
+    }
+
+    /// Whether [`part_mask`](Self::part_mask) gives masks; without images it does not.
+    ///
+    /// # Errors
+    ///
+    /// A first mask that cannot be made.
+    fn knows_parts(&self) -> Result<bool, Error> {
+        Ok(!self.is_empty() && self.part_mask(0)?.is_some())
+    }
+
+    /// The box around what the image at `index` shows, where the set knows it, in pixels of what [`load`](Self::load)
+    /// gives. It may reach beyond the image.
+    ///
+    /// # Errors
+    ///
+    /// An `index` past the end, or a box that cannot be read.
+    fn bounding_box(&self, index: usize) -> Result<Option<BoundingBox>, Error> {
         let _ = index;
         Ok(None)
     }

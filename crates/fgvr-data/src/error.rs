@@ -99,6 +99,17 @@ pub enum Error {
         all: usize,
     },
 
+    /// A list of images, labels or boxes that is damaged or contradicts another.
+    #[error("{}: {place}: {problem}", shown_path(path))]
+    Index {
+        /// The list.
+        path: PathBuf,
+        /// Where in it: a line, an entry or a byte.
+        place: String,
+        /// What is expected there, and what is found.
+        problem: String,
+    },
+
     /// A file or folder that the system does not give or take.
     #[error("{}: {source}", shown_path(path))]
     Io {
@@ -241,6 +252,7 @@ impl Error {
             | Self::Layout { .. }
             | Self::Shard { .. }
             | Self::NoShard { .. }
+            | Self::Index { .. }
             | Self::Io { .. }
             | Self::Decode { .. }
             | Self::Truncated { .. }

@@ -32,6 +32,9 @@ const LISTED: usize = 5;
 pub struct Found {
     /// What was opened.
     pub source: String,
+    /// The known set that it is, with what is to be said of it; `None` for a built-in set and folders of photos.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub set: Option<String>,
     /// Images to train on, to validate on and to test on.
     pub images: SplitCounts,
     /// Classes of all of them; 0 without labels.
@@ -145,7 +148,11 @@ impl fmt::Display for Found {
         let SplitCounts { train, val, test } = self.images;
         let all = train + val + test.unwrap_or(0);
         let source = shown(&self.source);
-        write!(f, "{source}: {}", counted(all, "image", "images"))?;
+        write!(f, "{source}: ")?;
+        if let Some(set) = &self.set {
+            write!(f, "{}; ", shown(set))?;
+        }
+        write!(f, "{}", counted(all, "image", "images"))?;
         match self.classes {
             0 => write!(f, " without labels")?,
             n => write!(f, " in {}", counted(n, "class", "classes"))?,
@@ -156,7 +163,10 @@ impl fmt::Display for Found {
             None => write!(f, "none to test)")?,
         }
         if self.passed_over.is_empty() {
-            write!(f, "; nothing passed over")?;
+            // A known set is its lists; what else lies there was not looked at.
+            if self.set.is_none() {
+                write!(f, "; nothing passed over")?;
+            }
         } else {
             write!(f, "; passed over: {}", self.kinds())?;
         }

@@ -21,6 +21,7 @@ mod name;
 mod normalisation;
 mod open;
 mod png;
+pub mod sets;
 mod shards;
 mod split;
 
@@ -41,4 +42,5 @@ pub use name::{id_of, path_of, shown};
 pub use normalisation::Normalisation;
 pub use open::{DataConfig, Splits, open};
 pub use png::{encode_png, grid, write_png};
+pub use sets::{BoundingBox, Crop, DataLayout, Level};
 pub use shards::{MAX_MEMBER, ShardIndex, ShardProblem, Shards};

@@ -8,7 +8,10 @@ use crate::folder::{Folder, Labels, Reading, scan};
 use crate::found::{Found, SplitCounts, listed};
 use crate::layout::{Layout, layout};
 use crate::split::held_out;
-use crate::{Dataset, Error, Lookalikes, LookalikesConfig, MAX_PIXELS, Split, path_of, shards};
+use crate::{
+    Crop, DataLayout, Dataset, Error, Level, Lookalikes, LookalikesConfig, MAX_PIXELS, Split,
+    path_of, sets, shards,
+};
 
 /// How a data set is opened.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +43,15 @@ pub struct DataConfig {
     /// Whether a run remembers a SHA-256 of every photo beside its name and size, and so notices another content of
     /// the same size. All photos are read once more for it. By default false.
     pub hash_contents: bool,
+    /// How a folder is laid out. By default [`DataLayout::Auto`].
+    pub layout: DataLayout,
+    /// What the classes of FGVC-Aircraft are. By default [`Level::Variant`].
+    pub level: Level,
+    /// What of each image is used, of a set that has boxes. By default [`Crop::None`].
+    pub crop: Crop,
+    /// With [`Crop::Box`], how much is left around the box on each side, as a share of its longer side, in [0, 10]. By
+    /// default 0.
+    pub crop_margin: f64,
 }
 
 impl Default for DataConfig {
@@ -53,6 +65,10 @@ impl Default for DataConfig {
             labels: Labels::Auto,
             max_pixels: MAX_PIXELS,
             hash_contents: false,
+            layout: DataLayout::Auto,
+            level: Level::Variant,
+            crop: Crop::None,
+            crop_margin: 0.,
         }
     }
 }
@@ -77,6 +93,10 @@ impl DataConfig {
             if !(0. ..1.).contains(&fraction) {
                 return setting(name, fraction.to_string(), "a number in [0, 1)");
             }
+        }
+        if !(0. ..=10.).contains(&self.crop_margin) {
+            let found = self.crop_margin.to_string();
+            return setting("data.crop_margin", found, "a number from 0 to 10");
         }
         if self.size == 0 {
             return setting("data.size", "0".to_owned(), "at least one pixel");
@@ -104,7 +124,8 @@ pub struct Splits {
     pub found: Found,
 }
 
-/// Opens the built-in set, `builtin:lookalikes`, tar shards as [`Shards`](crate::Shards) says, or a folder of photos:
+/// Opens the built-in set, `builtin:lookalikes`, tar shards as [`Shards`](crate::Shards) says, a known set as its archive is laid out
+/// ([`sets`](crate::sets)), or a folder of photos:
 ///
 /// - Where the folders in it are splits (`train`, `training`; `val`, `valid`, `validation`, `dev`;
 ///   `test`, `testing`; in either case), what `train/` holds is trained on, `val/` is validated on and
@@ -123,11 +144,20 @@ pub struct Splits {
 ///
 /// # Errors
 /// [`Error::UnknownSet`] for an unknown `builtin:` name, [`Error::Setting`] for a setting outside
-/// its range, [`Error::Layout`] for a `test/` without `train/`, those of [`Folder::new`], and [`Error::Shard`] and
-/// [`Error::NoShard`] for tar shards.
+/// its range, [`Error::Layout`] for a `test/` without `train/` and a known set that is not all there, [`Error::Index`] for
+/// lists of a known set that contradict each other, [`Error::Shard`] and [`Error::NoShard`] for tar shards, and those of [`Folder::new`].
 pub fn open(spec: &str, cfg: &DataConfig) -> Result<Splits, Error> {
     cfg.validate()?;
+    let uncropped = |expected: &str| match cfg.crop {
+        Crop::None => Ok(()),
+        Crop::Box => Err(Error::Setting {
+            setting: "data.crop",
+            found: "box".to_owned(),
+            expected: format!("none: {expected}"),
+        }),
+    };
     if spec == "builtin:lookalikes" {
+        uncropped("the built-in set has no boxes")?;
         return lookalikes(spec, cfg);
     }
     if spec.is_empty() || spec.starts_with("builtin:") {
@@ -141,15 +171,23 @@ pub fn open(spec: &str, cfg: &DataConfig) -> Result<Splits, Error> {
         Err(_) => path_of(spec),
     };
     let root = root.as_path();
+    const NO_BOXES: &str = "tar shards have no boxes";
     if let Some(splits) = shards::open_named(spec, root, cfg)? {
+        uncropped(NO_BOXES)?;
+        return Ok(splits);
+    }
+    if let Some(splits) = sets::open(root, spec, cfg)? {
         return Ok(splits);
     }
     let mut scan = match scan(root) {
         Err(none @ Error::NoPhotos { .. }) => {
-            return shards::open_folder(spec, root, cfg)?.ok_or(none);
+            let splits = shards::open_folder(spec, root, cfg)?.ok_or(none)?;
+            uncropped(NO_BOXES)?;
+            return Ok(splits);
         }
         scan => scan?,
     };
+    uncropped("folders of photos have no boxes")?;
     let mut found = std::mem::take(&mut scan.found);
     found.source = spec.to_owned();
     let folder = |photos| Folder::of(root, photos, cfg.max_pixels);

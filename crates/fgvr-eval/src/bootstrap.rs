@@ -7,6 +7,8 @@ use rayon::prelude::*;
 
 use crate::Error;
 use crate::hash::rng;
+use crate::retrieval::items_of_classes;
+use crate::student::student_t;
 
 const OP: &str = "class_bootstrap";
 
@@ -89,24 +91,11 @@ pub fn class_bootstrap(
     // (draws, rows)
     let samples: Vec<Vec<f64>> = (0..cfg.draws)
         .into_par_iter()
-        .map(|draw| {
-            let mut rng = rng([cfg.seed, draw as u64, 0, 0]);
-            let picked = classes.iter().map(|_| {
-                let at = rng.random_range(0..classes.len() as u64) as usize;
-                &classes[at]
-            });
-            mean(rows.len(), picked)
-        })
+        .map(|draw| mean(rows.len(), drawn(&classes, cfg.seed, draw)))
         .collect();
     let interval = |mean: f64, of: &dyn Fn(&[f64]) -> f64| {
-        let mut values: Vec<f64> = samples.iter().map(|sample| of(sample)).collect();
-        values.sort_by(f64::total_cmp);
-        let tail = (1. - cfg.level) / 2.;
-        Interval {
-            mean,
-            low: quantile(&values, tail),
-            high: quantile(&values, 1. - tail),
-        }
+        let values = samples.iter().map(|sample| of(sample)).collect();
+        interval_of(mean, values, cfg.level)
     };
     Ok((0..rows.len())
         .map(|row| Bootstrapped {
@@ -114,6 +103,64 @@ pub fn class_bootstrap(
             gain: interval(means[row] - means[0], &|sample| sample[row] - sample[0]),
         })
         .collect())
+}
+
+/// A figure of all queries that is no mean of values by query, with an interval by leaving out one class after another
+/// (the jackknife, Quenouille 1956, Tukey 1958), Student's t with one degree of freedom fewer than classes. `figure` gets the numbers of
+/// the queries that are kept. What counts pairs of queries cannot be drawn with replacement: copies of a query would be pairs that
+/// agree. None for a single class.
+///
+/// # Errors
+/// No query, a configuration out of range, and those of `figure`.
+pub fn class_jackknife(
+    labels: &[u32],
+    cfg: &BootstrapConfig,
+    figure: impl Fn(&[usize]) -> Result<f64, Error> + Sync,
+) -> Result<Option<Interval>, Error> {
+    check(&[&vec![0.; labels.len()]], labels, cfg)?;
+    let all: Vec<usize> = (0..labels.len()).collect();
+    let mean = figure(&all)?;
+    let classes = items_of_classes(labels);
+    if classes.len() < 2 {
+        return Ok(None);
+    }
+    let classes: Vec<u32> = classes.into_keys().collect();
+    let without = |class: &u32| {
+        let kept = all.iter().copied().filter(|query| labels[*query] != *class);
+        figure(&kept.collect::<Vec<_>>())
+    };
+    let figures: Result<Vec<f64>, Error> = classes.par_iter().map(without).collect();
+    let figures = figures?;
+    let n = figures.len() as f64;
+    let centre = figures.iter().sum::<f64>() / n;
+    let squares: f64 = figures.iter().map(|figure| (figure - centre).powi(2)).sum();
+    let error = ((n - 1.) / n * squares).sqrt();
+    let half = student_t(figures.len() - 1, cfg.level) * error;
+    Ok(Some(Interval {
+        mean,
+        low: mean - half,
+        high: mean + half,
+    }))
+}
+
+/// As many of `classes` as there are, with replacement.
+fn drawn<T>(classes: &[T], seed: u64, draw: usize) -> impl Iterator<Item = &T> {
+    let mut rng = rng([seed, draw as u64, 0, 0]);
+    classes.iter().map(move |_| {
+        let at = rng.random_range(0..classes.len() as u64) as usize;
+        &classes[at]
+    })
+}
+
+/// The interval of a mean by samples of it.
+fn interval_of(mean: f64, mut samples: Vec<f64>, level: f64) -> Interval {
+    samples.sort_by(f64::total_cmp);
+    let tail = (1. - level) / 2.;
+    Interval {
+        mean,
+        low: quantile(&samples, tail),
+        high: quantile(&samples, 1. - tail),
+    }
 }
 
 /// Means of `rows` figures over all queries of some classes, each a count of queries and sums over them.
@@ -225,6 +272,22 @@ mod tests {
         );
         let again = class_bootstrap(&[&row], &labels, &cfg).unwrap()[0].value;
         assert_eq!(found, again);
+    }
+
+    #[test]
+    fn the_jackknife_of_a_mean_of_class_means_is_its_standard_error() {
+        // Classes of one query: leaving each out gives the textbook's error of a mean.
+        let row = [1., 2., 4., 9., 3.];
+        let labels = [0, 1, 2, 3, 4];
+        let mean = |queries: &[usize]| {
+            let values = queries.iter().map(|query| row[*query]);
+            Ok(values.sum::<f64>() / queries.len() as f64)
+        };
+        let cfg = BootstrapConfig::default();
+        let found = class_jackknife(&labels, &cfg, mean).unwrap().unwrap();
+        let half = crate::half_width(&row).unwrap();
+        assert!((found.high - 3.8 - half).abs() < 1e-9 && (found.low - 3.8 + half).abs() < 1e-9);
+        assert_eq!(class_jackknife(&[7; 5], &cfg, mean).unwrap(), None);
     }
 
     #[test]

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 
 use crate::Error;
 use crate::hash::hash;
+use crate::product::divide;
+use crate::selection::{Labelled, hold_out};
 
 /// Features (N, D) and a class for each.
 #[derive(Clone, Debug)]
@@ -89,6 +92,26 @@ pub fn label_fraction(set: &Embeddings, fraction: f64, seed: u64) -> Result<Embe
     })
 }
 
+/// `set` without and with those rows that are held out of each class to choose by, by a hash of (seed, row).
+///
+/// # Errors
+/// No class has two rows.
+pub(crate) fn held_out_of(
+    set: &Embeddings,
+    fraction: f64,
+    seed: u64,
+) -> Result<[Embeddings; 2], Error> {
+    let rows = set.checked("hold_out", "features")?;
+    let by_class: Vec<Vec<usize>> = by_class(&set.labels, seed).into_values().collect();
+    let targets: Vec<usize> = set.labels.iter().map(|label| *label as usize).collect();
+    let [kept, held_out] = hold_out(&rows, &targets, &by_class, fraction)?;
+    let set = |part: Labelled| {
+        let labels = part.targets.iter().map(|label| *label as u32).collect();
+        Embeddings::from_slice(&part.rows.values, rows.d, labels)
+    };
+    Ok([set(kept)?, set(held_out)?])
+}
+
 /// The rows of each class, in an order by a hash of (seed, row).
 pub(crate) fn by_class(labels: &[u32], seed: u64) -> BTreeMap<u32, Vec<usize>> {
     let mut classes: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
@@ -148,13 +171,10 @@ impl Rows {
         values: &[f32],
         width: usize,
     ) -> Result<Self, Error> {
-        let n = whole_rows(op, name, values, width)?;
-        let values = values.to_vec();
-        all_finite(op, name, &values, width)?;
         Ok(Self {
-            n,
+            n: check_rows(op, name, values, width)?,
             d: width,
-            values,
+            values: values.to_vec(),
         })
     }
 
@@ -187,16 +207,9 @@ impl Rows {
 
     /// Divides each row by its length; a row of zeros stays.
     pub(crate) fn l2_normalise(&mut self) {
-        for row in self.values.chunks_exact_mut(self.d) {
-            let norm = row
-                .iter()
-                .map(|v| f64::from(*v).powi(2))
-                .sum::<f64>()
-                .sqrt();
-            if norm > 0. {
-                row.iter_mut()
-                    .for_each(|v| *v = (f64::from(*v) / norm) as f32);
-            }
+        let lengths = lengths(&self.values, self.d);
+        for (row, length) in self.values.chunks_exact_mut(self.d).zip(lengths) {
+            divide(row, length);
         }
     }
 
@@ -213,6 +226,15 @@ impl Rows {
             values,
         }
     }
+}
+
+/// The length of each row of `d` values.
+pub(crate) fn lengths(values: &[f32], d: usize) -> Vec<f64> {
+    let length = |row: &[f32]| {
+        let squares = row.iter().map(|v| f64::from(*v).powi(2));
+        squares.sum::<f64>().sqrt()
+    };
+    values.par_chunks_exact(d).map(length).collect()
 }
 
 /// The values in order as f32, all of them finite.
@@ -248,6 +270,18 @@ pub(crate) fn all_finite(
             value: values[at],
         }),
     }
+}
+
+/// The number of rows of `width` in `values`, at least one, all of them finite.
+pub(crate) fn check_rows(
+    op: &'static str,
+    name: &'static str,
+    values: &[f32],
+    width: usize,
+) -> Result<usize, Error> {
+    let n = whole_rows(op, name, values, width)?;
+    all_finite(op, name, values, width)?;
+    Ok(n)
 }
 
 /// The number of rows of `width` in `values`, at least one.

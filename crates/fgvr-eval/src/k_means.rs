@@ -89,7 +89,7 @@ pub fn k_means(set: &Embeddings, cfg: &KMeansConfig) -> Result<Clusters, Error> 
     let mut best: Option<Clusters> = None;
     for start in 0..cfg.starts {
         let centres = first_centres(&rows, k, &mut rng([cfg.seed, start as u64, 0, 0]));
-        let found = lloyd(&rows, centres, cfg.iterations, least)?;
+        let found = lloyd(&rows, centres, cfg.iterations, least);
         if best
             .as_ref()
             .is_none_or(|best| found.inertia < best.inertia)
@@ -126,18 +126,18 @@ fn first_centres(rows: &Rows, k: usize, rng: &mut impl Rng) -> Rows {
 }
 
 /// Passes from `centres` until they move by no more than `least`, as the sum of squares.
-fn lloyd(rows: &Rows, mut centres: Rows, most: usize, least: f64) -> Result<Clusters, Error> {
+fn lloyd(rows: &Rows, mut centres: Rows, most: usize, least: f64) -> Clusters {
     let mut iterations = 0;
     loop {
-        let mut nearest = assign(rows, &centres)?;
+        let mut nearest = assign(rows, &centres);
         if iterations == most {
-            return Ok(clusters(nearest, iterations));
+            return clusters(nearest, iterations);
         }
         iterations += 1;
         let moved = update(rows, &mut centres, &mut nearest);
         if moved <= least {
-            let nearest = assign(rows, &centres)?;
-            return Ok(clusters(nearest, iterations));
+            let nearest = assign(rows, &centres);
+            return clusters(nearest, iterations);
         }
     }
 }
@@ -151,7 +151,7 @@ fn clusters(nearest: Vec<(u32, f64)>, iterations: usize) -> Clusters {
 }
 
 /// The nearest centre of each row, the first of equally near ones, and the squared distance to it.
-fn assign(rows: &Rows, centres: &Rows) -> Result<Vec<(u32, f64)>, Error> {
+fn assign(rows: &Rows, centres: &Rows) -> Vec<(u32, f64)> {
     let squares = (0..centres.n).map(|c| centres.row(c).iter().map(|v| v * v).sum::<f32>());
     let squares: Vec<f32> = squares.collect();
     // |x - c|² = |x|² - 2 x·c + |c|²: x is the same for all.

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 use crate::embeddings::Rows;
-use crate::ranking::{for_each_query, highest};
-use crate::{Embeddings, Error};
+use crate::nearest::{Side, from_gallery};
+use crate::{Embeddings, Error, Similarity};
 
 pub(crate) const OP: &str = "knn";
 
@@ -31,6 +32,31 @@ impl Default for KnnConfig {
             k: 20,
             temperature: 0.07,
         }
+    }
+}
+
+impl KnnConfig {
+    /// An error that names the first field out of range.
+    fn check(&self) -> Result<(), Error> {
+        let config = |field, value: String, expected| {
+            Err(Error::Config {
+                op: OP,
+                field,
+                value,
+                expected,
+            })
+        };
+        if self.k == 0 {
+            return config("k", "0".into(), "at least 1");
+        }
+        if !(self.temperature.is_finite() && self.temperature > 0.) {
+            return config(
+                "temperature",
+                self.temperature.to_string(),
+                "a value above 0",
+            );
+        }
+        Ok(())
     }
 }
 
@@ -181,41 +207,28 @@ struct Ballot {
 /// What `each` makes of the votes on every row of `queries`, whose name is beside them.
 fn vote<R: Send>(
     train: &Embeddings,
-    (mut queries, name): (Rows, &'static str),
+    (queries, name): (Rows, &'static str),
     cfg: &KnnConfig,
     each: impl Fn(usize, Ballot) -> R + Sync,
 ) -> Result<Vec<R>, Error> {
-    let config = |field, value: String, expected| Error::Config {
-        op: OP,
-        field,
-        value,
-        expected,
-    };
-    if cfg.k == 0 {
-        return Err(config("k", "0".into(), "at least 1"));
-    }
-    if !(cfg.temperature.is_finite() && cfg.temperature > 0.) {
-        return Err(config(
-            "temperature",
-            cfg.temperature.to_string(),
-            "a value above 0",
-        ));
-    }
-    let mut gallery = train.checked(OP, "train")?;
+    cfg.check()?;
+    let gallery = train.checked(OP, "train")?;
     if gallery.d != queries.d {
         return Err(queries.unexpected(OP, name, format!("(N, {})", gallery.d)));
     }
-    gallery.l2_normalise();
-    queries.l2_normalise();
-    let k = cfg.k.min(gallery.n);
-    for_each_query(&queries, &gallery, |query, scores| {
-        let nearest = highest(scores, k);
-        let top = f64::from(scores[nearest[0]]);
+    let nearest = from_gallery(
+        &Side::new(&queries, Similarity::Cosine),
+        &Side::new(&gallery, Similarity::Cosine),
+        cfg.k,
+    )?;
+    let ballot = |query: usize| {
         let mut votes: BTreeMap<u32, f64> = BTreeMap::new();
-        let mut neighbours = Vec::with_capacity(k);
-        for row in nearest {
-            let (label, similarity) = (train.labels[row], scores[row]);
+        let mut neighbours = Vec::with_capacity(nearest.k);
+        let mut top = None;
+        for (row, similarity) in nearest.of(query) {
+            let label = train.labels[row];
             // Relative to the nearest, so that a low temperature cannot overflow.
+            let top = *top.get_or_insert(f64::from(similarity));
             let vote = ((f64::from(similarity) - top) / cfg.temperature).exp();
             *votes.entry(label).or_default() += vote;
             neighbours.push(Neighbour {
@@ -234,5 +247,46 @@ fn vote<R: Send>(
                 classes,
             },
         )
-    })
+    };
+    Ok((0..queries.n).into_par_iter().map(ballot).collect())
+}
+
+/// For each of `numbers`, in ascending order, what [`knn_hits`] gives with that many neighbours: in one search.
+pub(crate) fn hits_of_prefixes(
+    train: &Embeddings,
+    test: &Embeddings,
+    numbers: &[usize],
+    cfg: &KnnConfig,
+) -> Result<Vec<Vec<bool>>, Error> {
+    for number in numbers.iter().chain([numbers.len().min(1)].iter()) {
+        let cfg = KnnConfig {
+            k: *number,
+            ..cfg.clone()
+        };
+        cfg.check()?;
+    }
+    let most = KnnConfig {
+        k: numbers.last().copied().unwrap_or(1),
+        ..cfg.clone()
+    };
+    let queries = test.checked(OP, "test")?;
+    let by_query = vote(train, (queries, "test"), &most, |query, ballot| {
+        let mut votes: BTreeMap<u32, f64> = BTreeMap::new();
+        let mut hits = Vec::with_capacity(numbers.len());
+        let mut neighbours = ballot.neighbours.iter();
+        for (at, number) in numbers.iter().enumerate() {
+            let more = number - at.checked_sub(1).map_or(0, |before| numbers[before]);
+            for neighbour in neighbours.by_ref().take(more) {
+                *votes.entry(neighbour.label).or_default() += neighbour.vote;
+            }
+            // The most votes, equal ones by class.
+            let best = votes
+                .iter()
+                .reduce(|best, class| if class.1 > best.1 { class } else { best });
+            hits.push(best.is_some_and(|(class, _)| *class == test.labels[query]));
+        }
+        hits
+    })?;
+    let of_number = |at: usize| by_query.iter().map(|hits| hits[at]).collect();
+    Ok((0..numbers.len()).map(of_number).collect())
 }

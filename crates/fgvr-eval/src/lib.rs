@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod best;
 mod bootstrap;
 mod cross;
 mod effective_rank;
@@ -9,13 +10,17 @@ mod hash;
 mod hypersphere;
 mod k_means;
 mod knn;
+mod knn_choice;
 mod lbfgs;
 mod logistic;
+mod nearest;
 mod pairs;
 mod part_hit;
 mod partition;
 mod probe;
 mod probe_config;
+mod product;
+mod protocols;
 mod ranking;
 mod retrieval;
 mod scaling;
@@ -23,22 +28,27 @@ mod selection;
 mod sgd;
 pub mod slices;
 mod solver;
+mod student;
 
-pub use bootstrap::{BootstrapConfig, Bootstrapped, Interval, class_bootstrap};
+pub use bootstrap::{BootstrapConfig, Bootstrapped, Interval, class_bootstrap, class_jackknife};
 /// The release of candle whose tensors the functions take.
 pub use candle_core;
-pub use cross::{CrossReport, cross_map};
+pub use cross::{cross_retrieval, cross_retrieval_ranks};
 pub use effective_rank::effective_rank;
 pub use embeddings::{Embeddings, label_fraction};
 pub use error::Error;
 pub use hypersphere::{alignment, embedding_std, uniformity};
 pub use k_means::{Clusters, KMeansConfig, k_means};
 pub use knn::{KnnConfig, KnnPrediction, KnnReport, Neighbour, knn, knn_hits, knn_predictions};
+pub use knn_choice::{KnnChoice, choose_neighbours};
+pub use nearest::{Nearest, Similarity, nearest, nearest_in_set};
 pub use pairs::{neighbour_agreement, pair_ranks};
 pub use part_hit::{PartHit, part_hit};
 pub use partition::{PartitionAgreement, partition_agreement};
-pub use probe::{ProbeReport, linear_probe, linear_probe_hits};
+pub use probe::{ProbeReport, linear_probe, linear_probe_hits, linear_probe_validated};
 pub use probe_config::ProbeConfig;
-pub use retrieval::{RetrievalConfig, RetrievalReport, retrieval};
+pub use protocols::{JudgeSets, Judged, Measure, Protocol, ProtocolConfig, judge};
+pub use retrieval::{Ranked, RetrievalConfig, RetrievalReport, retrieval, retrieval_ranks};
 pub use scaling::Scaling;
 pub use solver::{LbfgsConfig, Schedule, SgdConfig, Solver};
+pub use student::{half_width, student_t};

@@ -2,9 +2,10 @@
 
 use candle_core::Tensor;
 
-use crate::Error;
 use crate::embeddings::Rows;
-use crate::ranking::{for_each_query, highest};
+use crate::nearest::{Side, from_gallery};
+use crate::ranking::for_each_query;
+use crate::{Error, Similarity};
 
 pub(crate) const PAIR_RANKS: &str = "pair_ranks";
 pub(crate) const AGREEMENT: &str = "neighbour_agreement";
@@ -27,12 +28,10 @@ pub(crate) fn ranks_of_rows(mut asking: Rows, mut asked: Rows) -> Result<Vec<usi
     }
     asking.l2_normalise();
     asked.l2_normalise();
-    for_each_query(&asking, &asked, |query, scores| {
-        scores
-            .iter()
-            .filter(|score| **score >= scores[query])
-            .count()
-    })
+    Ok(for_each_query(&asking, &asked, |query, scores| {
+        let ahead = scores.iter().filter(|score| **score >= scores[query]);
+        ahead.count()
+    }))
 }
 
 /// For each row of `first` (N, D) and the same row of `second` (N, D), two parts of one image that share no pixel: the
@@ -54,8 +53,8 @@ pub fn neighbour_agreement(
 }
 
 pub(crate) fn agreement_of_rows(
-    [mut a, mut b]: [Rows; 2],
-    mut gallery: Rows,
+    [a, b]: [Rows; 2],
+    gallery: Rows,
     k: usize,
 ) -> Result<Vec<f64>, Error> {
     if (a.n, a.d) != (b.n, b.d) {
@@ -73,15 +72,14 @@ pub(crate) fn agreement_of_rows(
             expected: "at least 1",
         });
     }
-    for rows in [&mut a, &mut b, &mut gallery] {
-        rows.l2_normalise();
-    }
-    let k = k.min(gallery.n);
-    let nearest = |of: &Rows| for_each_query(of, &gallery, |_, scores| highest(scores, k));
+    let gallery = Side::new(&gallery, Similarity::Cosine);
+    let nearest = |of: &Rows| from_gallery(&Side::new(of, Similarity::Cosine), &gallery, k);
     let (of_a, of_b) = (nearest(&a)?, nearest(&b)?);
-    let shared = |(a, b): (&Vec<usize>, &Vec<usize>)| {
-        let common = a.iter().filter(|item| b.contains(item));
-        common.count() as f64 / k as f64
+    let shared = |query: usize| {
+        let common = of_a
+            .of(query)
+            .filter(|(item, _)| of_b.of(query).any(|(other, _)| other == *item));
+        common.count() as f64 / of_a.k as f64
     };
-    Ok(of_a.iter().zip(&of_b).map(shared).collect())
+    Ok((0..a.n).map(shared).collect())
 }

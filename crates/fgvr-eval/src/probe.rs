@@ -7,7 +7,7 @@ use crate::lbfgs::lbfgs;
 use crate::logistic::Classifier;
 use crate::ranking::highest;
 use crate::scaling::Scaler;
-use crate::selection::{Choice, choose};
+use crate::selection::{Choice, Labelled, choose, hold_out};
 use crate::sgd::{normal_start, sgd};
 use crate::solver::{Fitted, Problem};
 use crate::{Embeddings, Error, ProbeConfig, Solver};
@@ -71,6 +71,29 @@ pub fn linear_probe_hits(
     test: &Embeddings,
     cfg: &ProbeConfig,
 ) -> Result<(ProbeReport, Vec<bool>), Error> {
+    probe(train, None, test, cfg)
+}
+
+/// [`linear_probe_hits`] with the weight decay chosen on `validation`; nothing is held out of `train`, so that a class
+/// of it may have a single row. Rows of `validation` whose class `train` lacks choose nothing.
+///
+/// # Errors
+/// As there, and validation rows of which none has a class of `train`.
+pub fn linear_probe_validated(
+    train: &Embeddings,
+    validation: &Embeddings,
+    test: &Embeddings,
+    cfg: &ProbeConfig,
+) -> Result<(ProbeReport, Vec<bool>), Error> {
+    probe(train, Some(validation), test, cfg)
+}
+
+fn probe(
+    train: &Embeddings,
+    validation: Option<&Embeddings>,
+    test: &Embeddings,
+    cfg: &ProbeConfig,
+) -> Result<(ProbeReport, Vec<bool>), Error> {
     cfg.check(OP)?;
     let (rows, mut test_rows) = (train.checked(OP, "train")?, test.checked(OP, "test")?);
     if rows.d != test_rows.d {
@@ -97,12 +120,22 @@ pub fn linear_probe_hits(
             decay: only,
             top1: None,
         },
-        _ => choose(
-            cfg,
-            &rows,
-            &targets,
-            &by_class.into_values().collect::<Vec<_>>(),
-        )?,
+        _ => {
+            let parts = match validation {
+                Some(validation) => [
+                    Labelled {
+                        rows: rows.select(&(0..rows.n).collect::<Vec<_>>()),
+                        targets: targets.clone(),
+                    },
+                    of_known_classes(validation, rows.d, &classes)?,
+                ],
+                None => {
+                    let by_class: Vec<_> = by_class.into_values().collect();
+                    hold_out(&rows, &targets, &by_class, cfg.val_fraction)?
+                }
+            };
+            choose(cfg, classes.len(), parts)?
+        }
     };
     let (problem, scaler) = scaled(cfg, rows, targets, classes.len());
     scaler.apply(&mut test_rows);
@@ -137,6 +170,31 @@ pub fn linear_probe_hits(
             .count(),
     };
     Ok((report, hits.collect()))
+}
+
+/// The validation rows whose class the training rows have.
+fn of_known_classes(
+    validation: &Embeddings,
+    width: usize,
+    classes: &BTreeMap<u32, usize>,
+) -> Result<Labelled, Error> {
+    let rows = validation.checked(OP, "validation")?;
+    if rows.d != width {
+        return Err(rows.unexpected(OP, "validation", format!("(N, {width})")));
+    }
+    let known = (0..rows.n).filter_map(|row| Some((row, *classes.get(&validation.labels[row])?)));
+    let (known, targets): (Vec<usize>, Vec<usize>) = known.unzip();
+    if known.is_empty() {
+        let reason = format!(
+            "none of the {} validation rows has a class of the training rows",
+            rows.n
+        );
+        return Err(Error::Nothing { op: OP, reason });
+    }
+    Ok(Labelled {
+        rows: rows.select(&known),
+        targets,
+    })
 }
 
 pub(crate) fn scaled(

@@ -10,17 +10,26 @@ pub(crate) struct Choice {
     pub(crate) top1: Option<f64>,
 }
 
-/// The weight decay that does best on held-out rows.
-pub(crate) fn choose(
-    cfg: &ProbeConfig,
+/// Rows with classes 0..K, not scaled yet.
+pub(crate) struct Labelled {
+    pub(crate) rows: Rows,
+    pub(crate) targets: Vec<usize>,
+}
+
+/// `rows` without and those that are held out of each class, to choose by.
+///
+/// # Errors
+/// No class has two rows.
+pub(crate) fn hold_out(
     rows: &Rows,
     targets: &[usize],
     by_class: &[Vec<usize>],
-) -> Result<Choice, Error> {
-    let held_out = held_out(by_class, cfg.val_fraction);
+    fraction: f64,
+) -> Result<[Labelled; 2], Error> {
+    let held_out = held_out(by_class, fraction);
     if held_out.is_empty() {
-        let reason =
-            "each class has one training row, so none can be held out to choose the weight decay";
+        let reason = "each class has one training row, so none can be held out to choose the weight decay; give \
+                      validation rows or one weight decay";
         return Err(Error::Nothing {
             op: OP,
             reason: reason.into(),
@@ -29,11 +38,21 @@ pub(crate) fn choose(
     let kept: Vec<usize> = (0..rows.n)
         .filter(|row| held_out.binary_search(row).is_err())
         .collect();
-    let of = |part: &[usize]| part.iter().map(|row| targets[*row]).collect::<Vec<_>>();
-    let (problem, scaler) = scaled(cfg, rows.select(&kept), of(&kept), by_class.len());
-    let mut held_rows = rows.select(&held_out);
+    Ok([kept, held_out].map(|part| Labelled {
+        rows: rows.select(&part),
+        targets: part.iter().map(|row| targets[*row]).collect(),
+    }))
+}
+
+/// The weight decay with which a classifier of `kept` does best on `held_out`.
+pub(crate) fn choose(
+    cfg: &ProbeConfig,
+    classes: usize,
+    [kept, held_out]: [Labelled; 2],
+) -> Result<Choice, Error> {
+    let (problem, scaler) = scaled(cfg, kept.rows, kept.targets, classes);
+    let (mut held_rows, held_targets) = (held_out.rows, held_out.targets);
     scaler.apply(&mut held_rows);
-    let held_targets = of(&held_out);
     let known: Vec<Option<usize>> = held_targets.iter().copied().map(Some).collect();
 
     let mut decays = cfg.weight_decays.clone();

@@ -12,8 +12,9 @@
 //! # Ok::<(), fgvr_eval::Error>(())
 //! ```
 
-use crate::embeddings::{Rows, all_finite};
-use crate::{Embeddings, Error, KnnConfig, KnnPrediction, PartHit};
+use crate::embeddings::{Rows, all_finite, check_rows};
+use crate::nearest::{self as nearest_rows, Side};
+use crate::{Embeddings, Error, KnnConfig, KnnPrediction, Nearest, PartHit, Similarity};
 use crate::{effective_rank as rank, hypersphere, knn, pairs, part_hit as parts_of};
 
 /// [`knn_predictions`](crate::knn_predictions) for `queries` (N, D) of the width of `train`.
@@ -38,6 +39,37 @@ pub fn pair_ranks(queries: &[f32], gallery: &[f32], width: usize) -> Result<Vec<
     let asking = Rows::of_slice(pairs::PAIR_RANKS, "queries", queries, width)?;
     let asked = Rows::of_slice(pairs::PAIR_RANKS, "gallery", gallery, width)?;
     pairs::ranks_of_rows(asking, asked)
+}
+
+/// [`nearest`](crate::nearest()) of rows of `width`; neither set is copied.
+///
+/// # Errors
+/// Values that are no whole rows or not finite, a `k` of 0, a gallery of 2^32 rows or more.
+pub fn nearest(
+    queries: &[f32],
+    gallery: &[f32],
+    width: usize,
+    k: usize,
+    similarity: Similarity,
+) -> Result<Nearest, Error> {
+    check_rows(nearest_rows::OP, "queries", queries, width)?;
+    check_rows(nearest_rows::OP, "gallery", gallery, width)?;
+    let side = |values| Side::of(values, width, similarity);
+    nearest_rows::from_gallery(&side(queries), &side(gallery), k)
+}
+
+/// [`nearest_in_set`](crate::nearest_in_set) of rows of `width`.
+///
+/// # Errors
+/// Values that are no whole rows or not finite, a `k` of 0, a set of one row or of 2^32 or more.
+pub fn nearest_in_set(
+    set: &[f32],
+    width: usize,
+    k: usize,
+    similarity: Similarity,
+) -> Result<Nearest, Error> {
+    check_rows(nearest_rows::OP, "set", set, width)?;
+    nearest_rows::in_set(&Side::of(set, width, similarity), k)
 }
 
 /// [`neighbour_agreement`](crate::neighbour_agreement()) of rows of `width`.

@@ -4,9 +4,9 @@
 
 use candle_core::{DType, Device, Tensor};
 use fgvr_eval::{
-    Embeddings, Error, KnnConfig, RetrievalConfig, alignment, cross_map, effective_rank,
-    embedding_std, knn, knn_hits, label_fraction, neighbour_agreement, pair_ranks, part_hit,
-    retrieval, uniformity,
+    Embeddings, Error, KnnConfig, RetrievalConfig, alignment, cross_retrieval,
+    cross_retrieval_ranks, effective_rank, embedding_std, knn, knn_hits, label_fraction,
+    neighbour_agreement, pair_ranks, part_hit, retrieval, uniformity,
 };
 
 fn tensor(rows: &[[f32; 2]]) -> Tensor {
@@ -212,15 +212,16 @@ fn items_of_another_set_are_ranked_for_each_query_by_hand() {
     // Near 0 degrees: a, b, a, b; the query of class 7 finds its items at ranks 1 and 3, that of class 8 at 2 and 4.
     let database = set(&[at(1.), at(2.), at(3.), at(4.)], &[7, 8, 7, 8]);
     let queries = set(&[at(0.), at(0.), at(90.)], &[7, 8, 9]);
-    let found = cross_map(&database, &queries, &RetrievalConfig::default()).unwrap();
-    let of = |query: usize| found.average_precision[query];
+    let found = cross_retrieval(&database, &queries, &RetrievalConfig::default()).unwrap();
+    let ranks = cross_retrieval_ranks(&database, &queries, &RetrievalConfig::default()).unwrap();
+    let of = |query: usize| ranks[query].map(|ranked| ranked.average_precision);
     close(of(0).unwrap(), (1. + 2. / 3.) / 2.);
     close(of(1).unwrap(), (1. / 2. + 2. / 4.) / 2.);
     assert_eq!((of(2), found.left_out), (None, 1));
     close(found.map, (5. / 6. + 0.5) / 2.);
     close(found.rank1, 0.5);
     let none = set(&[at(0.)], &[9]);
-    let error = cross_map(&database, &none, &RetrievalConfig::default()).unwrap_err();
+    let error = cross_retrieval(&database, &none, &RetrievalConfig::default()).unwrap_err();
     assert!(error.to_string().contains("no class of the 1 queries"));
 }
 

@@ -1,8 +1,8 @@
 //! What the labels of queries say of features, query by query, and the intervals of their means.
 
 use fgvr_eval::{
-    BootstrapConfig, Bootstrapped, Embeddings, Error as EvalError, KnnConfig, ProbeConfig,
-    RetrievalConfig, class_bootstrap, cross_map, knn_hits, linear_probe_hits,
+    BootstrapConfig, Bootstrapped, Embeddings, KnnConfig, ProbeConfig, RetrievalConfig,
+    class_bootstrap, cross_retrieval_ranks, knn_hits, linear_probe_hits,
 };
 
 use crate::Result;
@@ -36,17 +36,15 @@ impl Answers {
         knn: Option<&KnnConfig>,
         linear: Option<&ProbeConfig>,
     ) -> Result<Self> {
-        let precision = match cross_map(database, queries, &RetrievalConfig::default()) {
-            Ok(found) => found.average_precision,
-            // No query is of a class that the database has.
-            Err(EvalError::Nothing { .. }) => vec![None; queries.labels.len()],
-            Err(error) => return Err(error.into()),
-        };
+        let ranked = cross_retrieval_ranks(database, queries, &RetrievalConfig::default())?;
+        let precision = ranked
+            .iter()
+            .map(|found| found.map(|f| f.average_precision));
         let knn = knn.map(|config| knn_hits(database, queries, config));
         let linear = linear.map(|config| linear_probe_hits(database, queries, config));
         Ok(Self {
             knn: values(&knn.transpose()?.unwrap_or_default()),
-            precision,
+            precision: precision.collect(),
             probe: values(
                 &linear
                     .transpose()?

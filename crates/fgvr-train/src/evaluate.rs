@@ -2,6 +2,7 @@
 
 use fgvr_data::{Found, Splits, shown};
 use fgvr_encoder::FrozenBackbone;
+use fgvr_eval::{JudgeSets, Judged};
 use fgvr_nn::Decoder;
 use fgvr_ssl::Screening;
 use serde::Serialize;
@@ -14,6 +15,7 @@ use crate::embed::{Embedded, all, embed, embed_screened};
 use crate::figures::{Figures, figures, named, pixel_figures};
 use crate::judged_on::JudgedOn;
 use crate::parts::{MapSources, PartHits, part_hits};
+use crate::protocols::run_protocols;
 use crate::reconstruct::{Psnr, reconstruction_psnr};
 use crate::start::encoder_before;
 use crate::view::Sight;
@@ -37,6 +39,12 @@ pub struct Evaluation {
     /// table has seen; absent where it started from random weights or there is nothing to compare by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub against_start: Option<AgainstStart>,
+    /// The trained encoder by the protocols of `evaluate.protocols.run`; absent where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocols: Option<Judged>,
+    /// The encoder before training by the same protocols.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocols_before: Option<Judged>,
     /// Raw pixels.
     pub pixels: Figures,
     /// Reconstruction; absent for arms without a decoder.
@@ -128,7 +136,15 @@ pub(crate) fn evaluate(
         _ => None,
     };
     let (mut before, mut pixels) = (Figures::default(), Figures::default());
-    let mut against = None;
+    let judging = Judging {
+        config,
+        sight: &sight,
+        splits,
+        judged_on,
+    };
+    let both = [train_features.as_ref(), test_features.as_ref()];
+    let protocols = judging.run(encoder, both, "the trained encoder", observer)?;
+    let (mut against, mut protocols_before) = (None, None);
     if labelled || config.is_pretrained() {
         observer.on_phase(match config.is_pretrained() {
             true => "evaluating the start",
@@ -142,6 +158,9 @@ pub(crate) fn evaluate(
                     of_train = embed(&start, train, &all(train), &sight)?;
                     let of_test = embed(&start, test, &all(test), &sight)?;
                     before = figures(config, of_train.as_ref(), of_test.as_ref())?.0;
+                    let both = [of_train.as_ref(), of_test.as_ref()];
+                    let name = "the encoder before training";
+                    protocols_before = judging.run(&start, both, name, observer)?;
                 }
                 if config.is_pretrained() {
                     let both = [
@@ -193,6 +212,8 @@ pub(crate) fn evaluate(
         start,
         untrained,
         against_start: against,
+        protocols,
+        protocols_before,
         pixels,
         psnr,
         parts,
@@ -212,6 +233,46 @@ pub(crate) fn evaluate(
         device: compute.name().to_owned(),
     };
     Ok((evaluation, warnings))
+}
+
+/// What protocols are run on.
+struct Judging<'a> {
+    config: &'a PretrainConfig,
+    sight: &'a Sight,
+    splits: &'a Splits,
+    judged_on: JudgedOn,
+}
+
+impl Judging<'_> {
+    /// The protocols on features of training and judged images; validation images are embedded for it, where they are not
+    /// those that are judged.
+    fn run(
+        &self,
+        encoder: &FrozenBackbone,
+        [train, test]: [Option<&Embedded>; 2],
+        name: &str,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Judged>> {
+        if self.config.evaluate.protocols.run.is_empty() {
+            return Ok(None);
+        }
+        let labelled = |part: Option<&Embedded>| part.map_or(Ok(None), Embedded::embeddings);
+        let (Some(train), Some(test)) = (labelled(train)?, labelled(test)?) else {
+            return Ok(None);
+        };
+        let val = &self.splits.val;
+        let validation = match self.judged_on {
+            JudgedOn::Test => embed(encoder, val, &all(val), self.sight)?,
+            JudgedOn::Validation => None,
+        };
+        let validation = labelled(validation.as_ref())?;
+        let sets = JudgeSets {
+            train: &train,
+            validation: validation.as_ref(),
+            test: &test,
+        };
+        run_protocols(&self.config.evaluate, sets, name, observer)
+    }
 }
 
 fn warnings(

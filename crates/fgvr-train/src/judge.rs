@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use fgvr_data::{Found, shown};
 use fgvr_encoder::weights::{LoadReport, Weights};
-use fgvr_eval::{BootstrapConfig, Bootstrapped, Embeddings};
+use fgvr_eval::{BootstrapConfig, Bootstrapped, Embeddings, JudgeSets, Judged};
 use fgvr_perturb::Adaptation;
 use serde::Serialize;
 
@@ -16,6 +16,7 @@ use crate::embed_set::embed_splits;
 use crate::embedder::{at_least_one, fitted_to};
 use crate::figures::{Figures, figures, pixel_figures};
 use crate::judged_on::JudgedOn;
+use crate::protocols::run_protocols;
 use crate::{Compute, Embedder, EmbeddingTable, Error, Observer, Result};
 
 /// Share of the rows of every class that are held out where a file has no test rows.
@@ -74,6 +75,9 @@ pub struct JudgedRow {
     pub neighbours: Option<Bootstrapped>,
     /// Mean average precision of training images for judged ones, likewise.
     pub cross_map: Option<Bootstrapped>,
+    /// The protocols of `evaluate.protocols.run`; absent where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocols: Option<Judged>,
 }
 
 /// Judges the features of `weights` on the photos of `source`, from train to test, as they are and after their
@@ -123,6 +127,7 @@ pub fn evaluate_weights(
             figures: pixel_figures(&config, &splits.train, test)?,
             neighbours: None,
             cross_map: None,
+            protocols: None,
         });
     }
     judged.data = Some(splits.found);
@@ -186,6 +191,8 @@ pub fn evaluate_features(
 /// Rows of a table by what they are for.
 struct Parts {
     train: Vec<usize>,
+    /// What choices are made by, where it is not judged.
+    validation: Vec<usize>,
     judged: Vec<usize>,
     judged_on: JudgedOn,
 }
@@ -220,10 +227,11 @@ impl Parts {
                 "has labels in no row of the split train, and neighbours and probe learn from those",
             ));
         }
-        let (train, judged, judged_on) = if !test.is_empty() {
-            (train, test, JudgedOn::Test)
+        let none = Vec::new();
+        let (train, validation, judged, judged_on) = if !test.is_empty() {
+            (train, val, test, JudgedOn::Test)
         } else if !val.is_empty() {
-            (train, val, JudgedOn::Validation)
+            (train, none, val, JudgedOn::Validation)
         } else {
             let (kept, held_out) = hold_out(&train, &table.labels);
             observer.on_message(&format!(
@@ -233,7 +241,7 @@ impl Parts {
                 train.len(),
                 100. * HELD_OUT
             ));
-            (kept, held_out, JudgedOn::Test)
+            (kept, none, held_out, JudgedOn::Test)
         };
         if judged.is_empty() {
             return Err(Error::config(
@@ -243,6 +251,7 @@ impl Parts {
         }
         Ok(Self {
             train,
+            validation,
             judged,
             judged_on,
         })
@@ -312,6 +321,7 @@ fn judge(
         Ok(Tensor::from_vec(values, (rows.len(), width), &Device::Cpu)?)
     };
     let mut single = 0;
+    observer.on_phase("judging the features");
     let mut measure = |name: &str, features: &[f32]| -> Result<(JudgedRow, Answers)> {
         let (train, judged) = (set(features, &parts.train)?, set(features, &parts.judged)?);
         let (figures, left_out) = figures(
@@ -322,16 +332,28 @@ fn judge(
         single = left_out.unwrap_or_default();
         let database = Embeddings::new(train, seen.clone())?;
         let queries = Embeddings::new(judged, wanted.clone())?;
+        let validation = match parts.validation.is_empty() {
+            true => None,
+            false => {
+                let rows = set(features, &parts.validation)?;
+                Some(Embeddings::new(rows, labels(&parts.validation))?)
+            }
+        };
+        let sets = JudgeSets {
+            train: &database,
+            validation: validation.as_ref(),
+            test: &queries,
+        };
         let knn = figures.knn.map(|_| &config.evaluate.knn);
         let row = JudgedRow {
             name: name.to_owned(),
             figures,
             neighbours: None,
             cross_map: None,
+            protocols: run_protocols(&config.evaluate, sets, name, observer)?,
         };
         Ok((row, Answers::of([&database, &queries], knn, None)?))
     };
-    observer.on_phase("judging the features");
     let mut measured = vec![measure(name, &table.features)?];
     if let Some(adaptation) = adaptation {
         measured.push(measure("adapted", &adaptation.apply(&table.features)?)?);

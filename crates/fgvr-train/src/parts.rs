@@ -87,8 +87,7 @@ pub(crate) fn part_hits(
     let bank = sources.bank.as_ref();
     let bank = bank.filter(|bank| pools_places && bank.len() >= config.pairs().bank_minimum);
     let addons = sources.addons;
-    if bank.is_none() && config.addons.is_empty() || test.is_empty() || test.part_mask(0)?.is_none()
-    {
+    if bank.is_none() && config.addons.is_empty() || !test.knows_parts()? {
         return Ok(None);
     }
     let channels = bank.map(|bank| Channels::new(config, bank));
@@ -99,13 +98,13 @@ pub(crate) fn part_hits(
     let mut maps: Vec<Vec<PartHit>> = vec![Vec::new(); addons.len()];
     let mut images_seen = 0;
     for indices in chosen.chunks(config.evaluate.batch) {
-        // The whole image: the masks of the parts are those of it.
+        // As much of an image as a square can show; the masks of the parts get the same view.
         let view = EvaluationView::of_ratio(config.data.size, 1.);
         let loaded = load_batch(test.as_ref(), indices, &view, &config.normalisation)?;
         let Some(images) = loaded.images else {
             continue;
         };
-        let parts = part_masks(test, &loaded.indices, config.data.size)?;
+        let parts = part_masks(test, &loaded.indices, &view)?;
         let numbers: Vec<u32> = loaded.indices.iter().map(|i| *i as u32).collect();
         let others = pair_augment(
             &images,
@@ -255,17 +254,21 @@ fn masks(config: &PretrainConfig) -> [MaskConfig; 2] {
     [method, random]
 }
 
-/// Part masks (N, size, size) of test images.
-fn part_masks(test: &Arc<dyn Dataset>, indices: &[usize], size: usize) -> Result<Tensor> {
-    let mut masks = Vec::with_capacity(indices.len());
+/// Part masks (N, size, size) of test images, as `view` shows them.
+fn part_masks(test: &Arc<dyn Dataset>, indices: &[usize], view: &EvaluationView) -> Result<Tensor> {
+    let size = view.size;
+    let mut masks = Vec::with_capacity(indices.len() * size * size);
     for index in indices {
-        let mask = match test.part_mask(*index)? {
-            Some(mask) => Tensor::from_vec(mask.values, (mask.height, mask.width), &Device::Cpu)?,
-            None => Tensor::zeros((size, size), candle_core::DType::F32, &Device::Cpu)?,
-        };
-        masks.push(mask);
+        match test.part_mask(*index)? {
+            Some(mask) => masks.extend(view.apply_to_mask(&mask)?),
+            None => masks.extend(std::iter::repeat_n(0f32, size * size)),
+        }
     }
-    Ok(Tensor::stack(&masks, 0)?)
+    Ok(Tensor::from_vec(
+        masks,
+        (indices.len(), size, size),
+        &Device::Cpu,
+    )?)
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ impl Restored {
             addons.push(addon);
         }
 
-        let knows_parts = !test.is_empty() && test.part_mask(0)?.is_some();
+        let knows_parts = test.knows_parts()?;
         let objective = match knows_parts {
             true => Some(objective(run, config, saved, run_length, compute)?),
             false => None,

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::adapt_args::Adapt;
+use crate::eval_args::Eval;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -232,38 +233,6 @@ pub(crate) enum Precise {
     Tf32,
     /// Maps in 16 bits, sums in f32.
     Bf16,
-}
-
-#[derive(Args, Debug)]
-#[command(group(ArgGroup::new("judged").required(true).args(["run", "weights", "features"])))]
-pub(crate) struct Eval {
-    /// The run folder.
-    #[arg(long, value_name = "DIR", conflicts_with = "adaptation")]
-    pub(crate) run: Option<PathBuf>,
-    /// Weights to judge: a file, a folder, or `hf:owner/name[@revision][:file]`.
-    #[arg(long, value_name = "SRC", value_parser = name(), requires = "data")]
-    pub(crate) weights: Option<String>,
-    /// Features to judge: an npz that `fgvr embed` wrote, or anyone's.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "batch"])]
-    pub(crate) features: Option<PathBuf>,
-    /// A folder of images or of tar shards, or builtin:lookalikes. [default: what the run was trained on]
-    #[arg(long, value_name = "DIR", value_parser = folder())]
-    pub(crate) data: Option<String>,
-    #[command(flatten)]
-    pub(crate) adapting: Adapting,
-    /// A key of config.json, or a tensor, that says the weights are of another network, to be passed over; may be given
-    /// many times.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["run", "features"])]
-    pub(crate) allow_mismatch: Vec<String>,
-    /// One setting over what the run or the weights bring: evaluate.*, normalisation.*, data.* (of a run but for the
-    /// size), such as evaluate.knn.k=10; of a file of features evaluate.*; may be given many times.
-    #[arg(long, value_name = "KEY.PATH=VALUE")]
-    pub(crate) set: Vec<String>,
-    #[command(flatten)]
-    pub(crate) place: Where,
-    /// Print the figures as JSON on standard output.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Whether features are adapted.

@@ -12,8 +12,9 @@ use fgvr_train::study::StudyConfig;
 use fgvr_train::{Compute, Error, Place, PretrainConfig, ResumeOptions, RunFolder};
 
 use crate::args::{
-    Calibrate, Command, Eval, Plan, Precise, Pretrain, Settings, Study, WeightsCommand, Where,
+    Calibrate, Command, Plan, Precise, Pretrain, Settings, Study, WeightsCommand, Where,
 };
+use crate::eval_args::Eval;
 use crate::output::{print, print_json, say};
 use crate::progress::Progress;
 use crate::signals::{INTERRUPTED, stop_on_signal};
@@ -116,7 +117,7 @@ fn eval(args: &Eval) -> Result<ExitCode> {
     let run = RunFolder::open(folder)?;
     let (compute, stop) = (chosen(&args.place)?, Arc::new(AtomicBool::new(false)));
     let (data, mut progress) = (args.data.as_deref(), Progress::new(stop));
-    let (settings, batch) = (&args.set, args.place.batch);
+    let (settings, batch) = (&args.settings(), args.place.batch);
     let evaluation =
         fgvr_train::evaluate_run_with(&run, settings, data, batch, &compute, &mut progress)?;
     if args.json {

@@ -7,6 +7,7 @@ mod args;
 mod commands;
 #[cfg(test)]
 mod docs;
+mod eval_args;
 mod failure;
 mod output;
 mod progress;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use fgvr_eval::Interval;
+use fgvr_eval::{Interval, Judged};
 use fgvr_report::{Align, Table};
 use fgvr_train::study::StudyEnd;
 use fgvr_train::{Calibration, Evaluation, Judgement, Plan, Summary, evaluation_tables, path_text};
@@ -66,6 +66,14 @@ fn tables(evaluation: &Evaluation) -> String {
     let mut text = String::new();
     for (title, table) in evaluation_tables(evaluation) {
         let _ = write!(text, "\n{title}\n\n{table}");
+    }
+    for (name, judged) in [
+        ("trained", &evaluation.protocols),
+        ("before training", &evaluation.protocols_before),
+    ] {
+        if let Some(judged) = judged {
+            text.push_str(&protocols(name, judged));
+        }
     }
     text
 }
@@ -143,7 +151,21 @@ pub(crate) fn judgement(judgement: &Judgement) -> String {
             );
         }
     }
+    for row in &judgement.rows {
+        if let Some(judged) = &row.protocols {
+            text.push_str(&protocols(&row.name, judged));
+        }
+    }
     text
+}
+
+/// One kind of features by every protocol that was asked for.
+fn protocols(name: &str, judged: &Judged) -> String {
+    let notes = fgvr_train::protocol_notes(judged).join("\n");
+    format!(
+        "\n{name}, in percent\n\n{}\n{notes}\n",
+        fgvr_train::protocol_table(judged)
+    )
 }
 
 pub(crate) fn plan(plan: &Plan) -> String {

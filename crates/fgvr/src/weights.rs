@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::args::{self, Checkpoint, NamesOf, Source, Where};
 use crate::commands::chosen;
+use crate::eval_args::Eval;
 use crate::output::{print, print_json, say};
 use crate::progress::Progress;
 use crate::tables;
@@ -155,10 +156,10 @@ pub(crate) fn embed(args: &args::Embed) -> Result<ExitCode> {
 }
 
 /// Figures of anyone's weights.
-pub(crate) fn judge(args: &args::Eval, source: &str) -> Result<ExitCode> {
+pub(crate) fn judge(args: &Eval, source: &str) -> Result<ExitCode> {
     let adaptation = args.adapting.adaptation.as_deref();
     let options = JudgeOptions {
-        settings: args.set.clone(),
+        settings: args.settings(),
         allow_mismatch: args.allow_mismatch.clone(),
         adaptation: adaptation.map(fgvr_train::open_adaptation).transpose()?,
         plain: args.adapting.plain,
@@ -176,7 +177,7 @@ pub(crate) fn judge(args: &args::Eval, source: &str) -> Result<ExitCode> {
 }
 
 /// Figures of features in a file.
-pub(crate) fn judge_features(args: &args::Eval, file: &Path) -> Result<ExitCode> {
+pub(crate) fn judge_features(args: &Eval, file: &Path) -> Result<ExitCode> {
     let adaptation = args.adapting.adaptation.as_deref();
     let adaptation = adaptation.map(fgvr_train::open_adaptation).transpose()?;
     let table = EmbeddingTable::read(file)?;
@@ -185,7 +186,7 @@ pub(crate) fn judge_features(args: &args::Eval, file: &Path) -> Result<ExitCode>
         &table,
         &source,
         adaptation.as_ref(),
-        &args.set,
+        &args.settings(),
         &mut progress,
     )?;
     judged(&judgement, args.json)

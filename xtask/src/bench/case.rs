@@ -12,15 +12,17 @@ pub(super) enum Group {
     Embed,
     Memory,
     Micro,
+    Judge,
     Gradients,
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Train,
         Self::Embed,
         Self::Memory,
         Self::Micro,
+        Self::Judge,
         Self::Gradients,
     ];
 
@@ -30,6 +32,7 @@ impl Group {
             Self::Embed => "embed",
             Self::Memory => "memory",
             Self::Micro => "micro",
+            Self::Judge => "judge",
             Self::Gradients => "gradients",
         }
     }
@@ -41,6 +44,7 @@ impl Group {
             Self::Train | Self::Memory => TRAINING,
             Self::Embed => EMBEDDING,
             Self::Micro => CONVOLUTION,
+            Self::Judge => JUDGING,
             Self::Gradients => GRADIENTS,
         }
     }
@@ -87,10 +91,15 @@ const EMBEDDING: &[Mode] = &[
     Mode::tuned(BF16),
 ];
 const CONVOLUTION: &[Mode] = &[Mode::tuned("channels_last")];
+/// Other programs for the same; which of them do a case, [`Case::modes`] says.
+const JUDGING: &[Mode] = &[Mode::tuned(FAISS), Mode::tuned(TORCH), Mode::tuned(SKLEARN)];
 const GRADIENTS: &[Mode] = &[Mode::tuned("f64")];
 /// Channels-last both; what else they are is said in benches/torch/mode.py.
 const ON_DEVICE: &[Mode] = &[Mode::tuned(EAGER), Mode::tuned(COMPILED)];
 
+const FAISS: &str = "faiss";
+const TORCH: &str = "torch";
+const SKLEARN: &str = "sklearn";
 const EAGER: &str = "eager";
 const COMPILED: &str = "compiled";
 
@@ -138,6 +147,20 @@ impl Case {
     pub(super) fn name(&self) -> String {
         format!("{}/{}", self.group.name(), self.size)
     }
+
+    /// The modes that it is compared with.
+    pub(super) fn modes(&self, target: Target) -> Vec<Mode> {
+        let does = |mode: &&Mode| {
+            let search = self.size.starts_with("inside") || self.size.starts_with("gallery");
+            self.group != Group::Judge || search == (mode.name != SKLEARN)
+        };
+        self.group
+            .modes(target)
+            .iter()
+            .filter(does)
+            .copied()
+            .collect()
+    }
 }
 
 /// What is timed on the CPU, but for `micro`, whose cases the program lists itself.
@@ -153,6 +176,14 @@ const CASES: [(Group, &str, f64); 9] = [
     (Group::Embed, "tf_efficientnet_lite0-224-b32", 1.),
     // Four fifths of PyTorch's memory.
     (Group::Memory, "resnet50-224-b16", 1.25),
+];
+
+/// What judging features is timed on.
+const JUDGED: [(&str, ModeGoals); 4] = [
+    ("inside-12000x512-k200", &[(FAISS, 3.), (TORCH, 3.)]),
+    ("gallery-1000000x384-q1000-k10", &[]),
+    ("knn-6000x512-q2000-c100", &[(SKLEARN, 1.)]),
+    ("probe-6000x512-q2000-c100", &[(SKLEARN, 1.)]),
 ];
 
 /// What is measured on a GPU, with the goals against PyTorch's modes. The goal for memory is no more than
@@ -208,7 +239,8 @@ pub(super) fn catalogue(groups: &[Group], target: Target) -> Vec<Case> {
         Device::Cpu => {
             let timed = CASES.map(|(group, size, goal)| (group, size, Goals::Best(Some(goal))));
             let steps = STEPS.map(|size| (Group::Gradients, size, Goals::Best(None)));
-            timed.into_iter().chain(steps).collect()
+            let judged = JUDGED.map(|(size, goals)| (Group::Judge, size, Goals::Each(goals)));
+            timed.into_iter().chain(judged).chain(steps).collect()
         }
         Device::Cuda(_) => GPU_CASES
             .map(|(group, size, goals)| (group, size, Goals::Each(goals)))
@@ -359,7 +391,10 @@ mod tests {
 
     #[test]
     fn a_case_is_chosen_by_its_name_with_or_without_the_group() {
-        assert_eq!(chosen(&[]).unwrap().len(), CASES.len() + STEPS.len());
+        assert_eq!(
+            chosen(&[]).unwrap().len(),
+            CASES.len() + JUDGED.len() + STEPS.len()
+        );
         assert_eq!(
             chosen(&["embed/resnet50-224-b16"]).unwrap(),
             ["embed/resnet50-224-b16"]

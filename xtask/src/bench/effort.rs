@@ -54,7 +54,7 @@ impl Effort {
 /// What a turn counts for: about a tenth of a second.
 pub(super) fn unit(group: Group) -> usize {
     match group {
-        Group::Train | Group::Embed => 25,
+        Group::Train | Group::Embed | Group::Judge => 25,
         Group::Memory => 75,
         Group::Gradients => 100,
         Group::Micro => 1,

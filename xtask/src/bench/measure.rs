@@ -19,15 +19,15 @@ pub(super) struct TorchSide {
     server: Result<Server, String>,
 }
 
-/// PyTorch in all modes of `group`, started at once, since that takes a while and nothing is timed
+/// PyTorch in all modes of `case`, started at once, since that takes a while and nothing is timed
 /// meanwhile; none if it was not asked for.
-pub(super) fn torch_sides(programs: &Programs, group: Group) -> Vec<TorchSide> {
+pub(super) fn torch_sides(programs: &Programs, case: &Case) -> Vec<TorchSide> {
     let modes = if programs.python.is_some() {
-        group.modes(programs.target)
+        case.modes(programs.target)
     } else {
-        &[]
+        Vec::new()
     };
-    let start = |mode: &Mode| programs.start_torch(group, mode).map_err(reason);
+    let start = |mode: &Mode| programs.start_torch(case.group, mode).map_err(reason);
     std::thread::scope(|scope| {
         let starts: Vec<_> = modes
             .iter()
@@ -99,6 +99,11 @@ pub(super) fn timed(
     let name = case.name();
     progress.now(&name, "preparing");
     let ready = ours.prepare(&name)?;
+    let counts_memory = case.group == Group::Judge;
+    if counts_memory {
+        // What it takes to make the features does not count.
+        ours.ask("reset")?;
+    }
     let repetitions = effort.repetitions(case.group, warm(ours, effort)?);
     progress.step(unit(case.group));
 
@@ -109,7 +114,11 @@ pub(super) fn timed(
         let warmed = match &mut side.server {
             Ok(server) => server
                 .prepare(&name)
-                .and_then(|_| warm(server, effort))
+                .and_then(|_| match counts_memory {
+                    true => server.ask("reset").map(drop),
+                    false => Ok(()),
+                })
+                .and_then(|()| warm(server, effort))
                 .map(|_| Record::new())
                 .map_err(reason),
             Err(reason) => Err(reason.clone()),
@@ -142,15 +151,28 @@ pub(super) fn timed(
         }
     }
     let no_figures = || "a repetition took no finite time".to_string();
+    let with_memory = |server: &mut Server, mut figures: Figures| -> Result<Figures> {
+        if counts_memory {
+            figures.allocated = Some(server.memory()?.peak as f64);
+        }
+        Ok(figures)
+    };
+    let figures = ours_record.figures().with_context(no_figures)?;
     Ok(Outcome {
         case: case.clone(),
         images: ready["images"].as_u64().context("no number of images")?,
         operations: ready["operations"].as_f64(),
-        ours: ours_record.figures().with_context(no_figures)?,
+        ours: with_memory(ours, figures)?,
         modes: sides
             .into_iter()
             .map(|(side, record)| {
                 let figures = record.and_then(|record| record.figures().ok_or_else(no_figures));
+                let figures = match &mut side.server {
+                    Ok(server) => {
+                        figures.and_then(|figures| with_memory(server, figures).map_err(reason))
+                    }
+                    Err(_) => figures,
+                };
                 (side.mode.name, figures)
             })
             .collect(),
@@ -169,12 +191,12 @@ pub(super) fn memory(case: &Case, programs: &Programs, progress: &mut Progress) 
     let (ours, images) = peak(programs.start_ours()?, case)?;
     progress.step(unit(case.group));
     let modes = if programs.python.is_some() {
-        case.group.modes(programs.target)
+        case.modes(programs.target)
     } else {
-        &[]
+        Vec::new()
     };
     let mut outcomes = Vec::new();
-    for mode in modes {
+    for mode in &modes {
         progress.now(&name, &format!("torch {}", mode.name));
         let figures = programs
             .start_torch(case.group, mode)

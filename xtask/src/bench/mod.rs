@@ -128,6 +128,9 @@ fn prepare(programs: &Programs, options: &Options) -> Result<(Machine, Vec<Case>
     let mut ours = programs.start_ours()?;
     let mut machine = Machine::new(&ours.hello);
     let mut cases = case::catalogue(&options.groups, options.target);
+    if options.groups.contains(&Group::Judge) {
+        machine.peak(&ours.ask("peak")?);
+    }
     if options.groups.contains(&Group::Micro) {
         let list = ours.ask("list")?;
         let names = list["cases"]
@@ -186,13 +189,13 @@ fn measure(programs: &Programs, options: &Options, cases: &[Case]) -> Result<Fou
         quick: options.quick,
         device: options.target.is_device(),
     };
-    let modes = |group: Group| match options.torch {
-        true => group.modes(options.target).len(),
+    let modes = |case: &Case| match options.torch {
+        true => case.modes(options.target).len(),
         false => 0,
     };
     let units = cases
         .iter()
-        .map(|case| effort.units(case.group, modes(case.group)));
+        .map(|case| effort.units(case.group, modes(case)));
     let mut progress = Progress::new(units.sum());
     let (mut timed, mut compared) = (Vec::new(), Vec::new());
     let failed = |case: &Case| format!("{} failed", case.name());
@@ -203,7 +206,7 @@ fn measure(programs: &Programs, options: &Options, cases: &[Case]) -> Result<Fou
             Group::Memory => measure::memory(case, programs, &mut progress),
             Group::Micro => {
                 if kept.is_none() {
-                    let torch = measure::torch_sides(programs, case.group);
+                    let torch = measure::torch_sides(programs, case);
                     kept = Some((programs.start_ours()?, torch));
                 }
                 let Some((ours, torch)) = &mut kept else {
@@ -211,9 +214,9 @@ fn measure(programs: &Programs, options: &Options, cases: &[Case]) -> Result<Fou
                 };
                 measure::timed(case, ours, torch, effort, &mut progress)
             }
-            Group::Train | Group::Embed => {
+            Group::Train | Group::Embed | Group::Judge => {
                 let mut ours = programs.start_ours()?;
-                let mut torch = measure::torch_sides(programs, case.group);
+                let mut torch = measure::torch_sides(programs, case);
                 measure::timed(case, &mut ours, &mut torch, effort, &mut progress)
             }
             Group::Gradients => {

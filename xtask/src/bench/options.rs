@@ -7,7 +7,7 @@ use super::target::Target;
 use crate::nearest::nearest;
 
 pub(crate) const USAGE: &str = "\
-usage: cargo xtask bench [micro|train|embed|memory|gradients|all]… [options]
+usage: cargo xtask bench [micro|train|embed|memory|judge|gradients|all]… [options]
 
   --against torch   measure PyTorch's modes too, in turns with ours
   --case NAME       only the cases whose names begin so; may be given more than once. A whole name with its
@@ -23,7 +23,8 @@ usage: cargo xtask bench [micro|train|embed|memory|gradients|all]… [options]
   --no-write        do not
 
 train: a training step. embed: images to features. memory: peak memory and page faults of training.
-micro: each convolution by itself, beside the peak of the machine. Without a group: train, embed, memory.
+micro: each convolution by itself, beside the peak of the machine. judge: nearest neighbours, kNN and probe beside
+FAISS, PyTorch and scikit-learn. Without a group: train, embed, memory.
 
 On a device, train, embed and memory have cases of their own, MoCo v2 and SynthPair at 224 px, and PyTorch two
 modes, eager and compiled, channels-last with autocast; each is compared by itself.
@@ -34,7 +35,8 @@ and in all other groups.
 
 PyTorch runs from a virtual environment that is made in target/venv at the first use (some
 gigabytes; PIP_EXTRA_INDEX_URL can name an index with the smaller CPU builds). FGVR_PYTHON names
-an interpreter that has torch and torchvision to use instead.
+an interpreter that has torch and torchvision to use instead. judge needs what benches/torch/judging.txt
+names besides; install it there with pip.
 ";
 
 /// What was asked for.
@@ -241,7 +243,7 @@ mod tests {
     fn gradients_are_among_all_where_pytorch_is() {
         let groups = |args| parse(args).unwrap().groups;
         assert_eq!(groups("all --against torch"), Group::ALL);
-        assert_eq!(groups("all"), Group::ALL[..4]);
+        assert_eq!(groups("all"), Group::ALL[..5]);
         let options = parse("gradients --against torch").unwrap();
         assert_eq!(options.groups, [Group::Gradients]);
         assert_eq!(

@@ -19,6 +19,7 @@ pub(super) fn parts(group: Group, outcomes: &[Outcome]) -> Vec<Part> {
     let each = matches!(outcomes[0].case.goals, Goals::Each(_));
     let (title, table) = match group {
         Group::Memory if each => ("Peak memory of training steps", memory_each(&outcomes)),
+        Group::Judge => ("Judging features", judging(&outcomes)),
         Group::Train if each => ("Training steps", timed_each(&outcomes)),
         Group::Embed if each => ("Embedding", timed_each(&outcomes)),
         Group::Train => ("Training steps", timed(&outcomes)),
@@ -118,6 +119,24 @@ fn timed_each(outcomes: &[&Outcome]) -> Table {
     ];
     each(outcomes, &head, |outcome, figures| {
         times(outcome, figures).to_vec()
+    })
+}
+
+/// With the peak memory of the process, the features included, and 10^9 operations a second of the products.
+fn judging(outcomes: &[&Outcome]) -> Table {
+    let head = [
+        "case", "ms", "±", "MiB", "GFLOP/s", "other", "ms", "±", "MiB", "GFLOP/s", "ratio", "goal",
+    ];
+    each(outcomes, &head, |outcome, figures| {
+        let [median, spread, _] = times(outcome, figures);
+        let memory = figures.allocated.map_or(String::new(), in_mebibytes);
+        let speed = outcome.gigaflops(figures);
+        vec![
+            median,
+            spread,
+            memory,
+            speed.map_or(String::new(), |speed| format!("{speed:.0}")),
+        ]
     })
 }
 

@@ -158,7 +158,7 @@ mod tests {
             let cpu = Target::parse(device, None).unwrap();
             assert_eq!(cpu, Target::CPU);
             assert!(cpu.ours().is_empty() && cpu.torch().is_empty());
-            assert_eq!((cpu.options().as_str(), cpu.groups().len()), ("", 5));
+            assert_eq!((cpu.options().as_str(), cpu.groups().len()), ("", 6));
         }
     }
 

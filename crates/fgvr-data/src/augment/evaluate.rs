@@ -2,7 +2,7 @@
 
 use super::Region;
 use super::resize::{Interpolation, resize_by, resize_window};
-use crate::{Error, Image, Normalisation};
+use crate::{Error, Image, Normalisation, PartMask};
 
 /// The usual 256 to 224: how much larger than the crop the photo is made first.
 pub const RESIZE_RATIO: f64 = 256. / 224.;
@@ -142,6 +142,43 @@ impl EvaluationView {
         planes.values
     }
 
+    /// This view of a part mask: what [`apply`](Self::apply) shows of an image, shown of its mask: `size * size` values
+    /// in [0, 1]. A mask that has the view's size already stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for a mask without pixels, or with another number of values than its size says.
+    pub fn apply_to_mask(&self, mask: &PartMask) -> Result<Vec<f32>, Error> {
+        let expected = mask.width.checked_mul(mask.height);
+        if mask.values.is_empty() || expected != Some(mask.values.len()) {
+            return Err(Error::Malformed {
+                id: "part mask".to_owned(),
+                width: mask.width,
+                height: mask.height,
+                bytes: 3 * mask.values.len(),
+            });
+        }
+        let size = self.size;
+        if (mask.width, mask.height) == (size, size) {
+            return Ok(mask.values.clone());
+        }
+        let grey = mask
+            .values
+            .iter()
+            .flat_map(|value| [(value * 255.).round() as u8; 3]);
+        let image = Image {
+            width: mask.width,
+            height: mask.height,
+            pixels: grey.collect(),
+        };
+        let mut values = self.apply(&image, &Normalisation::none());
+        values.truncate(size * size);
+        // A cubic overshoots, and sums of weights round.
+        values
+            .iter_mut()
+            .for_each(|value| *value = value.clamp(0., 1.));
+        Ok(values)
+    }
+
     /// The part `region` of `image` alone, its sides brought to the square's, normalised: (3, `size`, `size`).
     ///
     /// # Panics
@@ -215,6 +252,29 @@ mod tests {
         };
         let row = &view.apply(&image, &Normalisation::none())[..30];
         assert!(row[15] > 0.7 && row[2] < 0.05 && row[27] < 0.05, "{row:?}");
+    }
+
+    #[test]
+    fn a_mask_is_shown_as_its_image_is() {
+        // The left half of a wide image is part: of the square in the middle, half is left.
+        let (width, height) = (90, 30);
+        let part = |i: usize| f32::from(u8::from(i % width < 45));
+        let mut mask = PartMask {
+            width,
+            height,
+            values: (0..width * height).map(part).collect(),
+        };
+        let view = EvaluationView::of_ratio(10, 1.);
+        let row = view.apply_to_mask(&mask).unwrap()[..10].to_vec();
+        assert!(
+            row[..4].iter().all(|v| *v > 0.99) && row[6..].iter().all(|v| *v < 0.01),
+            "{row:?}"
+        );
+        let same = EvaluationView::of_ratio(30, 1.);
+        mask.values.truncate(900);
+        assert!(same.apply_to_mask(&mask).is_err());
+        mask.width = 30;
+        assert_eq!(same.apply_to_mask(&mask).unwrap(), mask.values);
     }
 
     #[test]

@@ -79,10 +79,8 @@ impl ShardIndex {
                 continue;
             };
             let key = &member.name[..member.name.len() - base.len() + dot];
-            if open.as_ref().is_none_or(|sample| sample.key != key) {
-                if let Some(sample) = open.take() {
-                    index.finish(sample, &members)?;
-                }
+            if let Some(sample) = open.take_if(|sample| sample.key != key) {
+                index.finish(sample, &members)?;
             }
             let sample = open.get_or_insert_with(|| Sample {
                 key: key.to_owned(),

@@ -9,6 +9,7 @@ mod methods;
 mod optimizer_kind;
 mod overrides;
 mod presets;
+mod protocols;
 mod safe_start;
 mod validate;
 
@@ -19,6 +20,7 @@ pub use optimizer_kind::OptimizerKind;
 pub use overrides::Layers;
 pub(crate) use overrides::did_you_mean;
 pub use presets::PRESETS;
+pub use protocols::ProtocolSettings;
 
 use fgvr_data::augment::{AugmentConfig, Interpolation, PairAugmentConfig, RESIZE_RATIO};
 use fgvr_data::{DataConfig, Normalisation};
@@ -311,6 +313,8 @@ pub struct EvaluateSettings {
     pub knn: KnnConfig,
     /// Linear probe.
     pub linear: ProbeConfig,
+    /// More protocols.
+    pub protocols: ProtocolSettings,
     /// Side of the images whose raw pixels are a baseline.
     pub pixel_side: usize,
     /// Test images that the masks' hits are measured on.
@@ -331,6 +335,7 @@ impl Default for EvaluateSettings {
         Self {
             knn: KnnConfig::default(),
             linear: ProbeConfig::default(),
+            protocols: ProtocolSettings::default(),
             pixel_side: 32,
             part_images: 512,
             resize_ratio: RESIZE_RATIO,
