@@ -67,6 +67,12 @@ const COMMANDS: &[Entry] = &[
     ),
     Entry(
         Fgvr,
+        "data check SOURCE",
+        "say what a data set holds, and which photos are the same",
+        "cargo xtask data check photos",
+    ),
+    Entry(
+        Fgvr,
         "plan [args]",
         "say what a training run would need, without running it",
         "cargo xtask plan --data photos",
@@ -199,7 +205,7 @@ mod tests {
     fn an_unknown_command_names_the_nearest_and_lists_all() {
         let text = unknown("pretrian");
         assert!(text.contains("did you mean `pretrain`?"), "{text}");
-        let all = "pretrain, adapt, eval, study, embed, export, publish, weights, plan, calibrate, sheet, bench, parity, \
+        let all = "pretrain, adapt, eval, study, embed, export, publish, weights, data, plan, calibrate, sheet, bench, parity, \
                    interchange, kernels, test, fuzz, ci, tidy, help";
         assert!(text.contains(all), "{text}");
         assert!(!unknown("frobnicate").contains("did you mean"));

@@ -37,6 +37,8 @@ pub struct Found {
     pub set: Option<String>,
     /// Images to train on, to validate on and to test on.
     pub images: SplitCounts,
+    /// Which splits were held out of other images by a hash of their names, rather than said by the data.
+    pub held_out: HeldOut,
     /// Classes of all of them; 0 without labels.
     pub classes: usize,
     /// Files and folders passed over, by kind: an ending such as `.heic`, the name of a system's own
@@ -60,6 +62,16 @@ pub struct SplitCounts {
     pub val: usize,
     /// To test on; `None` without such a split.
     pub test: Option<usize>,
+}
+
+/// Splits that the data does not say itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct HeldOut {
+    /// What is validated on.
+    pub val: bool,
+    /// What is tested on.
+    pub test: bool,
 }
 
 /// A folder that was set aside.

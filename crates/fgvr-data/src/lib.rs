@@ -7,6 +7,7 @@
 
 mod atomic;
 pub mod augment;
+pub mod check;
 pub mod dataset;
 mod decode;
 mod error;
@@ -32,7 +33,7 @@ pub use dataset::{Dataset, Image, PartMask};
 pub use decode::{MAX_PIXELS, decode, decode_bytes};
 pub use error::Error;
 pub use folder::{Folder, Labels};
-pub use found::{Found, SplitCounts, UnreadableFolder};
+pub use found::{Found, HeldOut, SplitCounts, UnreadableFolder};
 pub use load_batch::{Loaded, load_batch, load_photo, load_whole};
 pub use loader::{
     Batch, Loader, LoaderConfig, Position, Quarantined, Stopper, Transform, write_quarantine,

@@ -205,6 +205,7 @@ pub fn open(spec: &str, cfg: &DataConfig) -> Result<Splits, Error> {
     let (train, val) = match val {
         Some(val) => (train, val),
         None => {
+            found.held_out.val = true;
             let held_out = held_out(train.photos(), cfg.val_fraction, cfg.seed, "val");
             let val = train.subset(|i| held_out[i]);
             (train.subset(|i| !held_out[i]), val)
@@ -273,6 +274,7 @@ fn whole(
     if cfg.test_fraction == 0. {
         return Ok((all, None));
     }
+    found.held_out.test = true;
     let test = held_out(all.photos(), cfg.test_fraction, cfg.seed, "test");
     Ok((all.subset(|i| !test[i]), Some(all.subset(|i| test[i]))))
 }

@@ -1,5 +1,6 @@
 //! All figures of a run's frozen networks beside honest baselines: `eval.json`.
 
+use fgvr_data::check::watch;
 use fgvr_data::{Found, Splits, shown};
 use fgvr_encoder::FrozenBackbone;
 use fgvr_eval::{JudgeSets, Judged};
@@ -14,6 +15,7 @@ use crate::data::lacking;
 use crate::embed::{Embedded, all, embed, embed_screened};
 use crate::figures::{Figures, figures, named, pixel_figures};
 use crate::judged_on::JudgedOn;
+use crate::leaks::leak_warning;
 use crate::parts::{MapSources, PartHits, part_hits};
 use crate::protocols::run_protocols;
 use crate::reconstruct::{Psnr, reconstruction_psnr};
@@ -90,6 +92,7 @@ pub(crate) fn evaluate(
     splits: &Splits,
     observer: &mut dyn Observer,
 ) -> Result<(Evaluation, Vec<String>)> {
+    let (splits, leaks) = &watch(splits);
     let (train, (judged_on, test)) = (&splits.train, JudgedOn::choose(splits));
     observer.on_phase("evaluating the trained encoder");
     let (sight, encoder) = (Sight::of(config), networks.encoder);
@@ -108,6 +111,7 @@ pub(crate) fn evaluate(
         let labels = images.as_ref().and_then(|images| images.labels.clone());
         labels.unwrap_or_default()
     };
+    warnings.extend(leak_warning(leaks, judged_on));
     let lacking = lacking(
         &labels(&train_features),
         &labels(&test_features),

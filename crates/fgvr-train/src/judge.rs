@@ -1,6 +1,7 @@
 //! Judging features that no run of ours trained: those of anyone's weights, and those in a file.
 
 use candle_core::{Device, Tensor};
+use fgvr_data::check::watch;
 use fgvr_data::{Found, shown};
 use fgvr_encoder::weights::{LoadReport, Weights};
 use fgvr_eval::{BootstrapConfig, Bootstrapped, Embeddings, JudgeSets, Judged};
@@ -16,6 +17,7 @@ use crate::embed_set::embed_splits;
 use crate::embedder::{at_least_one, fitted_to};
 use crate::figures::{Figures, figures, pixel_figures};
 use crate::judged_on::JudgedOn;
+use crate::leaks::leak_warning;
 use crate::protocols::run_protocols;
 use crate::{Compute, Embedder, EmbeddingTable, Error, Observer, Result};
 
@@ -113,9 +115,13 @@ pub fn evaluate_weights(
     observer.on_message(&compute.line());
     let splits = fgvr_data::open(source, &embedder.data)?;
     observer.on_data(&splits.found);
+    let (splits, leaks) = watch(&splits);
     let table = embed_splits(&embedder, source, &splits, observer)?;
     let from = embedder.origin().to_owned();
     let mut judged = judge(&table, "start", &from, own.as_ref(), &config, observer)?;
+    if let Some(warning) = leak_warning(&leaks, judged.judged_on) {
+        observer.on_message(&warning);
+    }
     let test = match judged.judged_on {
         JudgedOn::Test => splits.test.as_ref(),
         JudgedOn::Validation => Some(&splits.val),

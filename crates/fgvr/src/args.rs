@@ -6,6 +6,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::adapt_args::Adapt;
+use crate::data::DataCommand;
 use crate::eval_args::Eval;
 
 const EXAMPLES: &str = "\
@@ -133,6 +134,9 @@ pub(crate) enum Command {
     /// Look into pretrained weights.
     #[command(subcommand)]
     Weights(WeightsCommand),
+    /// Look into data sets.
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Supervised and untrained references on a data set: how hard is it?
     Calibrate(Calibrate),
 }

@@ -18,7 +18,7 @@ use crate::eval_args::Eval;
 use crate::output::{print, print_json, say};
 use crate::progress::Progress;
 use crate::signals::{INTERRUPTED, stop_on_signal};
-use crate::{adapt, tables, weights};
+use crate::{adapt, data, tables, weights};
 
 pub(crate) fn run(command: Command) -> Result<ExitCode> {
     match command {
@@ -32,6 +32,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Export(args) => weights::export(&args),
         Command::Publish(args) => weights::publish(&args),
         Command::Weights(WeightsCommand::Inspect(args)) => weights::inspect(&args),
+        Command::Data(command) => data::run(&command),
     }
 }
 

@@ -299,11 +299,13 @@ fn split(
     };
     let mut test = Some(test).filter(|test| !test.is_empty());
     if !has_splits && found.classes > 0 && cfg.test_fraction > 0. {
+        found.held_out.test = true;
         let held = held_out(&train, cfg.test_fraction, "test");
         test = Some(train.subset(|i| held[i]));
         train = train.subset(|i| !held[i]);
     }
     if val.is_empty() {
+        found.held_out.val = true;
         let held = held_out(&train, cfg.val_fraction, "val");
         val = train.subset(|i| held[i]);
         train = train.subset(|i| !held[i]);

@@ -27,6 +27,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use fgvr_data::augment::{EvaluationView, RESIZE_RATIO};
+use fgvr_data::check::watch;
 use fgvr_data::{DataConfig, Dataset, Normalisation, Splits};
 use fgvr_perturb::{AdaptConfig, AdaptError, AdaptKind, Adaptation, Fitter};
 use fgvr_report::Sheet;
@@ -43,8 +44,9 @@ pub use write::{What, WriteOptions, Written, check_export, check_place, write_ad
 
 use crate::data::{Listing, is_built_in};
 use crate::embed::pooled;
+use crate::leaks::leak_warning;
 use crate::view::{Sight, preprocessing};
-use crate::{Embedder, Error, Observer, Result, digest};
+use crate::{Embedder, Error, JudgedOn, Observer, Result, digest};
 pub(crate) use fresh::fresh_views;
 
 use embedding::embed;
@@ -207,11 +209,20 @@ fn adapt_keeping(
     observer: &mut dyn Observer,
 ) -> Result<(Adapted, Features)> {
     let settings = &options.settings;
+    let (splits, leaks) = &watch(splits);
     let photos = Photos::of(splits, options);
     enough(source, photos.fit.len())?;
     let key = key(eye, source, splits, &photos, options)?;
     let mut work = Work::open(options.work.as_deref(), &key, eye.width)?;
     embed(eye, &photos, settings, &mut work, observer)?;
+    let judged_on = match photos.queries {
+        Some(Queries::Test) => Some(JudgedOn::Test),
+        Some(Queries::Validation) => Some(JudgedOn::Validation),
+        Some(Queries::HeldOut) | None => None,
+    };
+    if let Some(warning) = judged_on.and_then(|judged_on| leak_warning(leaks, judged_on)) {
+        observer.on_message(&warning);
+    }
     let (embedding, fitting_from) = (work.seconds(), Instant::now());
 
     let (counts, kept) = counts(&photos, &work);

@@ -169,7 +169,8 @@ fn given(command: &[String]) -> Result<(), String> {
         | Command::Embed(_)
         | Command::Export(_)
         | Command::Publish(_)
-        | Command::Weights(_) => Ok(()),
+        | Command::Weights(_)
+        | Command::Data(_) => Ok(()),
     }
 }
 
