@@ -37,6 +37,12 @@ const COMMANDS: &[Entry] = &[
     ),
     Entry(
         Fgvr,
+        "compare A B",
+        "compare features on the same images, with corrected tests",
+        "cargo xtask compare plain.npz adapted.npz",
+    ),
+    Entry(
+        Fgvr,
         "study FILE",
         "compare arms over seeds and data sets at equal budgets",
         "cargo xtask study my-study.toml --out studies/mine",
@@ -205,7 +211,7 @@ mod tests {
     fn an_unknown_command_names_the_nearest_and_lists_all() {
         let text = unknown("pretrian");
         assert!(text.contains("did you mean `pretrain`?"), "{text}");
-        let all = "pretrain, adapt, eval, study, embed, export, publish, weights, data, plan, calibrate, sheet, bench, parity, \
+        let all = "pretrain, adapt, eval, compare, study, embed, export, publish, weights, data, plan, calibrate, sheet, bench, parity, \
                    interchange, kernels, test, fuzz, ci, tidy, help";
         assert!(text.contains(all), "{text}");
         assert!(!unknown("frobnicate").contains("did you mean"));

@@ -6,6 +6,7 @@ use fgvr_eval::{
 };
 
 use crate::Result;
+use crate::compare::CompareFigure;
 
 /// What each query came to with one kind of features; a measure that was not asked for is empty.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,15 @@ pub(crate) struct Intervals {
 }
 
 impl Answers {
+    /// The values by query of a measure: none where it was not asked for, or where a query has no answer.
+    pub(crate) fn values(&self, figure: CompareFigure) -> Vec<Option<f64>> {
+        match figure {
+            CompareFigure::Knn => self.knn.iter().copied().map(Some).collect(),
+            CompareFigure::Map => self.precision.clone(),
+            CompareFigure::Linear => self.probe.iter().copied().map(Some).collect(),
+        }
+    }
+
     /// Average precision always, neighbours and probe where they are configured.
     ///
     /// # Errors

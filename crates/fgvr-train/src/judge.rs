@@ -195,18 +195,22 @@ pub fn evaluate_features(
 }
 
 /// Rows of a table by what they are for.
-struct Parts {
-    train: Vec<usize>,
+pub(crate) struct Parts {
+    pub(crate) train: Vec<usize>,
     /// What choices are made by, where it is not judged.
     validation: Vec<usize>,
-    judged: Vec<usize>,
-    judged_on: JudgedOn,
+    pub(crate) judged: Vec<usize>,
+    pub(crate) judged_on: JudgedOn,
 }
 
 impl Parts {
     /// # Errors
     /// No labels, or nothing to learn from.
-    fn of(table: &EmbeddingTable, source: &str, observer: &mut dyn Observer) -> Result<Self> {
+    pub(crate) fn of(
+        table: &EmbeddingTable,
+        source: &str,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
         let rows = |split: &str| -> Vec<usize> {
             let rows = 0..table.labels.len();
             rows.filter(|row| table.splits[*row] == split && table.labels[*row] >= 0)

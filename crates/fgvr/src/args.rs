@@ -6,6 +6,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::adapt_args::Adapt;
+use crate::compare::Compare;
 use crate::data::DataCommand;
 use crate::eval_args::Eval;
 
@@ -114,6 +115,9 @@ pub(crate) enum Command {
     /// Judge the frozen features of a run, of anyone's weights, or in a file.
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(Eval),
+    /// Compare several kinds of features on the same images: which is better, and is that more than chance?
+    #[command(after_help = crate::compare::EXAMPLES)]
+    Compare(Compare),
     /// Print parameters, memory, steps and time of a run before anything is spent.
     Plan(Plan),
     /// Adapt a pretrained network to your own photos, without labels and without training.

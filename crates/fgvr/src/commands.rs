@@ -18,12 +18,13 @@ use crate::eval_args::Eval;
 use crate::output::{print, print_json, say};
 use crate::progress::Progress;
 use crate::signals::{INTERRUPTED, stop_on_signal};
-use crate::{adapt, data, tables, weights};
+use crate::{adapt, compare, data, tables, weights};
 
 pub(crate) fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Pretrain(args) => pretrain(&args),
         Command::Eval(args) => eval(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Plan(args) => plan(&args),
         Command::Calibrate(args) => calibrate(&args),
         Command::Study(args) => study(&args),

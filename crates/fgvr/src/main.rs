@@ -5,6 +5,7 @@ mod adapt_args;
 mod adapt_train;
 mod args;
 mod commands;
+mod compare;
 mod data;
 #[cfg(test)]
 mod docs;

@@ -1,5 +1,6 @@
 //! What several seeds allow to be said of two arms.
 
+use fgvr_eval::half_width;
 use serde::Serialize;
 
 /// Mean and spread of one figure over seeds.
@@ -65,9 +66,7 @@ impl Paired {
     pub fn of(pairs: &[(f64, f64)]) -> Option<Self> {
         let differences: Vec<f64> = pairs.iter().map(|(arm, control)| arm - control).collect();
         let difference = Spread::of(&differences)?;
-        let half_width = difference
-            .sd
-            .map(|sd| student_t(difference.count - 1) * sd / (difference.count as f64).sqrt());
+        let half_width = half_width(&differences);
         let far = difference
             .sd
             .is_some_and(|sd| difference.mean.abs() > 2. * sd);
@@ -85,19 +84,6 @@ impl Paired {
             half_width,
             verdict,
         })
-    }
-}
-
-/// The 97.5 % quantile of Student's t by degrees of freedom.
-fn student_t(freedom: usize) -> f64 {
-    const TABLE: [f64; 30] = [
-        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
-        2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
-        2.052, 2.048, 2.045, 2.042,
-    ];
-    match freedom {
-        0 => f64::INFINITY,
-        n => TABLE.get(n - 1).copied().unwrap_or(1.96),
     }
 }
 
@@ -128,7 +114,7 @@ mod tests {
     #[test]
     fn the_interval_is_students() {
         let paired = Paired::of(&[(1., 0.), (2., 0.), (3., 0.)]).unwrap();
-        let expected = 4.303 / 3f64.sqrt();
-        assert!((paired.half_width.unwrap() - expected).abs() < 1e-9);
+        let expected = 4.302_652_729_911_275 / 3f64.sqrt();
+        assert!((paired.half_width.unwrap() - expected).abs() < 1e-6);
     }
 }

@@ -166,6 +166,7 @@ fn given(command: &[String]) -> Result<(), String> {
             settings.map(drop).map_err(|error| error.to_string())
         }
         Command::Eval(_)
+        | Command::Compare(_)
         | Command::Embed(_)
         | Command::Export(_)
         | Command::Publish(_)
