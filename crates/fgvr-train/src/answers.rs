@@ -6,7 +6,7 @@ use fgvr_eval::{
 };
 
 use crate::Result;
-use crate::compare::CompareFigure;
+use crate::compare_figure::CompareFigure;
 
 /// What each query came to with one kind of features; a measure that was not asked for is empty.
 #[derive(Clone, Debug, Default)]
