@@ -62,34 +62,41 @@ impl Embeddings {
 /// # Errors
 /// A fraction outside (0, 1], and what [`Embeddings::new`] refuses.
 pub fn label_fraction(set: &Embeddings, fraction: f64, seed: u64) -> Result<Embeddings, Error> {
-    const OP: &str = "label_fraction";
+    let rows = label_fraction_rows(&set.labels, fraction, seed)?;
+    set.checked(LABEL_FRACTION, "features")?;
+    let labels = rows.iter().map(|row| set.labels[*row]).collect();
+    let rows: Vec<u32> = rows.into_iter().map(|row| row as u32).collect();
+    let index = Tensor::new(rows, set.features.device())?;
+    Ok(Embeddings {
+        features: set.features.index_select(&index, 0)?,
+        labels,
+    })
+}
+
+const LABEL_FRACTION: &str = "label_fraction";
+
+/// The rows that [`label_fraction`] keeps, by their labels.
+///
+/// # Errors
+/// A fraction outside (0, 1].
+pub fn label_fraction_rows(labels: &[u32], fraction: f64, seed: u64) -> Result<Vec<usize>, Error> {
     if !(fraction > 0. && fraction <= 1.) {
         let (field, value) = ("fraction", fraction.to_string());
         return Err(Error::Config {
-            op: OP,
+            op: LABEL_FRACTION,
             field,
             value,
             expected: "a value in (0, 1]",
         });
     }
-    set.checked(OP, "features")?;
-    let mut kept: Vec<u32> = Vec::new();
-    for rows in by_class(&set.labels, seed).into_values() {
+    let mut kept = Vec::new();
+    for rows in by_class(labels, seed).into_values() {
         // The small term forgives the last bits of a product such as 0.07 * 100.
         let count = (fraction * rows.len() as f64 - 1e-9).ceil() as usize;
-        kept.extend(
-            rows[..count.clamp(1, rows.len())]
-                .iter()
-                .map(|row| *row as u32),
-        );
+        kept.extend(&rows[..count.clamp(1, rows.len())]);
     }
     kept.sort_unstable();
-    let labels = kept.iter().map(|row| set.labels[*row as usize]).collect();
-    let index = Tensor::new(kept, set.features.device())?;
-    Ok(Embeddings {
-        features: set.features.index_select(&index, 0)?,
-        labels,
-    })
+    Ok(kept)
 }
 
 /// `set` without and with those rows that are held out of each class to choose by, by a hash of (seed, row).

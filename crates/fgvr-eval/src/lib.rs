@@ -37,7 +37,7 @@ pub use bootstrap::{BootstrapConfig, Bootstrapped, Interval, class_bootstrap, cl
 pub use candle_core;
 pub use cross::{cross_retrieval, cross_retrieval_ranks};
 pub use effective_rank::effective_rank;
-pub use embeddings::{Embeddings, label_fraction};
+pub use embeddings::{Embeddings, label_fraction, label_fraction_rows};
 pub use error::Error;
 pub use holm::holm;
 pub use hypersphere::{alignment, embedding_std, uniformity};

@@ -196,6 +196,18 @@ impl Embedder {
         Ok((embedder, report))
     }
 
+    /// The network with its weights once more, to train, and its variables.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub(crate) fn fresh(&self, compute: &Compute) -> Result<(Backbone, Parameters)> {
+        let parameters = Parameters::new(0);
+        let builder = parameters.builder(DType::F32, &Device::Cpu);
+        let encoder = Backbone::new(&self.config, builder)?.on(compute.device().cloned());
+        parameters.copy_from(&self.parameters)?;
+        Ok((encoder, parameters))
+    }
+
     /// This embedder, with `batch` images a forward pass: features do not depend on it, memory and time do.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use crate::embedder::at_least_one;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::restored::Restored;
 use crate::start::find_weights;
-use crate::{Compute, Observer, Result, RunFolder};
+use crate::{Compute, Error, Observer, Result, RunFolder};
 
 /// Judges the encoder of a run's last checkpoint, on the data it was trained on or on `source`, with `batch`
 /// images a forward pass or as many as its settings say. Where and in what precision it was trained does not matter,
@@ -52,6 +52,10 @@ pub fn evaluate_run_with(
         config.data = asked.data;
         config.evaluate = asked.evaluate;
         config.normalisation = asked.normalisation;
+        if !config.evaluate.fine_tune.fractions.is_empty() {
+            let problem = "is made of weights: export the run, and give the export to --weights";
+            return Err(Error::config("--fine-tune", problem));
+        }
     }
     find_weights(&mut config, saved.manifest.weights.as_deref());
     if let Some(batch) = batch {

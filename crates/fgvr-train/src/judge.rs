@@ -16,6 +16,7 @@ use crate::embed::Embedded;
 use crate::embed_set::embed_splits;
 use crate::embedder::{at_least_one, fitted_to};
 use crate::figures::{Figures, figures, pixel_figures};
+use crate::fine_tune::fine_tune;
 use crate::judged_on::JudgedOn;
 use crate::leaks::leak_warning;
 use crate::protocols::run_protocols;
@@ -58,6 +59,10 @@ pub struct Judgement {
     pub classes: usize,
     /// Judged rows left out of retrieval queries, since they are the only ones of their class.
     pub single_image_queries: usize,
+    /// The network, fine-tuned with shares of the labels (`evaluate.fine_tune`), an adaptation left off; absent where that is not
+    /// asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fine_tuned: Option<Judged>,
     /// What was found where photos were opened; absent for a file of features.
     pub data: Option<Found>,
     /// Where the network ran; absent for a file of features.
@@ -136,6 +141,7 @@ pub fn evaluate_weights(
             protocols: None,
         });
     }
+    judged.fine_tuned = fine_tune(&embedder, &config, &splits, compute, observer)?;
     judged.data = Some(splits.found);
     judged.device = Some(compute.name().to_owned());
     Ok((judged, report))
@@ -165,6 +171,10 @@ pub fn evaluate_features(
         layers.set_for(Use::Evaluate, setting)?;
     }
     let config = layers.resolve_frozen()?;
+    if !config.evaluate.fine_tune.fractions.is_empty() {
+        let problem = "takes the network itself, and a file has its features alone; give --weights";
+        return Err(Error::config("--fine-tune", problem));
+    }
     if let (Some(_), Some(already)) = (adaptation, &table.adaptation) {
         return Err(Error::config(
             source,
@@ -388,6 +398,7 @@ fn judge(
         judged_images: parts.judged.len(),
         classes: table.classes.len(),
         single_image_queries: single,
+        fine_tuned: None,
         data: None,
         device: None,
     })

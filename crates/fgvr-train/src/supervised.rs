@@ -5,24 +5,22 @@
 
 use std::sync::Arc;
 
-use candle_core::{D, DType, Device, Tensor};
-use candle_nn::Module;
-use fgvr_data::augment::{AugmentConfig, ViewKey, augment};
-use fgvr_data::{Dataset, Found, Image, Loader, LoaderConfig, Position, load_batch, shown};
+use candle_core::{DType, Device};
+use fgvr_data::{Dataset, Found, LoaderConfig, shown};
 use fgvr_encoder::{Backbone, Positions};
 use fgvr_nn::optim::{Sgd, SgdConfig};
-use fgvr_nn::{Encoder, NormMode, ParameterGradients, Parameters};
+use fgvr_nn::{NormMode, Parameters};
 use serde::Serialize;
 
 use crate::config::{OptimizerSettings, PretrainConfig};
 use crate::data::{lacking_classes, open_data};
-use crate::embed::{all, explained};
 use crate::figures::{Figures, encoder_figures, named, pixel_figures};
-use crate::finite::Finite;
+use crate::labelled::{Classifying, LightViews};
 use crate::learning_rate::learning_rate;
 use crate::loader::enough_images;
 use crate::start::encoder_before;
-use crate::{Compute, Error, Observer, Result, StepRow};
+use crate::view::Sight;
+use crate::{Compute, Error, Observer, Result};
 
 /// Figures that frame a labelled set.
 #[derive(Clone, Debug, Serialize)]
@@ -128,13 +126,7 @@ fn train(
     let parameters = Parameters::new(config.seed);
     let vb = parameters.builder(DType::F32, &Device::Cpu);
     let encoder = Backbone::new(&config.encoder, vb)?.on(compute.device().cloned());
-    if let Some(device) = compute.device() {
-        parameters.to_device(device)?;
-    }
-    // It stays on the CPU.
-    let of_classifier = Parameters::new(config.seed);
-    let vb = of_classifier.builder(DType::F32, &Device::Cpu);
-    let classifier = candle_nn::linear(encoder.width(), classes, vb.pp("fc"))?;
+    let model = Classifying::new((encoder, parameters), classes, config.seed, compute)?;
     let optimizer = OptimizerSettings {
         lr: 0.1 * config.loader.batch as f64 / 128.,
         warm_up: 0.1,
@@ -146,94 +138,43 @@ fn train(
         exclude_norm_and_bias: true,
         ..SgdConfig::default()
     };
-    let mut trained = parameters.trainable();
+    let mut trained = model.parameters.trainable();
     if config.encoder.positions == Positions::Sincos {
         trained.remove("pos_embed");
     }
-    let of_classifier = of_classifier.trainable().into_iter();
-    trained.extend(of_classifier.map(|(name, var)| (format!("classifier {name}"), var)));
+    trained.extend(model.of_head());
     let mut sgd = Sgd::new(trained, &sgd)?;
-    let mut loader = loader(config, dataset)?;
+    let views = LightViews {
+        size: config.data.size,
+        normalisation: config.normalisation.clone(),
+        settings: LoaderConfig {
+            batch: config.loader.batch,
+            seed: config.seed,
+            prefetch_bytes: config.loader.prefetch_mib << 20,
+            bad_image_budget: config.loader.bad_image_budget,
+            threads: config.loader.threads,
+            ..LoaderConfig::default()
+        },
+    };
     let total = epochs * (dataset.len() / config.loader.batch).max(1) as u64;
-    observer.on_start(None, 0, total);
-    for step in 0..total {
-        let started = std::time::Instant::now();
-        let batch = loader.next()?;
-        let labels: Option<Vec<u32>> = batch.labels.iter().copied().collect();
-        let labels = labels.ok_or_else(|| Error::config("source", "an image has no label"))?;
-        let labels = Tensor::new(labels, &Device::Cpu)?;
-        let (features, tape) = encoder.forward_train(&batch.views[0], NormMode::Train)?;
-        let logits = classifier.forward(&features.pooled)?;
-        let loss = candle_nn::loss::cross_entropy(&logits, &labels)?;
-        let leaves = loss.backward()?;
-        let mut gradients = ParameterGradients::default();
-        tape.backward(&leaves, &mut gradients)?;
-        gradients.append(leaves.into())?;
-        let lr = learning_rate(&optimizer, step, total);
-        sgd.step(&gradients, lr)?;
-        observer.on_step(&StepRow {
-            step: step + 1,
-            epoch: batch.epoch,
-            loss: f64::from(loss.to_scalar::<f32>()?),
-            lr,
-            images_per_second: config.loader.batch as f64 / started.elapsed().as_secs_f64(),
-            ..StepRow::default()
-        });
-    }
-    parameters.to_host()?;
-    let encoder = encoder.freeze()?;
-    let mut right = 0;
-    let mut seen = 0;
-    let mut finite = Finite::default();
-    for indices in all(test).chunks(config.evaluate.batch) {
-        let (view, norm) = (config.evaluation_view(), &config.normalisation);
-        let loaded = load_batch(test.as_ref(), indices, &view, norm)?;
-        let Some(images) = loaded.images else {
-            continue;
-        };
-        let features = explained(&encoder, &images, encoder.embed(&images))?;
-        let logits = classifier.forward(&features)?;
-        // The largest of what is no number would count as a guess.
-        finite.look(&logits, |row| test.id(loaded.indices[row]))?;
-        let guesses: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
-        seen += guesses.len();
-        right += loaded
-            .indices
-            .iter()
-            .zip(guesses)
-            .filter(|(index, guess)| test.label(**index) == Some(*guess))
-            .count();
-    }
-    finite.verdict(
+    model.train(
+        views.of(dataset)?,
+        (NormMode::Train, total),
+        |gradients, number| {
+            let lr = learning_rate(&optimizer, number, total);
+            sgd.step(gradients, lr)?;
+            Ok(lr)
+        },
+        |_, _| Ok(()),
+        observer,
+    )?;
+    model.parameters.to_host()?;
+    let hits = model.hits(
+        test,
+        &Sight::of(config),
         "training with labels diverged: take a smaller loader.batch, with which its learning rate falls, or \
          another seed",
     )?;
-    Ok(right as f64 / seen.max(1) as f64)
-}
-
-fn loader(config: &PretrainConfig, dataset: &Arc<dyn Dataset>) -> Result<Loader> {
-    let (size, normalisation) = (config.data.size, config.normalisation.clone());
-    let light = AugmentConfig {
-        crop_scale: [0.5, 1.],
-        flip: 0.5,
-        ..AugmentConfig::none()
-    };
-    let transform =
-        move |image: &Image, key: ViewKey| augment(image, size, &light, &normalisation, key);
-    let loader = LoaderConfig {
-        batch: config.loader.batch,
-        views: 1,
-        size,
-        seed: config.seed,
-        prefetch_bytes: config.loader.prefetch_mib << 20,
-        bad_image_budget: config.loader.bad_image_budget,
-        threads: config.loader.threads,
-        ..LoaderConfig::default()
-    };
-    Ok(Loader::new(
-        Arc::clone(dataset),
-        loader,
-        Arc::new(transform),
-        Position::default(),
-    )?)
+    let right = hits.iter().filter(|(_, hit)| *hit).count();
+    Ok(right as f64 / hits.len().max(1) as f64)
 }

@@ -41,6 +41,17 @@ pub(crate) struct Eval {
         value_parser = ["all", "knn", "linear", "sgd", "labels", "cross-retrieval", "retrieval", "clusters"]
     )]
     pub(crate) protocols: Vec<String>,
+    /// Fine-tune the network with these shares of the labels too, 0.1,1 without a value: minutes to hours. Short for --set
+    /// evaluate.fine_tune.fractions; docs/evaluation.md has the recipe.
+    #[arg(
+        long,
+        value_name = "SHARES",
+        value_delimiter = ',',
+        num_args = 0..=1,
+        default_missing_value = "0.1,1",
+        requires = "weights"
+    )]
+    pub(crate) fine_tune: Vec<f64>,
     #[command(flatten)]
     pub(crate) place: Where,
     /// Print the figures as JSON on standard output.
@@ -60,6 +71,9 @@ impl Eval {
             let names = Protocol::ALL.into_iter().filter(asked);
             let names: Vec<String> = names.map(|protocol| format!("\"{protocol}\"")).collect();
             settings.push(format!("evaluate.protocols.run=[{}]", names.join(", ")));
+        }
+        if !self.fine_tune.is_empty() {
+            settings.push(format!("evaluate.fine_tune.fractions={:?}", self.fine_tune));
         }
         settings.extend(self.set.iter().cloned());
         settings

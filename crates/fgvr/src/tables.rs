@@ -156,6 +156,9 @@ pub(crate) fn judgement(judgement: &Judgement) -> String {
             text.push_str(&protocols(&row.name, judged));
         }
     }
+    if let Some(judged) = &judgement.fine_tuned {
+        text.push_str(&protocols("fine-tuned", judged));
+    }
     text
 }
 

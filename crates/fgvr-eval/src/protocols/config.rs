@@ -30,10 +30,13 @@ pub enum Protocol {
     Retrieval,
     /// k-means of the test rows, beside their classes.
     Clusters,
+    /// Training of the whole network with labels, which takes more than its features: [`judge`](crate::judge()) does not run
+    /// it, and it is not among [`ALL`](Self::ALL). Its figures are made by [`Measure::of_hits`](crate::Measure::of_hits).
+    FineTune,
 }
 
 impl Protocol {
-    /// All, in the order in which they are run.
+    /// All on features, in the order in which they are run.
     pub const ALL: [Self; 7] = [
         Self::Knn,
         Self::Linear,
@@ -55,6 +58,7 @@ impl Protocol {
             Self::CrossRetrieval => "cross-retrieval",
             Self::Retrieval => "retrieval",
             Self::Clusters => "clusters",
+            Self::FineTune => "fine-tune",
         }
     }
 }

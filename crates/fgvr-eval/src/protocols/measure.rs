@@ -61,6 +61,39 @@ impl Measure {
         ))
     }
 
+    /// The accuracy of classifiers of several seeds, one at least, from whether each names the class of each query, whose classes
+    /// are `labels`.
+    ///
+    /// # Errors
+    /// No seed, no query, hits and labels of different lengths, a configuration out of range.
+    pub fn of_hits(
+        protocol: Protocol,
+        name: &str,
+        by_seed: &[Vec<bool>],
+        labels: &[u32],
+        cfg: &BootstrapConfig,
+    ) -> Result<Self, Error> {
+        let op = "of_hits";
+        if by_seed.is_empty() {
+            let reason = "no seed".to_owned();
+            return Err(Error::Nothing { op, reason });
+        }
+        if let Some(hits) = by_seed.iter().find(|hits| hits.len() != labels.len()) {
+            return Err(Error::Labels {
+                op,
+                name: "hits",
+                rows: hits.len(),
+                labels: labels.len(),
+            });
+        }
+        let value = |hit: &bool| Some(f64::from(u8::from(*hit)));
+        let by_seed: Vec<Vec<Option<f64>>> = by_seed
+            .iter()
+            .map(|hits| hits.iter().map(value).collect())
+            .collect();
+        Self::of_queries(protocol, name, &by_seed, labels, cfg)
+    }
+
     /// The mean over seeds, at least one.
     pub(super) fn of_seeds(
         protocol: Protocol,

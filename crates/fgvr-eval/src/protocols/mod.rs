@@ -92,6 +92,8 @@ impl Run<'_> {
             Protocol::CrossRetrieval => self.cross_retrieval(),
             Protocol::Retrieval => self.retrieval(),
             Protocol::Clusters => self.clusters(),
+            // Not among those that are run.
+            Protocol::FineTune => Ok(()),
         }
     }
 

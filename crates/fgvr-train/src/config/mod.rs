@@ -3,6 +3,7 @@
 
 mod adapt;
 mod derived;
+mod fine_tune;
 mod from_weights;
 mod frozen;
 mod methods;
@@ -14,6 +15,7 @@ mod safe_start;
 mod validate;
 
 pub use adapt::{AdaptSettings, Measure, ViewAugment};
+pub use fine_tune::FineTuneSettings;
 pub use frozen::Use;
 pub use methods::{Methods, Section, addon_kinds, base_kinds, register_addon, register_base};
 pub use optimizer_kind::OptimizerKind;
@@ -315,6 +317,8 @@ pub struct EvaluateSettings {
     pub linear: ProbeConfig,
     /// More protocols.
     pub protocols: ProtocolSettings,
+    /// Fine-tuning with labels, of weights.
+    pub fine_tune: FineTuneSettings,
     /// Side of the images whose raw pixels are a baseline.
     pub pixel_side: usize,
     /// Test images that the masks' hits are measured on.
@@ -336,6 +340,7 @@ impl Default for EvaluateSettings {
             knn: KnnConfig::default(),
             linear: ProbeConfig::default(),
             protocols: ProtocolSettings::default(),
+            fine_tune: FineTuneSettings::default(),
             pixel_side: 32,
             part_images: 512,
             resize_ratio: RESIZE_RATIO,
