@@ -11,12 +11,16 @@ use std::sync::OnceLock;
 /// Columns that one pass of a tile sums up: a panel of each side then stays in the first-level cache.
 const DEPTH: usize = 256;
 
+/// Sums up a tile: panels of both sides, the place of the tile, the length of its rows, and whether sums begin at 0 rather than at
+/// what is there.
+type Run = fn(&[f32], &[f32], &mut [f32], usize, bool);
+
 /// Rows of a panel of the left and of the right side: a tile of as many sums as fit the registers.
 #[derive(Clone, Copy, Debug)]
 struct Tile {
     left: usize,
     right: usize,
-    run: fn(&[f32], &[f32], &mut [f32], usize),
+    run: Run,
 }
 
 /// The tile of this processor.
@@ -49,11 +53,19 @@ fn tile() -> Tile {
 }
 
 /// Adds to the tile at the start of `c`, whose rows are `stride` apart, the products of a panel of `L` and one of `R` rows,
-/// both (depth, rows). For any processor.
-fn portable<const L: usize, const R: usize>(a: &[f32], b: &[f32], c: &mut [f32], stride: usize) {
+/// both (depth, rows); with `fresh` to zeros. For any processor.
+fn portable<const L: usize, const R: usize>(
+    a: &[f32],
+    b: &[f32],
+    c: &mut [f32],
+    stride: usize,
+    fresh: bool,
+) {
     let mut sums = [[0f32; R]; L];
-    for (sums, c) in sums.iter_mut().zip(c.chunks(stride)) {
-        sums.copy_from_slice(&c[..R]);
+    if !fresh {
+        for (sums, c) in sums.iter_mut().zip(c.chunks(stride)) {
+            sums.copy_from_slice(&c[..R]);
+        }
     }
     for (a, b) in a.as_chunks::<L>().0.iter().zip(b.as_chunks::<R>().0) {
         for (sums, a) in sums.iter_mut().zip(a) {
@@ -69,13 +81,21 @@ fn portable<const L: usize, const R: usize>(a: &[f32], b: &[f32], c: &mut [f32],
 #[cfg(target_arch = "x86_64")]
 macro_rules! tile_of {
     ($name:ident, $feature:literal, $rows:literal, $lanes:literal, $zero:ident, $load:ident, $store:ident, $all:ident, $fma:ident) => {
-        fn $name(a: &[f32], b: &[f32], c: &mut [f32], stride: usize) {
+        fn $name(a: &[f32], b: &[f32], c: &mut [f32], stride: usize, fresh: bool) {
             use std::arch::x86_64::{$all, $fma, $load, $store, $zero};
 
             #[target_feature(enable = $feature)]
-            unsafe fn run(a: *const f32, b: *const f32, depth: usize, c: *mut f32, stride: usize) {
+            unsafe fn run(
+                a: *const f32,
+                b: *const f32,
+                depth: usize,
+                c: *mut f32,
+                stride: usize,
+                fresh: bool,
+            ) {
                 let mut sums = [[$zero(); 2]; $rows];
-                for (row, sums) in sums.iter_mut().enumerate() {
+                let kept = if fresh { 0 } else { $rows };
+                for (row, sums) in sums.iter_mut().enumerate().take(kept) {
                     for (half, sums) in sums.iter_mut().enumerate() {
                         // SAFETY: row < $rows and half < 2, inside of the tile that the caller vouches for.
                         *sums = unsafe { $load(c.add(row * stride + half * $lanes)) };
@@ -107,7 +127,7 @@ macro_rules! tile_of {
             assert!(c.len() >= ($rows - 1) * stride + 2 * $lanes && stride >= 2 * $lanes);
             // SAFETY: `tile` gives this function only where the processor has the instructions. The panels hold depth columns and
             // the tile's rows lie inside of `c` (checked above).
-            unsafe { run(a.as_ptr(), b.as_ptr(), depth, c.as_mut_ptr(), stride) }
+            unsafe { run(a.as_ptr(), b.as_ptr(), depth, c.as_mut_ptr(), stride, fresh) }
         }
     };
 }
@@ -243,7 +263,7 @@ impl Products {
                 for i in panels.clone() {
                     let a = &left.values[panel(left, i)];
                     let at = (i - panels.start) * tile.left * self.stride + j * tile.right;
-                    (tile.run)(a, b, &mut self.values[at..], self.stride);
+                    (tile.run)(a, b, &mut self.values[at..], self.stride, begin == 0);
                 }
             }
         }
@@ -326,18 +346,20 @@ mod tests {
     fn tiles_of_every_processor_add_up_the_same() {
         let depth = 19;
         let values = |n: usize| -> Vec<f32> { (0..n).map(value).collect() };
-        let run = |left: usize, right: usize, run: fn(&[f32], &[f32], &mut [f32], usize)| {
+        let run = |left: usize, right: usize, run: Run| {
             let (a, b) = (values(depth * left), values(depth * right));
             let stride = right + 3;
             let mut c = vec![1.; left * stride];
-            run(&a, &b, &mut c, stride);
+            run(&a, &b, &mut c, stride, true);
+            c.iter_mut().for_each(|sum| *sum += 1.);
+            run(&a, &b, &mut c, stride, false);
             for i in 0..left {
                 for j in 0..right {
                     let terms = (0..depth).map(|k| a[k * left + i] * b[k * right + j]);
-                    let expected = 1. + terms.sum::<f32>();
+                    let expected = 1. + 2. * terms.sum::<f32>();
                     assert!((c[i * stride + j] - expected).abs() < 1e-5);
                 }
-                assert_eq!(c[i * stride + right..][..3], [1.; 3]);
+                assert_eq!(c[i * stride + right..][..3], [2.; 3]);
             }
         };
         run(4, 8, portable::<4, 8>);
