@@ -9,7 +9,7 @@ use super::listed::{Listed, Shared};
 use super::recognise::{Recognised, recognise};
 use super::{Crop, DataLayout, boxes::Bounds};
 use crate::folder::Photo;
-use crate::found::{SplitCounts, listed};
+use crate::found::{HeldOut, SplitCounts, listed};
 use crate::name::class_name;
 use crate::split::held_out;
 use crate::{DataConfig, Dataset, Error, Found, Labels, Split, Splits, shown};
@@ -199,6 +199,10 @@ fn splits(
             train: train.len(),
             val: val.len(),
             test: test.as_ref().map(Listed::len),
+        },
+        held_out: HeldOut {
+            val: !has_val,
+            test: false,
         },
         classes: shared.classes.len(),
         notes: index.notes,
