@@ -210,6 +210,11 @@ impl Packed {
         }
     }
 
+    /// Its rows.
+    pub(crate) fn n(&self) -> usize {
+        self.n
+    }
+
     /// The panels of a left side in pieces of at most about `rows` rows, and the first row of each.
     pub(crate) fn parts(&self, rows: usize) -> impl Iterator<Item = (Range<usize>, usize)> + use<> {
         let wide = self.wide;
@@ -248,7 +253,7 @@ impl Products {
         self.rows = (left.n - panels.start * tile.left).min(panels.len() * tile.left);
         self.columns = right.n;
         self.stride = right.panels() * tile.right;
-        self.values.clear();
+        // What an earlier call left there is written over, so that nothing need be filled with zeros.
         self.values
             .resize(panels.len() * tile.left * self.stride, 0.);
         for begin in (0..d).step_by(DEPTH) {

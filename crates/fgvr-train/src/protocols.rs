@@ -80,11 +80,12 @@ pub fn protocol_table(judged: &Judged) -> Table {
 #[must_use]
 pub fn protocol_notes(judged: &Judged) -> Vec<String> {
     let mut lines = vec![
-        "over classes: 95 % of samples of the classes judged; over seeds: 95 % interval of the mean by Student's t".to_owned(),
+        "over classes: 95 % of samples of the classes judged".to_owned(),
+        "over seeds: 95 % interval of the mean by Student's t".to_owned(),
     ];
     if judged.measures.iter().any(|m| m.best_on_test.is_some()) {
         lines.push(
-            "best on test: the best epoch, selected on the images judged; for comparison with papers that report it, no result"
+            "best on test: the best epoch, selected on the images judged; comparable with papers, no result"
                 .to_owned(),
         );
     }
@@ -98,6 +99,10 @@ pub fn protocol_notes(judged: &Judged) -> Vec<String> {
         .seconds
         .iter()
         .map(|(protocol, s)| format!("{protocol} {s:.1} s"));
-    lines.push(format!("took {}", seconds.collect::<Vec<_>>().join(", ")));
+    let seconds: Vec<_> = seconds.collect();
+    for (at, some) in seconds.chunks(4).enumerate() {
+        let first = if at == 0 { "took" } else { "    " };
+        lines.push(format!("{first} {}", some.join(", ")));
+    }
     lines
 }

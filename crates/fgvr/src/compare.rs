@@ -177,8 +177,8 @@ fn text(found: &Compared) -> String {
     let count = found.comparisons.len();
     format!(
         "\nreference: {}; {} {} images of {} classes, in percent\n\n{table}\n\
-         difference: the same images on both sides, 95 % of samples of classes. p: classes tossed between the sides. Holm: \
-         corrected for the {count} comparisons of this table, at {}.\n",
+         difference: the same images on both sides, 95 % of samples of classes.\n\
+         p: classes tossed between the sides. Holm: corrected for the {count} comparisons of this table, at {}.\n",
         found.reference,
         found.images,
         found.judged_on.name(),

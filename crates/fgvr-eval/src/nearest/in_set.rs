@@ -26,15 +26,17 @@ pub(crate) fn in_set(set: &Side<'_>, k: usize) -> Result<Nearest, Error> {
     }
     let k = k.min(n - 1);
     let blocks: Vec<Range<usize>> = pieces(n, BLOCK).collect();
-    let packed: Vec<Packed> = blocks
+    // Both sides once: a block is multiplied with all others.
+    let packed: Vec<[Packed; 2]> = blocks
         .par_iter()
         .map(|block| {
-            let mut packed = Packed::default();
-            set.right(block, &mut packed);
-            packed
+            let mut right = Packed::default();
+            set.right(block, &mut right);
+            [set.left(block), right]
         })
         .collect();
-    let bounds = bounds(set, &blocks, k);
+    let lefts: Vec<&Packed> = packed.iter().map(|[left, _]| left).collect();
+    let bounds = bounds(set, &lefts, k);
     let best: Vec<Mutex<Best>> = bounds
         .into_iter()
         .map(|least| Mutex::new(Best::above(least, k)))
@@ -47,14 +49,14 @@ pub(crate) fn in_set(set: &Side<'_>, k: usize) -> Result<Nearest, Error> {
         })
         .collect();
     tasks.into_par_iter().for_each(|(a, others)| {
-        let asking = set.left(&blocks[a]);
+        let asking = &packed[a][0];
         let mut products = Products::default();
         // What is kept does not depend on the order of the pairs, and no panic leaves it in between.
         let lock = |block: usize| best[block].lock().unwrap_or_else(PoisonError::into_inner);
         for b in others {
             let (of_a, of_b) = (&blocks[a], &blocks[b]);
             for (part, first) in asking.parts(BLOCK) {
-                products.compute(&asking, part, &packed[b]);
+                products.compute(asking, part, &packed[b][1]);
                 let mut kept = lock(a);
                 for (row, scores) in (first..).zip(products.rows()) {
                     let itself = (a == b).then_some(of_a.start + row);
@@ -107,13 +109,13 @@ pub(crate) fn in_set(set: &Side<'_>, k: usize) -> Result<Nearest, Error> {
 
 /// A score for each row of each block that its `k` nearest are probably above, from a sample of the set; minus infinity where
 /// a sample tells nothing.
-pub(super) fn bounds(set: &Side<'_>, blocks: &[Range<usize>], k: usize) -> Vec<Vec<f32>> {
+pub(super) fn bounds(set: &Side<'_>, blocks: &[&Packed], k: usize) -> Vec<Vec<f32>> {
     let n = set.n();
     // How many of a row's nearest are in the sample on average, and so many more that there are hardly ever more.
     let inside = k as f64 * SAMPLE as f64 / n as f64;
     let rank = (inside + 4. * inside.sqrt()).ceil() as usize + 2;
     if n < 4 * SAMPLE || inside < TELLING || rank >= SAMPLE / 2 {
-        let none = |block: &Range<usize>| vec![f32::NEG_INFINITY; block.len()];
+        let none = |block: &&Packed| vec![f32::NEG_INFINITY; block.n()];
         return blocks.iter().map(none).collect();
     }
     let picked: Vec<usize> = (0..SAMPLE).map(|i| i * n / SAMPLE).collect();
@@ -127,12 +129,11 @@ pub(super) fn bounds(set: &Side<'_>, blocks: &[Range<usize>], k: usize) -> Vec<V
         .map(|lengths| picked.iter().map(|row| lengths[*row]).collect());
     let mut sample = Packed::default();
     sample.right(&values, set.d, lengths.as_deref());
-    let of_block = |block: &Range<usize>| {
-        let asking = set.left(block);
-        let (mut products, mut least) = (Products::default(), Vec::with_capacity(block.len()));
+    let of_block = |asking: &&Packed| {
+        let (mut products, mut least) = (Products::default(), Vec::with_capacity(asking.n()));
         let mut scores = Vec::new();
         for (part, _) in asking.parts(BLOCK) {
-            products.compute(&asking, part, &sample);
+            products.compute(asking, part, &sample);
             for row in products.rows() {
                 scores.clear();
                 scores.extend_from_slice(row);

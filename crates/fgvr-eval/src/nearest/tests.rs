@@ -17,7 +17,8 @@ fn a_bound_from_a_sample_loses_no_neighbour() {
     let values = rows(n, d);
     for similarity in [Similarity::Cosine, Similarity::InnerProduct] {
         let set = Side::of(&values, d, similarity);
-        let blocks: Vec<_> = pieces(n, BLOCK).collect();
+        let blocks: Vec<_> = pieces(n, BLOCK).map(|block| set.left(&block)).collect();
+        let blocks: Vec<_> = blocks.iter().collect();
         let least = bounds(&set, &blocks, k);
         assert!(least.iter().flatten().all(|bound| bound.is_finite()));
         let found = in_set(&set, k).unwrap();
