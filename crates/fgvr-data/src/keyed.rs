@@ -18,6 +18,7 @@ pub(crate) enum Stream {
     PairJitter,
     PairGrayscale,
     PairFlip,
+    Companion,
 }
 
 /// The generator of (`words`, `stream`).

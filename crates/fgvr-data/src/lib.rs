@@ -36,7 +36,8 @@ pub use folder::{Folder, Labels};
 pub use found::{Found, HeldOut, SplitCounts, UnreadableFolder};
 pub use load_batch::{Loaded, load_batch, load_photo, load_whole};
 pub use loader::{
-    Batch, Loader, LoaderConfig, Position, Quarantined, Stopper, Transform, write_quarantine,
+    Batch, Companions, Loader, LoaderConfig, Position, Quarantined, Stopper, Transform,
+    companions_of, shuffled_pairs, write_quarantine,
 };
 pub use lookalikes::{Lookalikes, LookalikesConfig, Split};
 pub use name::{id_of, path_of, shown};

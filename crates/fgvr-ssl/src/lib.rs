@@ -15,7 +15,7 @@ mod method;
 mod step;
 
 pub use addons::{
-    Addon, AddonConfig, AddonKind, AddonParts, Arm, AtFeatures, CommonRationale,
+    Addon, AddonConfig, AddonKind, AddonParts, Along, Arm, AtFeatures, CommonRationale,
     CommonRationaleConfig, Course, CurriculumConfig, DecoderNetwork, FitSoftmax, Further,
     LODISC_RECIPE, LoDisc, LoDiscConfig, MakeDecoder, MapRange, OwnOptimizer, PairOf, PatchMatch,
     PatchMatchConfig, Pretext, PretextConfig, PretextTask, RationaleChoices, RationaleFit,

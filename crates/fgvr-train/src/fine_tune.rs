@@ -124,7 +124,7 @@ fn one(
         ..OptimizerSettings::default()
     };
     let variables = trained.chain(model.of_head()).collect();
-    let mut adamw = TrunkOptimizer::new(variables, &optimizer, &[], false)?;
+    let mut adamw = TrunkOptimizer::new(variables, &optimizer, (&[], false), 0, None)?;
     let batch = settings.batch.min(train.len());
     let loader = LoaderConfig {
         batch,
@@ -294,7 +294,8 @@ mod tests {
                 ..OptimizerSettings::default()
             };
             let variables = named.chain(model.of_head()).collect();
-            let mut adamw = TrunkOptimizer::new(variables, &settings, &[], false).unwrap();
+            let mut adamw =
+                TrunkOptimizer::new(variables, &settings, (&[], false), 0, None).unwrap();
             let views = LightViews {
                 size: 32,
                 normalisation: embedder.sight.normalisation.clone(),

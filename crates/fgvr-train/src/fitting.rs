@@ -57,7 +57,7 @@ fn largest(
         trial.optimizer.steps = Some(2);
         trial.begin_pairs_at_once()?;
         let mut trainer = Trainer::new(&trial, splits.train.len(), compute)?;
-        let mut loader = loader(&trial, splits, 0)?;
+        let mut loader = loader(&trial, splits, None, 0)?;
         device.reset_peak();
         for _ in 0..2 {
             trainer.step(&[loader.next()?], false)?;

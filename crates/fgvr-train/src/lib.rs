@@ -55,6 +55,7 @@ mod parts;
 mod path_text;
 mod pictures;
 mod plan;
+mod positives;
 mod pretrain;
 mod protocols;
 mod reconstruct;

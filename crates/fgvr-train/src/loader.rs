@@ -6,10 +6,19 @@ use fgvr_data::augment::{ViewKey, augment};
 use fgvr_data::{Image, Loader, LoaderConfig, Position, Splits};
 
 use crate::config::PretrainConfig;
+use crate::positives::Positives;
 use crate::{Error, Result};
 
 /// The loader at the position after `steps` optimiser steps.
-pub(crate) fn loader(config: &PretrainConfig, splits: &Splits, steps: u64) -> Result<Loader> {
+///
+/// # Errors
+/// Settings that do not fit the set.
+pub(crate) fn loader(
+    config: &PretrainConfig,
+    splits: &Splits,
+    positives: Option<&Positives>,
+    steps: u64,
+) -> Result<Loader> {
     let (size, crop_size) = (config.data.size, config.crop_size());
     let normalisation = config.normalisation.clone();
     let first = config.augment.clone();
@@ -36,12 +45,14 @@ pub(crate) fn loader(config: &PretrainConfig, splits: &Splits, steps: u64) -> Re
         bad_image_budget: config.loader.bad_image_budget,
         threads: config.loader.threads,
     };
-    Ok(Loader::new(
-        Arc::clone(&splits.train),
-        settings,
-        Arc::new(transform),
-        start,
-    )?)
+    let (train, transform) = (Arc::clone(&splits.train), Arc::new(transform));
+    Ok(match positives {
+        Some(positives) => {
+            let companions = positives.companions(config, train.len())?;
+            Loader::with_companions(train, settings, transform, companions, start)
+        }
+        None => Loader::new(train, settings, transform, start),
+    }?)
 }
 
 /// Where in the data a run of `images` training images stands after `steps` optimiser steps.

@@ -76,7 +76,7 @@ pub fn plan(
             trial.methods.get_mut::<SynthPairConfig>()?.warm_up = 1.;
         }
         let mut trainer = Trainer::new(&trial, images, compute)?;
-        let mut loader = loader(&trial, &splits, 0)?;
+        let mut loader = loader(&trial, &splits, None, 0)?;
         let mut seconds = Vec::new();
         for _ in 0..TRIED {
             let started = Instant::now();

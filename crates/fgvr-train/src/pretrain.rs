@@ -4,6 +4,7 @@ use fgvr_data::Found;
 
 use crate::config::PretrainConfig;
 use crate::data::{Data, open_data};
+use crate::positives::Positives;
 use crate::session::{Origin, Session, Summary};
 use crate::weights_source::{from_root, open_weights};
 use crate::{Compute, Error, Observer, Place, Result, RunFolder, Trainer};
@@ -46,6 +47,7 @@ pub(crate) fn pretrain_with(
         (trainer, Some(report))
     };
     let data = Data::look(config, &splits, observer)?;
+    let positives = Positives::find(config, &splits, &trainer.freeze()?, observer)?;
     // Data, settings and weights fit: only now is anything written.
     let run = place.create()?;
     let begin = || -> Result<Session<'_>> {
@@ -55,6 +57,9 @@ pub(crate) fn pretrain_with(
             let text = serde_json::to_vec_pretty(report)
                 .map_err(|e| Error::run(run.path(), e.to_string()))?;
             run.write("weights.json", &text)?;
+        }
+        if let Some(positives) = &positives {
+            positives.keep(&run, splits.train.as_ref())?;
         }
         let origin = Origin {
             settings: config.clone(),
@@ -67,6 +72,7 @@ pub(crate) fn pretrain_with(
     };
     let mut session = begin().inspect_err(|_| run.give_up())?;
     session.is_judged = is_judged;
+    session.positives = positives;
     if let Some(report) = &loaded {
         session.say(observer, &report.to_string())?;
     }

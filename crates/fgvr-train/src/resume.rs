@@ -6,6 +6,7 @@ use crate::data::{Compared, Data, Difference, Located, UNKNOWN, is_built_in};
 use crate::environment::simd;
 use crate::loader::position;
 use crate::objective::OBJECTIVE;
+use crate::positives::Positives;
 use crate::pretrain::log_data;
 use crate::session::{Origin, Session, Summary};
 use crate::start::find_weights;
@@ -123,6 +124,7 @@ pub(crate) fn resume_with(
             false => perhaps_changed(run, &saved, &config, error),
         }
     })?;
+    let positives = Positives::read(run, &config, splits.train.as_ref())?;
     data.keep(run)?;
     let origin = Origin {
         data: data.record(&settings.source, &config.source, run.path()),
@@ -132,6 +134,7 @@ pub(crate) fn resume_with(
     let mut session = Session::new(&config, run, splits, trainer, compute, origin)?;
     session.saved = Some(step);
     session.is_judged = is_judged;
+    session.positives = positives;
     // The best of other validation images is not to be beaten.
     session.best_val = saved.manifest.best_val.filter(|_| !is_changed);
     if saved.manifest.simd != simd() {

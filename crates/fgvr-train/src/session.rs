@@ -24,6 +24,7 @@ use crate::monitor::{Monitor, Vitals};
 use crate::parts::MapSources;
 use crate::path_text::path_text;
 use crate::pictures::sheets;
+use crate::positives::Positives;
 use crate::run_report::write_report;
 use crate::start::encoder_before;
 use crate::view::Sight;
@@ -71,6 +72,8 @@ pub(crate) struct Session<'a> {
     trainer: Trainer,
     compute: Compute,
     origin: Origin,
+    /// Images that second views are of, where not of the image itself.
+    pub(crate) positives: Option<Positives>,
     pub(crate) best_val: Option<f64>,
     /// The step of the newest checkpoint.
     pub(crate) saved: Option<u64>,
@@ -99,6 +102,7 @@ impl<'a> Session<'a> {
             trainer,
             compute: compute.clone(),
             origin,
+            positives: None,
             best_val: None,
             saved: None,
             is_judged: true,
@@ -129,7 +133,10 @@ impl<'a> Session<'a> {
         let mut monitor = Monitor::new(&self.config.monitor);
         // Trunks whose heads run on the CPU take their views from there.
         let ahead = self.trainer.step_device();
-        let mut feed = Feed::new(loader(&self.config, &self.splits, first)?, ahead.as_ref())?;
+        let mut feed = Feed::new(
+            loader(&self.config, &self.splits, self.positives.as_ref(), first)?,
+            ahead.as_ref(),
+        )?;
         let mut means = EpochMeans::default();
         let mut last = None;
         let mut interrupted = false;
@@ -238,6 +245,10 @@ impl<'a> Session<'a> {
         let pairs = config.pairs();
         if let Some(why) = pairs.no_pair(images_a_batch, batches, self.trainer.total_steps()) {
             self.say(observer, &format!("warning: {why}"))?;
+        }
+        if let Some(positives) = &self.positives {
+            let line = positives.line(self.splits.train.as_ref());
+            self.say(observer, &line)?;
         }
         for line in config.fitted_base(images)?.1 {
             self.say(observer, &line)?;

@@ -99,7 +99,9 @@ impl Trainer {
         let constant = recipe.map_or(&[][..], |recipe| recipe.learning_rate.constant);
         // A base that withholds some variables at some steps; all others must get a gradient.
         let skips = !base.withheld().is_empty();
-        let optimizer = TrunkOptimizer::new(trained, &config.optimizer, constant, skips)?;
+        let device = encoder_parameters.device();
+        let how = (constant, skips);
+        let optimizer = TrunkOptimizer::new(trained, &config.optimizer, how, config.seed, device)?;
         let own = addons.iter().enumerate().filter_map(|(number, addon)| {
             let own = addon.own_optimizer()?;
             let adam = Adam::new(own.parameters.trainable(), &own.adam);
@@ -180,10 +182,11 @@ impl Trainer {
         &self.addons
     }
 
-    /// All that the optimiser of encoder and head steps.
+    /// All of encoder and head whose gradients the optimiser reads.
     fn trainable(&self) -> std::collections::BTreeMap<String, Var> {
         let mut trainable = self.base.trainable();
         trainable.extend(self.addons.iter().flat_map(|addon| addon.trainable()));
+        trainable.retain(|name, _| !self.optimizer.is_frozen(name));
         trainable
     }
 
@@ -193,8 +196,9 @@ impl Trainer {
         let count = |vars: std::collections::BTreeMap<String, Var>| {
             vars.values().map(|v| v.elem_count()).sum::<usize>()
         };
-        let encoder = count(self.encoder_parameters.trainable());
-        let head = count(self.trainable()) - encoder;
+        let mut head = self.trainable();
+        head.retain(|name, _| !name.starts_with("encoder."));
+        let (encoder, head) = (self.optimizer.trunk_values(), count(head));
         let own = self.addons.iter().filter_map(|addon| addon.own_optimizer());
         let own = own.map(|own| (own.files[0], count(own.parameters.trainable())));
         let ours = [("encoder", encoder), ("head", head)];

@@ -52,18 +52,36 @@ fn every_base_trains_alone_and_with_what_it_carries() {
 
 #[test]
 fn a_resumed_run_of_any_base_has_the_bits_of_one_that_never_stopped() {
-    // Rates, and a trunk's statistics, as for pretrained weights.
+    // Rates, a trunk's statistics and second views, as for pretrained weights.
     let careful = [
+        "positives.kind=neighbours",
+        "positives.share=0.7",
+        "adapt.views=2",
         "optimizer.head_lr=0.01",
         "optimizer.head_steps=2",
         "optimizer.layer_decay=0.8",
         "optimizer.trunk_norm=running",
     ];
+    let low_rank = [
+        "optimizer.low_rank=2",
+        "optimizer.freeze_layers=2",
+        "synthpair.along=nuisance",
+        "synthpair.bank_minimum=16",
+        "synthpair.warm_up=0",
+        "arm=feature-twin",
+    ];
+    let held = [
+        "optimizer.anchor=1",
+        "optimizer.freeze=[\"layer1.*\"]",
+        "positives.kind=random",
+        "adapt.views=2",
+    ];
     for (base, kind, more) in [
-        ("simsiam", "sgd", &[][..]),
+        ("simsiam", "sgd", &held[..]),
         ("byol", "lars", &[]),
         ("dino", "adamw", &[]),
         ("moco-v3", "adamw", &careful),
+        ("moco-v3", "adamw", &low_rank),
     ] {
         let place = Place::new();
         let base = format!("base={base}");

@@ -10,6 +10,7 @@
 //! What a batch holds depends on (seed, epoch, index, view) alone: never on the number of threads,
 //! nor on how far ahead the loader is, nor on where it was started.
 
+mod companions;
 mod order;
 mod producer;
 mod quarantine;
@@ -29,11 +30,15 @@ use order::batches_per_epoch;
 use producer::{Message, Producer, panic_text};
 use quarantine::budget;
 
+pub use companions::{companions_of, shuffled_pairs};
 pub use quarantine::{Quarantined, write_quarantine};
 
 /// What makes a view (3, size, size) of an image; see [`augment`](crate::augment::augment). Views are
 /// counted from 0; after them come the smaller crops, which are (3, crop_size, crop_size).
 pub type Transform = Arc<dyn Fn(&Image, ViewKey) -> Vec<f32> + Send + Sync>;
+
+/// Which image the second view shows in an epoch, given the index of the first; see [`Loader::with_companions`] and [`companions_of`].
+pub type Companions = Arc<dyn Fn(u64, usize) -> usize + Send + Sync>;
 
 /// How batches are made.
 #[derive(Clone, Debug, PartialEq)]
@@ -227,6 +232,32 @@ impl Loader {
         transform: Transform,
         start: Position,
     ) -> Result<Self, Error> {
+        Self::start(dataset, cfg, transform, None, start)
+    }
+
+    /// As [`Loader::new`], but the second view of image i in an epoch is one of image `companions(epoch, i)`. All other views and
+    /// the crops are of the image itself, and [`Batch::indices`] and the keys of views are its own. In place of a companion that
+    /// cannot be read, which is set aside like any image, the second view shows the image itself.
+    ///
+    /// # Errors
+    /// As [`Loader::new`]; a companion that is no image of the set is found when its batch is made ([`Error::IndexOutOfRange`]).
+    pub fn with_companions(
+        dataset: Arc<dyn Dataset>,
+        cfg: LoaderConfig,
+        transform: Transform,
+        companions: Companions,
+        start: Position,
+    ) -> Result<Self, Error> {
+        Self::start(dataset, cfg, transform, Some(companions), start)
+    }
+
+    fn start(
+        dataset: Arc<dyn Dataset>,
+        cfg: LoaderConfig,
+        transform: Transform,
+        companions: Option<Companions>,
+        start: Position,
+    ) -> Result<Self, Error> {
         cfg.validate()?;
         let images = dataset.len();
         let batches_per_epoch = batches_per_epoch(images, cfg.batch, cfg.drop_last);
@@ -267,6 +298,7 @@ impl Loader {
             dataset,
             cfg,
             transform,
+            companions,
             pool,
             stop: stop.clone(),
             batches_per_epoch,

@@ -11,7 +11,7 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use super::order::epoch_order;
-use super::{Batch, LoaderConfig, Position, Quarantined, Transform, normalised};
+use super::{Batch, Companions, LoaderConfig, Position, Quarantined, Transform, normalised};
 use crate::augment::ViewKey;
 use crate::load_batch::load_whole;
 use crate::{Dataset, Error, Image, shown};
@@ -27,6 +27,7 @@ pub(super) struct Producer {
     pub(super) dataset: Arc<dyn Dataset>,
     pub(super) cfg: LoaderConfig,
     pub(super) transform: Transform,
+    pub(super) companions: Option<Companions>,
     pub(super) pool: rayon::ThreadPool,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) batches_per_epoch: u64,
@@ -113,8 +114,11 @@ impl Producer {
             }
             match self.load(substitute) {
                 Ok(image) => {
+                    let companion = self.companion(epoch, substitute, &mut unreadable)?;
+                    let views =
+                        self.views([&image, companion.as_ref().unwrap_or(&image)], epoch, index)?;
                     return Ok(Slot {
-                        filled: Some((substitute, self.views(&image, epoch, index)?)),
+                        filled: Some((substitute, views)),
                         unreadable,
                     });
                 }
@@ -134,6 +138,40 @@ impl Producer {
         })
     }
 
+    /// The image that the second view of `index` shows, where it is another one that can be read.
+    fn companion(
+        &self,
+        epoch: u64,
+        index: usize,
+        unreadable: &mut Vec<Quarantined>,
+    ) -> Result<Option<Image>, Error> {
+        let Some(companions) = &self.companions else {
+            return Ok(None);
+        };
+        let (other, images) = (companions(epoch, index), self.dataset.len());
+        if other >= images {
+            return Err(Error::IndexOutOfRange {
+                set: format!("the companion of image {index}"),
+                index: other,
+                len: images,
+            });
+        }
+        if other == index || self.unreadable.binary_search(&other).is_ok() {
+            return Ok(None);
+        }
+        match self.load(other) {
+            Ok(image) => Ok(Some(image)),
+            Err(reason) => {
+                unreadable.push(Quarantined {
+                    index: other,
+                    path: self.dataset.id(other),
+                    reason,
+                });
+                Ok(None)
+            }
+        }
+    }
+
     /// The image, or why it cannot be read. A decoder that panics on a damaged file is no reason to
     /// end a run that may have lasted days.
     fn load(&self, index: usize) -> Result<Image, String> {
@@ -142,8 +180,10 @@ impl Producer {
             .map_err(|error| error.to_string())
     }
 
-    fn views(&self, image: &Image, epoch: u64, index: usize) -> Result<Vec<Vec<f32>>, Error> {
+    /// The views of the first of `images`, but for the second view, which is of the second image.
+    fn views(&self, images: [&Image; 2], epoch: u64, index: usize) -> Result<Vec<Vec<f32>>, Error> {
         let view = |view: usize| {
+            let image = images[usize::from(view == 1 && view < self.cfg.views)];
             let size = self.cfg.side(view);
             let key = ViewKey {
                 seed: self.cfg.seed,

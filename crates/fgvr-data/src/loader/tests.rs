@@ -4,6 +4,7 @@ use crate::{Folder, Labels, Normalisation};
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicUsize;
 
+mod companions;
 mod stopped;
 
 /// Images of one colour, their index; some of them unreadable in one way or another.

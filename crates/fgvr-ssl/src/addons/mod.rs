@@ -28,8 +28,8 @@ pub use self::lodisc::{
 pub use self::patch_match::{PatchMatch, PatchMatchConfig};
 pub use self::pretext::{Pretext, PretextConfig, PretextTask};
 pub use self::synth_pair::{
-    Arm, Course, CurriculumConfig, PairOf, Space, SynthPair, SynthPairConfig, Variance, mask_at,
-    pair_weight,
+    Along, Arm, Course, CurriculumConfig, PairOf, Space, SynthPair, SynthPairConfig, Variance,
+    mask_at, pair_weight,
 };
 
 /// A decoder, the variables it was built over, and how they are trained.

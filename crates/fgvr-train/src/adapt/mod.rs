@@ -11,6 +11,7 @@ mod fresh;
 mod gate;
 mod judge;
 mod neighbours;
+mod pairs;
 mod photos;
 mod picture;
 mod settings;
@@ -48,6 +49,7 @@ use crate::leaks::leak_warning;
 use crate::view::{Sight, preprocessing};
 use crate::{Embedder, Error, JudgedOn, Observer, Result, digest};
 pub(crate) use fresh::fresh_views;
+pub(crate) use pairs::neighbour_pairs;
 
 use embedding::embed;
 use fresh::held_out;

@@ -52,10 +52,25 @@ impl PretrainConfig {
         if o.layer_decay != 1. {
             text += &format!(", each layer at {} of the rate above it", o.layer_decay);
         }
+        if !o.freeze.is_empty() {
+            text += &format!(", {} frozen", o.freeze.join(", "));
+        }
+        if o.freeze_layers > 0 {
+            text += &format!(", {} layers frozen", o.freeze_layers);
+        }
+        if o.low_rank > 0 {
+            text += &format!(", LoRA of rank {}", o.low_rank);
+        }
+        if o.anchor > 0. {
+            text += &format!(", drawn to the start with {}", o.anchor);
+        }
         let images = self.loader.batch * o.accumulate;
         text += &format!(", weight decay {}, {images} images a step", o.weight_decay);
         if o.trunk_norm == TrunkNorm::Running {
             text += ", batch norm by running statistics";
+        }
+        if let Some(positives) = self.positives.recipe() {
+            text += &format!(", {positives}");
         }
         text
     }

@@ -9,6 +9,7 @@ mod frozen;
 mod methods;
 mod optimizer_kind;
 mod overrides;
+mod positives;
 mod presets;
 mod protocols;
 mod safe_start;
@@ -21,6 +22,7 @@ pub use methods::{Methods, Section, addon_kinds, base_kinds, register_addon, reg
 pub use optimizer_kind::OptimizerKind;
 pub use overrides::Layers;
 pub(crate) use overrides::did_you_mean;
+pub use positives::{PositiveKind, PositivesSettings};
 pub use presets::PRESETS;
 pub use protocols::ProtocolSettings;
 
@@ -55,6 +57,8 @@ pub struct PretrainConfig {
     pub weights: WeightsSettings,
     /// How batches are put together.
     pub loader: LoaderSettings,
+    /// Which image the second view is of.
+    pub positives: PositivesSettings,
     /// How a view is made from an image.
     pub augment: AugmentConfig,
     /// How the second view is made, where not as the first.
@@ -183,6 +187,18 @@ pub struct OptimizerSettings {
     /// Share of a layer's rate that the layer (block, or stage of a residual network) below it has; 1 gives all of the
     /// trunk `lr`.
     pub layer_decay: f64,
+    /// Variables of the trunk that stay as they are, by timm's names; `layer1.*` names all below `layer1`.
+    pub freeze: Vec<String>,
+    /// Layers of the trunk that stay as they are, from the images on: 1 is what comes before the first block or stage, 2 that and
+    /// the first block or stage.
+    pub freeze_layers: usize,
+    /// Rank of the change of each matrix of the trunk in attention, MLP and 1x1 convolutions (LoRA), all else of the trunk staying
+    /// as it is; 0 trains the trunk's variables themselves.
+    pub low_rank: usize,
+    /// The change of low rank is the product of the two matrices times this over the rank.
+    pub low_rank_alpha: f64,
+    /// How strongly the trunk's variables are drawn toward the start, in units of weight decay.
+    pub anchor: f64,
     /// Which statistics batch norm of the trunk takes in training.
     pub trunk_norm: TrunkNorm,
     /// Momentum of SGD and LARS.
@@ -215,6 +231,11 @@ impl Default for OptimizerSettings {
             head_lr: None,
             head_steps: 0,
             layer_decay: 1.,
+            freeze: Vec::new(),
+            freeze_layers: 0,
+            low_rank: 0,
+            low_rank_alpha: 8.,
+            anchor: 0.,
             trunk_norm: TrunkNorm::Batch,
             momentum: 0.9,
             trust: 1e-3,
@@ -364,6 +385,7 @@ impl Default for PretrainConfig {
             normalisation: Normalisation::imagenet(),
             weights: WeightsSettings::default(),
             loader: LoaderSettings::default(),
+            positives: PositivesSettings::default(),
             augment: AugmentConfig::default(),
             augment_second: None,
             augment_crops: None,

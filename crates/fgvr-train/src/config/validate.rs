@@ -18,6 +18,14 @@ impl PretrainConfig {
         within("optimizer.lr", o.lr, 0., 1e3)?;
         within("optimizer.head_lr", o.head_lr.unwrap_or(o.lr), 0., 1e3)?;
         within("optimizer.layer_decay", o.layer_decay, 0., 1.)?;
+        within("optimizer.low_rank_alpha", o.low_rank_alpha, 0., 1e6)?;
+        within("optimizer.anchor", o.anchor, 0., 1e6)?;
+        if o.anchor > 0. && o.low_rank > 0 {
+            return Err(Error::config(
+                "optimizer.anchor",
+                "weight decay draws a change of low rank toward the start already; leave one of optimizer.anchor and optimizer.low_rank out",
+            ));
+        }
         within("optimizer.decoder_lr", o.decoder_lr, 0., 1e3)?;
         below_one("optimizer.momentum", o.momentum)?;
         within("optimizer.weight_decay", o.weight_decay, 0., 1.)?;
@@ -58,6 +66,7 @@ impl PretrainConfig {
         self.encoder
             .validate()
             .map_err(|e| Error::config("encoder", e.to_string()))?;
+        self.positives.validate()?;
         self.augment.validate()?;
         for other in [&self.augment_second, &self.augment_crops]
             .into_iter()

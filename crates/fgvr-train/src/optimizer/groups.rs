@@ -50,7 +50,8 @@ pub(super) fn grouped(
 ) -> Vec<(Group, BTreeMap<String, Var>)> {
     let decays = settings.layer_decay != 1.;
     // Only what has to be apart is: a run without rates of their own is one group.
-    let apart = decays || settings.head_lr.is_some() || settings.head_steps > 0;
+    let apart =
+        decays || settings.head_lr.is_some() || settings.head_steps > 0 || settings.low_rank > 0;
     let layers = vars.keys().filter_map(|name| layer(name));
     let above_all = layers
         .filter(|l| *l != TOP)
@@ -98,7 +99,7 @@ const TOP: usize = usize::MAX;
 
 /// How far from the images a variable of the trunk stands, by timm's names: 0 for what comes before the first
 /// block or stage; `None` for what is no part of a trunk.
-fn layer(name: &str) -> Option<usize> {
+pub(super) fn layer(name: &str) -> Option<usize> {
     let mut parts = name.strip_prefix("encoder.")?.split('.');
     let first = parts.next()?;
     Some(match first {

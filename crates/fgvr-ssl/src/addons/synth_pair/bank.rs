@@ -94,6 +94,18 @@ impl PlacedBank {
         }
     }
 
+    /// Features of the two views of each image (M, C), of a bank of pairs, on the host.
+    pub(super) fn views(&self) -> Result<[Tensor; 2]> {
+        let state = match self {
+            Self::Host(bank) => bank.state()?,
+            Self::Device(bank) => bank.to_host()?.state()?,
+        };
+        match (state.get("features"), state.get("second_features")) {
+            (Some(first), Some(second)) => Ok([first.clone(), second.clone()]),
+            _ => candle_core::bail!("feature bank: it holds no second views"),
+        }
+    }
+
     /// A copy on the host.
     pub(super) fn to_host(&self) -> Result<FeatureBank> {
         match self {

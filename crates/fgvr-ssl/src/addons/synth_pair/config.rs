@@ -4,7 +4,7 @@ use candle_core::{Result, bail};
 use fgvr_gradcam::Importance;
 use fgvr_perturb::{MaskConfig, NoiseConfig};
 
-use super::SynthPair;
+use super::{Along, SynthPair};
 use crate::{
     Addon, AddonConfig, AddonKind, AddonParts, CurriculumConfig, MethodConfig, TrainedOn, Trunk,
 };
@@ -96,6 +96,9 @@ pub struct SynthPairConfig {
     pub mask: MaskConfig,
     /// How the size of the mask changes in the course of the run.
     pub curriculum: CurriculumConfig,
+    /// What noise is drawn along. Along anything but channels neither mask nor importance plays a part, `noise.scale` is in units
+    /// of the nuisance, and of `noise` the scale and `non_negative` count alone.
+    pub along: Along,
     /// How those are perturbed.
     pub noise: NoiseConfig,
 }
@@ -119,12 +122,19 @@ impl Default for SynthPairConfig {
             variance: Variance::Bank,
             mask: MaskConfig::default(),
             curriculum: CurriculumConfig::default(),
+            along: Along::Channels,
             noise: NoiseConfig::default(),
         }
     }
 }
 
 impl SynthPairConfig {
+    /// Whether the bank holds two views of each image.
+    #[must_use]
+    pub fn keeps_pairs(&self) -> bool {
+        self.variance == Variance::Between || self.along != Along::Channels
+    }
+
     /// Whether any step needs the decoder.
     #[must_use]
     pub fn uses_decoder(&self) -> bool {
@@ -174,6 +184,11 @@ impl MethodConfig for SynthPairConfig {
         if self.pair == PairOf::Features && self.space == Space::Map {
             bail!(
                 "synth pair: pair is features and space is map, but heads take pooled features; set space = vector or pair = images"
+            );
+        }
+        if self.along != Along::Channels && self.space == Space::Map {
+            bail!(
+                "synth pair: along is not channels and space is map, but directions are those of pooled features; set space = vector"
             );
         }
         self.noise.validate()?;

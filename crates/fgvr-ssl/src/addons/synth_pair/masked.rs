@@ -1,11 +1,12 @@
 //! Which dimensions are perturbed, and the features with those perturbed.
 
-use candle_core::{Result, bail};
+use candle_core::{Result, Tensor, bail};
 use fgvr_gradcam::importance;
 use fgvr_nn::Device;
 use fgvr_nn::cuda::Array;
 use fgvr_perturb::{MaskStats, RandomKey, non_discriminative_mask_with_stats, perturb};
 
+use super::along::{self, Along};
 use super::bank::PlacedBank;
 use super::masked_on_device;
 use crate::step::StepInput;
@@ -21,6 +22,9 @@ pub(super) struct Masked {
     pub(super) stats: Stats,
     /// h̃ (N, C), or the perturbed map (N, C, h, w).
     pub(super) features: Values,
+    /// Whether something was added to all of h, so that a gradient reaches h through every dimension; otherwise the masked ones are
+    /// constants.
+    pub(super) is_added: bool,
 }
 
 /// What the mask turned out to be.
@@ -46,7 +50,7 @@ impl Stats {
 
 impl Masked {
     /// M and h̃ of a branch's features and their gradients, h and ∂L_C/∂h (N, C). What is perturbed is
-    /// `subject`, h or the map (N, C, h, w).
+    /// `subject`, h or the map (N, C, h, w); `basis` is that of [`along::basis`].
     pub(super) fn new(
         cfg: &SynthPairConfig,
         bank: &mut PlacedBank,
@@ -54,11 +58,15 @@ impl Masked {
         subject: &Values,
         branch: usize,
         input: &StepInput<'_>,
+        basis: Option<&Tensor>,
     ) -> Result<Self> {
         let key = RandomKey {
             seed: input.seed ^ (branch as u64 * BRANCH),
             step: input.step,
         };
+        if cfg.along != Along::Channels {
+            return along::perturbed(cfg, bank, subject, key, input, basis);
+        }
         let bank = match (bank, h, dh) {
             (PlacedBank::Device(bank), Rows::Device(h), Rows::Device(dh)) => {
                 return masked_on_device::mask(cfg, bank, [h, dh], subject, key, input);
@@ -84,6 +92,7 @@ impl Masked {
             mask: Rows::Host(mask),
             stats: Stats::Host(stats),
             features: Values::Host(features).placed(subject.device())?,
+            is_added: false,
         })
     }
 }

@@ -82,6 +82,7 @@ pub(super) fn mask(
     let features = narrowed(&device, &features, subject.shape())?;
     let values = made.mask.len();
     Ok(Masked {
+        is_added: false,
         mask: Rows::on(&device, made.mask, h.shape),
         stats: Stats::Device(device, made.counts, values),
         features: Values::Device(features),

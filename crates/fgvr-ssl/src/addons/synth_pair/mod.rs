@@ -1,6 +1,7 @@
 //! SynthPair: pairs of images, generated from the original and the perturbed features, that the encoder
 //! learns to tell apart no further than what discriminates.
 
+mod along;
 mod arm;
 mod bank;
 mod config;
@@ -35,6 +36,7 @@ use crate::{
     Values,
 };
 
+pub use self::along::Along;
 pub use self::arm::Arm;
 pub use self::config::{PairOf, Space, SynthPairConfig, Variance};
 pub use self::curriculum::{Course, CurriculumConfig, mask_at};
@@ -60,6 +62,8 @@ const PAIR: &str = "loss_pair";
 pub struct SynthPair {
     cfg: SynthPairConfig,
     bank: PlacedBank,
+    /// The rotation of noise in a random basis, once it was needed.
+    basis: Option<Tensor>,
     decoder: Option<DecoderNetwork>,
     /// What one part of a step leaves to the next.
     under_way: UnderWay,
@@ -103,6 +107,7 @@ impl SynthPair {
         Ok(Self {
             cfg: cfg.clone(),
             bank: PlacedBank::new(cfg.bank_size, width)?,
+            basis: None,
             decoder,
             under_way: UnderWay::default(),
         })

@@ -5,13 +5,14 @@
 use candle_core::{Result, bail};
 use fgvr_nn::Decoder;
 
+use super::along;
 use super::bank::PlacedBank;
 use super::decoded::reconstruct;
 use super::image_pair::ImagePair;
 use super::masked::Masked;
 use super::perceptual::perceptual;
 use super::twin::twin;
-use super::{PairOf, Space, SynthPair, UnderWay, Variance, pair_weight};
+use super::{PairOf, Space, SynthPair, UnderWay, pair_weight};
 use crate::{AtFeatures, DecoderNetwork, FeatureOutput, Further, Values};
 
 impl SynthPair {
@@ -25,7 +26,10 @@ impl SynthPair {
             ..UnderWay::default()
         };
         let now = &mut self.under_way;
-        let between = cfg.variance == Variance::Between;
+        let between = cfg.keeps_pairs();
+        if self.basis.is_none() {
+            self.basis = along::basis(cfg.along, self.bank.width(), input.seed)?;
+        }
         let fits = PlacedBank::fits_device(self.bank.width());
         self.bank
             .place(step.pass.device().filter(|_| fits), between)?;
@@ -43,7 +47,15 @@ impl SynthPair {
         if nu > 0. && self.bank.len() >= cfg.bank_minimum && step.is_finite()? {
             for (branch, subject) in subjects.iter().enumerate() {
                 let h = [&step.pooled[branch], &step.gradient[branch]];
-                let masked = Masked::new(cfg, &mut self.bank, h, subject, branch, input)?;
+                let masked = Masked::new(
+                    cfg,
+                    &mut self.bank,
+                    h,
+                    subject,
+                    branch,
+                    input,
+                    self.basis.as_ref(),
+                )?;
                 now.masked.push(masked);
             }
         }

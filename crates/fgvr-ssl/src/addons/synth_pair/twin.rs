@@ -17,9 +17,9 @@ pub(super) struct Twin {
 /// [`Base::between`] of h̃ and h of one branch.
 ///
 /// # Design choice
-/// h̃ = (1 - M) ⊙ h + M ⊙ sg(h̃): the entries that were perturbed are constants, as they are in the
+/// Of masked channels h̃ = (1 - M) ⊙ h + M ⊙ sg(h̃): the entries that were perturbed are constants, as they are in the
 /// generated images, so the gradient reaches h through the dimensions that were kept and the head learns
-/// to do without the others. The values are those of `masked`, bit for bit.
+/// to do without the others. Of noise along directions h̃ = h + sg(h̃ - h). The values are those of `masked`, bit for bit.
 pub(super) fn twin(
     base: &dyn Base,
     branch: &Branch,
@@ -29,14 +29,23 @@ pub(super) fn twin(
     let leaf = branch.pooled();
     let between = match (&leaf, &masked.features) {
         (Values::Host(h), Values::Host(features)) => {
-            let mask = masked.mask.to_host()?;
-            let changed = ((h * (1. - &mask)?)? + (&mask * features)?)?;
+            let changed = match masked.is_added {
+                true => (h + (features - h.detach())?)?,
+                false => {
+                    let mask = masked.mask.to_host()?;
+                    ((h * (1. - &mask)?)? + (&mask * features)?)?
+                }
+            };
             base.between(&Values::Host(changed), &leaf, input.images)?
         }
         (_, changed) => {
             let mut between = base.between(changed, &leaf, input.images)?;
             // By way of the host: a mask is small.
-            let kept = (1. - masked.mask.to_host()?)?.flatten_all()?;
+            let mask = masked.mask.to_host()?.flatten_all()?;
+            let kept = match masked.is_added {
+                true => mask.ones_like()?,
+                false => (1. - mask)?,
+            };
             let kept: Vec<f32> = kept.to_vec1()?;
             let kept = match leaf.device() {
                 Some(device) => Some(device.run(|m| Array::from_f32(m, &kept))?),
