@@ -32,6 +32,7 @@ fn step((base, method): (&mut dyn Base, &mut SynthPair), step: u64) -> Result<St
     let ([first, second], images) = batch(step, N);
     let local = crops(base.kind(), &settings(), step, N);
     let input = StepInput {
+        base_weight: 1.,
         views: Views {
             global: [&first, &second],
             local: &local,
@@ -118,7 +119,10 @@ fn built(kinds: &[AddonKind]) -> Vec<Box<dyn Addon + Send>> {
 }
 
 fn build(choices: &dyn AddonConfig) -> Box<dyn Addon + Send> {
+    // Of as many images as batches are drawn from.
+    let teacher = fgvr_testkit::normal(8, (1000, 9));
     let parts = AddonParts {
+        teacher: Some(&teacher),
         width: WIDTH,
         seed: 4,
         run: RunLength {
@@ -387,6 +391,7 @@ fn own_variables_are_trained_and_saved_under_names_that_stay() {
                 &["lcr.conv.weight", "lcr.norm.bias", "lcr.norm.weight"],
                 &["lcr.norm.running_mean", "lcr.norm.running_var"],
             ),
+            AddonKind::DISTIL => (&["distil.weight"], &[]),
             AddonKind::PATCH_MATCH => (
                 &[
                     "patch_match.0.bias",

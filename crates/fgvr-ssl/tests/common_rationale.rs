@@ -17,6 +17,7 @@ use toy::{WIDTH, base, batch, crops, input, settings, values};
 
 fn rationale(cfg: &CommonRationaleConfig, width: usize) -> CommonRationale {
     let parts = AddonParts {
+        teacher: None,
         width,
         seed: 2,
         run: RunLength {

@@ -57,6 +57,7 @@ impl Run {
     fn gradients(&mut self, step: u64) -> StepOutput {
         let ([first, second], images) = batch(step, N);
         let input = StepInput {
+            base_weight: 1.,
             views: [&first, &second].into(),
             images: &images,
             step,
@@ -137,6 +138,7 @@ fn without_reconstruction_and_pairs_the_base_is_reproduced_bit_for_bit() {
         alone.after_step().unwrap();
 
         let input = StepInput {
+            base_weight: 1.,
             views: [&first, &second].into(),
             images: &images,
             step,
@@ -502,6 +504,7 @@ fn an_unaugmented_pair_is_seen_as_it_was_generated() {
         run.step(0);
         let ([first, second], images) = batch(1, N);
         let input = StepInput {
+            base_weight: 1.,
             views: [&first, &second].into(),
             images: &images,
             step: 1,
@@ -558,6 +561,7 @@ fn a_step_that_is_not_finite_leaves_the_bank_alone_and_says_so() {
     let bias = &run.base.trainable()["head.2.bias"];
     bias.set(&(bias.as_tensor() * f64::NAN).unwrap()).unwrap();
     let input = StepInput {
+        base_weight: 1.,
         views: [&first, &second].into(),
         images: &images,
         step: 5,
@@ -593,6 +597,7 @@ fn a_decoder_that_does_not_fit_is_an_error() {
         let mut run = run(&config(Arm::ReconOnly));
         let ([first, second], images) = batch(0, N);
         let input = StepInput {
+            base_weight: 1.,
             views: [&first, &second].into(),
             images: &images,
             step: 0,

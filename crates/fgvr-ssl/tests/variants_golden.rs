@@ -85,6 +85,7 @@ fn run(kind: BaseKind, cfg: &SynthPairConfig, golden: &Golden) -> Run {
     let output = method.step(
         base.as_mut(),
         StepInput {
+            base_weight: 1.,
             views: [&golden.get("first"), &golden.get("second")].into(),
             images: &images.to_vec1().unwrap(),
             step: 4,

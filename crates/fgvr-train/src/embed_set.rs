@@ -1,11 +1,16 @@
 //! The embeddings of a whole data set, as an embedding file has them.
 
-use fgvr_data::{Splits, shown};
+use std::sync::Arc;
+
+use fgvr_data::{Dataset, Splits, shown};
 
 use crate::adaptation::adaptation_in_words;
 use crate::embed::{all, load};
 use crate::finite::Finite;
 use crate::{Embedder, EmbeddingTable, Error, Observer, Result};
+
+/// What the training split is called in tables.
+pub(crate) const TRAIN: &str = "train";
 
 /// Features of every photo of a data set, split by split, unreadable ones left out and named to the
 /// observer.
@@ -33,14 +38,26 @@ pub(crate) fn embed_splits(
     observer: &mut dyn Observer,
 ) -> Result<EmbeddingTable> {
     let sets = [
-        ("train", Some(&splits.train)),
+        (TRAIN, Some(&splits.train)),
         ("val", Some(&splits.val)),
         ("test", splits.test.as_ref()),
     ];
-    let sets: Vec<_> = sets
-        .into_iter()
-        .filter_map(|(name, set)| Some((name, set.filter(|set| !set.is_empty())?)))
-        .collect();
+    let there = |(name, set): (_, Option<_>)| Some((name, set?));
+    let sets: Vec<_> = sets.into_iter().filter_map(there).collect();
+    embed_parts(embedder, source, &sets, observer)
+}
+
+/// The same of some splits alone, each with its name.
+///
+/// # Errors
+/// As of [`embed_set`].
+pub(crate) fn embed_parts(
+    embedder: &Embedder,
+    source: &str,
+    sets: &[(&'static str, &Arc<dyn Dataset>)],
+    observer: &mut dyn Observer,
+) -> Result<EmbeddingTable> {
+    let sets: Vec<_> = sets.iter().filter(|(_, set)| !set.is_empty()).collect();
     let total: usize = sets.iter().map(|(_, set)| set.len()).sum();
     observer.on_phase(&format!("embedding {total} photos"));
     let mut table = EmbeddingTable {
@@ -60,7 +77,7 @@ pub(crate) fn embed_splits(
     };
     let mut done = 0;
     let mut finite = Finite::default();
-    for (split, set) in &sets {
+    for (split, set) in sets {
         for indices in all(set).chunks(embedder.sight.batch.max(1)) {
             let loaded = load(set, indices, &embedder.sight)?;
             for bad in &loaded.unreadable {

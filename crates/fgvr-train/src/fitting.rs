@@ -6,6 +6,7 @@ use fgvr_nn::{Device, Exhausted};
 use crate::config::PretrainConfig;
 use crate::loader::loader;
 use crate::out_of_memory::found;
+use crate::teacher::stand_in;
 use crate::{Compute, Error, Result, Trainer};
 
 /// The share of the memory that is planned with; the rest is for what else lives there, and what its pool cannot use.
@@ -56,7 +57,9 @@ fn largest(
         // Two steps: generated pairs come with the second, once the bank holds a batch.
         trial.optimizer.steps = Some(2);
         trial.begin_pairs_at_once()?;
-        let mut trainer = Trainer::new(&trial, splits.train.len(), compute)?;
+        let images = splits.train.len();
+        let teacher = stand_in(&trial, images)?;
+        let mut trainer = Trainer::taught(&trial, images, teacher.as_ref(), compute)?;
         let mut loader = loader(&trial, splits, None, 0)?;
         device.reset_peak();
         for _ in 0..2 {

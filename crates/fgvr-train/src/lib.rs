@@ -68,6 +68,7 @@ mod settings_changed;
 mod start;
 mod step_row;
 mod supervised;
+mod teacher;
 mod trainer;
 mod until_failure;
 mod view;

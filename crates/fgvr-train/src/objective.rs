@@ -30,7 +30,8 @@ pub(crate) struct Objective {
 }
 
 impl Objective {
-    /// Networks of random weights with `base` on them, and what `start` gave for the encoder's variables.
+    /// Networks of random weights with `base` on them, and what `start` gave for the encoder's variables; `teacher` has a row
+    /// for each training image.
     ///
     /// # Errors
     /// Settings that do not fit together.
@@ -38,7 +39,7 @@ impl Objective {
         config: &PretrainConfig,
         base: &dyn BaseConfig,
         run: RunLength,
-        compute: &Compute,
+        (compute, teacher): (&Compute, Option<&Tensor>),
         start: impl FnOnce(&Parameters) -> Result<R>,
     ) -> Result<(Self, R)> {
         let build = |parameters: &Parameters| {
@@ -74,7 +75,7 @@ impl Objective {
             encoder,
             encoder_parameters,
             base,
-            addons: build_addons(config, run, compute)?,
+            addons: build_addons(config, run, (compute, teacher))?,
         };
         Ok((objective, started))
     }
@@ -112,7 +113,7 @@ pub(crate) fn bank(addons: &[Box<dyn Addon + Send>]) -> Result<Option<FeatureBan
 pub(crate) fn build_addons(
     config: &PretrainConfig,
     run: RunLength,
-    compute: &Compute,
+    (compute, teacher): (&Compute, Option<&Tensor>),
 ) -> Result<Vec<Box<dyn Addon + Send>>> {
     let width = config.encoder.out_channels()?;
     let (size, blocks) = (config.data.size, config.decoder.channels);
@@ -124,6 +125,7 @@ pub(crate) fn build_addons(
             seed: config.seed,
             run,
             decoder: Some(&mut decoder),
+            teacher,
         };
         choices.build(parts)
     };

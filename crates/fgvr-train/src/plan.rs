@@ -11,6 +11,7 @@ use crate::config::PretrainConfig;
 use crate::data::open_data;
 use crate::environment::peak_memory;
 use crate::loader::loader;
+use crate::teacher::stand_in;
 use crate::{Compute, Observer, Result, Trainer};
 
 /// Steps that are tried: one to warm up, the others are timed.
@@ -62,7 +63,8 @@ pub fn plan(
         observer.on_message(&warning);
     }
     let images = splits.train.len();
-    let trainer = Trainer::new(config, images, compute)?;
+    let teacher = stand_in(config, images)?;
+    let trainer = Trainer::taught(config, images, teacher.as_ref(), compute)?;
     let steps = trainer.total_steps();
     let parameters = trainer.parameter_counts();
     let with_pairs = config.pairs().nu > 0.;
@@ -75,7 +77,8 @@ pub fn plan(
         if !pairs {
             trial.methods.get_mut::<SynthPairConfig>()?.warm_up = 1.;
         }
-        let mut trainer = Trainer::new(&trial, images, compute)?;
+        let teacher = stand_in(&trial, images)?;
+        let mut trainer = Trainer::taught(&trial, images, teacher.as_ref(), compute)?;
         let mut loader = loader(&trial, &splits, None, 0)?;
         let mut seconds = Vec::new();
         for _ in 0..TRIED {

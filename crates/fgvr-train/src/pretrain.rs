@@ -6,6 +6,7 @@ use crate::config::PretrainConfig;
 use crate::data::{Data, open_data};
 use crate::positives::Positives;
 use crate::session::{Origin, Session, Summary};
+use crate::teacher::Teacher;
 use crate::weights_source::{from_root, open_weights};
 use crate::{Compute, Error, Observer, Place, Result, RunFolder, Trainer};
 
@@ -39,11 +40,18 @@ pub(crate) fn pretrain_with(
     let splits = open_data(config, observer)?;
     let found = splits.found.clone();
     let images = splits.train.len();
+    let teacher = Teacher::find(config, &splits, compute, observer)?;
+    let rows = teacher
+        .as_ref()
+        .map(|teacher| teacher.rows(splits.train.as_ref()));
+    let rows = rows.transpose()?;
     let (trainer, loaded) = if config.weights.source.is_empty() {
-        (Trainer::new(config, images, compute)?, None)
+        let trainer = Trainer::taught(config, images, rows.as_ref(), compute)?;
+        (trainer, None)
     } else {
         let weights = open_weights(&config.weights.source, observer)?;
-        let (trainer, report) = Trainer::from_weights(config, images, &weights, compute)?;
+        let how = (compute, rows.as_ref());
+        let (trainer, report) = Trainer::taught_from(config, images, &weights, how)?;
         (trainer, Some(report))
     };
     let data = Data::look(config, &splits, observer)?;
@@ -61,6 +69,9 @@ pub(crate) fn pretrain_with(
         if let Some(positives) = &positives {
             positives.keep(&run, splits.train.as_ref())?;
         }
+        if let Some(teacher) = &teacher {
+            teacher.keep(&run)?;
+        }
         let origin = Origin {
             settings: config.clone(),
             data: data.record(&config.source, &config.source, run.path()),
@@ -73,6 +84,9 @@ pub(crate) fn pretrain_with(
     let mut session = begin().inspect_err(|_| run.give_up())?;
     session.is_judged = is_judged;
     session.positives = positives;
+    if let Some(teacher) = &teacher {
+        session.say(observer, &teacher.line())?;
+    }
     if let Some(report) = &loaded {
         session.say(observer, &report.to_string())?;
     }

@@ -47,7 +47,7 @@ impl Restored {
             steps_per_epoch: 1,
         };
         let mut addons = Vec::new();
-        for mut addon in build_addons(config, run_length, compute)? {
+        for mut addon in build_addons(config, run_length, (compute, None))? {
             let tensors = |file: &str| under(&saved.tensors, file);
             if addon.screening().is_some() {
                 let own = tensors(addon.kind().section());
@@ -106,7 +106,9 @@ fn objective(
     let mut base = config.base_config(usize::MAX)?;
     base.fit_to_state(&under(&saved.tensors, OBJECTIVE));
     let (mut objective, ()) =
-        Objective::new(config, base.as_ref(), run_length, compute, |_| Ok(()))?;
+        Objective::new(config, base.as_ref(), run_length, (compute, None), |_| {
+            Ok(())
+        })?;
     objective
         .load_state(&saved.tensors)
         .map_err(|error| saved.unfit(run, config, error))?;

@@ -10,6 +10,7 @@ use crate::positives::Positives;
 use crate::pretrain::log_data;
 use crate::session::{Origin, Session, Summary};
 use crate::start::find_weights;
+use crate::teacher::Teacher;
 use crate::weights_source::from_root;
 use crate::{Compute, Error, Observer, Result, RunFolder, Trainer};
 
@@ -116,7 +117,9 @@ pub(crate) fn resume_with(
         }
     }
     // Whatever it started from, all of it is in the checkpoint.
-    let mut trainer = Trainer::new(&config, images, compute)?;
+    let teacher = Teacher::read(run, &config)?;
+    let teacher = teacher.map(|teacher| teacher.rows(splits.train.as_ref()));
+    let mut trainer = Trainer::taught(&config, images, teacher.transpose()?.as_ref(), compute)?;
     // Only a state that fits is gone on with; until then nothing in the folder is touched.
     trainer.load_state(step, &saved.tensors).map_err(|error| {
         match saved.manifest.data.is_some() {

@@ -51,7 +51,17 @@ impl Trainer {
     /// # Errors
     /// Settings that do not fit together, or fewer images than a batch.
     pub fn new(config: &PretrainConfig, images: usize, compute: &Compute) -> Result<Self> {
-        Ok(Self::build(config, images, compute, |_| Ok(()))?.0)
+        Ok(Self::build(config, images, (compute, None), |_| Ok(()))?.0)
+    }
+
+    /// As [`Trainer::new`], taught by the features `teacher`, a row for each training image.
+    pub(crate) fn taught(
+        config: &PretrainConfig,
+        images: usize,
+        teacher: Option<&Tensor>,
+        compute: &Compute,
+    ) -> Result<Self> {
+        Ok(Self::build(config, images, (compute, teacher), |_| Ok(()))?.0)
     }
 
     /// Networks of random weights but for the encoder, whose variables are set from `weights`.
@@ -64,7 +74,17 @@ impl Trainer {
         weights: &Weights,
         compute: &Compute,
     ) -> Result<(Self, LoadReport)> {
-        Self::build(config, images, compute, |parameters| {
+        Self::taught_from(config, images, weights, (compute, None))
+    }
+
+    /// As [`Trainer::from_weights`], taught by the features of a teacher, a row for each training image.
+    pub(crate) fn taught_from(
+        config: &PretrainConfig,
+        images: usize,
+        weights: &Weights,
+        how: (&Compute, Option<&Tensor>),
+    ) -> Result<(Self, LoadReport)> {
+        Self::build(config, images, how, |parameters| {
             load_start(config, parameters, weights)
         })
     }
@@ -73,7 +93,7 @@ impl Trainer {
     fn build<R>(
         config: &PretrainConfig,
         images: usize,
-        compute: &Compute,
+        (compute, teacher): (&Compute, Option<&Tensor>),
         start: impl FnOnce(&Parameters) -> Result<R>,
     ) -> Result<(Self, R)> {
         enough_images(config, images)?;
@@ -82,7 +102,8 @@ impl Trainer {
             steps_per_epoch: config.steps_per_epoch(images),
         };
         let of_base = config.base_config(images)?;
-        let (objective, started) = Objective::new(config, of_base.as_ref(), run, compute, start)?;
+        let (objective, started) =
+            Objective::new(config, of_base.as_ref(), run, (compute, teacher), start)?;
         let Objective {
             encoder,
             encoder_parameters,
@@ -342,6 +363,7 @@ impl Trainer {
             )
         };
         let input = StepInput {
+            base_weight: self.config.base_weight,
             views: Views {
                 global: [&batch.views[0], &batch.views[1]],
                 local: &batch.crops,

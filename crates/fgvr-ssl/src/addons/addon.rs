@@ -15,7 +15,7 @@ use crate::step::{Finite, Report, StepInput, Term};
 use crate::{AddonKind, Base, FeatureGradients, Pass, Rows, Screening};
 
 /// Under what an add-on's own variables are saved.
-const OWN: &str = "addon";
+pub(crate) const OWN: &str = "addon";
 
 /// Variables of an add-on that an optimiser of their own steps, apart from that of encoder and head.
 pub struct OwnOptimizer<'a> {
@@ -155,14 +155,21 @@ pub trait Addon {
     /// Names or shapes that are not those of [`Addon::state`]; nothing is changed then.
     fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
         match (self.parameters(), state.keys().next()) {
-            (Some(own), _) => {
-                check(&self.state()?, state)?;
-                own.set_all(&under(state, OWN))
-            }
+            (Some(own), _) => load_own(own, &self.state()?, state),
             (None, Some(name)) => bail!("{}: {name}: there is no state to load", self.kind()),
             (None, None) => Ok(()),
         }
     }
+}
+
+/// Sets an add-on's `own` variables from `state`, if that has the names and shapes of `expected`.
+pub(crate) fn load_own(
+    own: &Parameters,
+    expected: &BTreeMap<String, Tensor>,
+    state: &HashMap<String, Tensor>,
+) -> Result<()> {
+    check(expected, state)?;
+    own.set_all(&under(state, OWN))
 }
 
 /// A real pass whose loss has been differentiated down to the trunk's outputs, and no further.

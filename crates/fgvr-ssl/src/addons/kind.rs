@@ -22,6 +22,8 @@ kinds! {
     LODISC = Self::new("lodisc", "lodisc");
     /// Places of one view against those of the other that look most like them ([`crate::PatchMatch`]).
     PATCH_MATCH = Self::new("patch-match", "patch_match");
+    /// What a teacher says of the same images ([`crate::Distil`]).
+    DISTIL = Self::new("distil", "distil");
 }
 
 impl AddonKind {
@@ -106,7 +108,7 @@ mod tests {
         let all = || bases.iter().chain(&addons);
         let names: BTreeSet<_> = all().map(|(name, _)| name).collect();
         let sections: BTreeSet<_> = all().map(|(_, section)| section).collect();
-        assert_eq!([names.len(), sections.len()], [10, 10]);
+        assert_eq!([names.len(), sections.len()], [11, 11]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! one in [`addons`]; of another crate it is the first two alone.
 
 pub(crate) mod addon;
+mod distil;
 mod kind;
 mod lcr;
 mod lodisc;
@@ -9,13 +10,14 @@ mod patch_match;
 mod pretext;
 mod synth_pair;
 
-use candle_core::Result;
+use candle_core::{Result, Tensor};
 use fgvr_nn::optim::AdamConfig;
 use fgvr_nn::{Decoder, Parameters};
 
 use crate::{MethodConfig, RunLength};
 
 pub use self::addon::{Addon, AtFeatures, Further, OwnOptimizer};
+pub use self::distil::{Distil, DistilConfig, DistilForm, feature_loss, similarity_loss};
 pub use self::kind::{AddonKind, Unsupported, supports};
 pub use self::lcr::{
     CommonRationale, CommonRationaleConfig, FitSoftmax, MapRange, RationaleChoices, RationaleFit,
@@ -57,6 +59,8 @@ pub struct AddonParts<'a> {
     pub run: RunLength,
     /// Called once by an add-on that makes images of features.
     pub decoder: Option<&'a mut MakeDecoder<'a>>,
+    /// A teacher's features (M, C), a row for each training image, for an add-on that learns from one.
+    pub teacher: Option<&'a Tensor>,
 }
 
 impl AddonParts<'_> {
@@ -68,6 +72,7 @@ impl AddonParts<'_> {
             seed,
             run,
             decoder: None,
+            teacher: None,
         }
     }
 }
@@ -93,6 +98,7 @@ pub fn addons() -> Vec<Box<dyn AddonConfig>> {
         Box::new(CommonRationaleConfig::default()),
         Box::new(LoDiscConfig::default()),
         Box::new(PatchMatchConfig::default()),
+        Box::new(DistilConfig::default()),
     ]
 }
 

@@ -52,6 +52,8 @@ pub struct StepInput<'a> {
     pub augment_on_device: Option<&'a PairAugmentOnDevice<'a>>,
     /// Whether to return [`Pictures`].
     pub pictures: bool,
+    /// Weight of the base's own loss beside those of add-ons.
+    pub base_weight: f64,
 }
 
 fn unchanged(images: &Tensor, _: u64) -> Result<Tensor> {
@@ -77,6 +79,7 @@ impl<'a> StepInput<'a> {
             augment: &unchanged,
             augment_on_device: None,
             pictures: false,
+            base_weight: 1.,
         }
     }
 
@@ -151,6 +154,10 @@ pub fn step(
     let mut at_features = FeatureGradients::default();
     real.found.backward(1., &mut at_features)?;
     let (pooled, gradient) = (real.pooled()?, real.pooled_gradient(&at_features)?);
+    if input.base_weight != 1. {
+        // Not the loss: candle leaves out what is multiplied by 0, and nothing would arrive.
+        at_features.scale(&trainable, input.base_weight)?;
+    }
     let finite = Finite::new(&real, [&pooled, &gradient])?;
     let mut report = Report::of(&real, &gradient, input.pictures)?;
     for addon in addons.iter_mut() {
@@ -186,7 +193,9 @@ pub fn step(
         positive,
         negative,
     } = finite.found.numbers()?;
-    report.terms.insert(0, Term::new(BASE, 1., loss));
+    report
+        .terms
+        .insert(0, Term::new(BASE, input.base_weight, loss));
     for addon in addons.iter_mut() {
         addon.report(&mut report)?;
     }

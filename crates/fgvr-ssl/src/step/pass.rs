@@ -80,6 +80,28 @@ impl FeatureGradients {
         self.arrived.push((view, at, gradient));
     }
 
+    /// Multiplies all of them by `factor`; `trainable` names the variables of tapes.
+    ///
+    /// # Errors
+    /// What a device says.
+    pub(crate) fn scale(&mut self, trainable: &BTreeMap<String, Var>, factor: f64) -> Result<()> {
+        let ids: Vec<_> = self.leaves.get_ids().copied().collect();
+        for id in ids {
+            if let Some(gradient) = self.leaves.get_id(id) {
+                let scaled = (gradient * factor)?;
+                self.leaves.insert_id(id, scaled);
+            }
+        }
+        for (_, _, gradient) in &mut self.arrived {
+            let (device, shape) = (device_of(gradient)?, gradient.shape());
+            let values = gradient.array()?;
+            let scaled = device.run(|m| elementwise::scale(m, values, factor as f32))?;
+            *gradient = Activation::new(device, shape, scaled)?;
+        }
+        let variables = trainable.values().map(Var::as_tensor);
+        self.parameters.scale(variables, factor)
+    }
+
     /// Adds a gradient at an output of `branch`.
     ///
     /// # Errors

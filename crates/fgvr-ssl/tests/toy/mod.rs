@@ -519,6 +519,7 @@ pub(crate) fn input<'a>(
         Ok(images.clone())
     }
     StepInput {
+        base_weight: 1.,
         views: views.into(),
         images,
         step,

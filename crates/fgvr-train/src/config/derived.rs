@@ -69,8 +69,11 @@ impl PretrainConfig {
         if o.trunk_norm == TrunkNorm::Running {
             text += ", batch norm by running statistics";
         }
-        if let Some(positives) = self.positives.recipe() {
-            text += &format!(", {positives}");
+        for said in [self.taught_by(), self.positives.recipe()]
+            .into_iter()
+            .flatten()
+        {
+            text += &format!(", {said}");
         }
         text
     }

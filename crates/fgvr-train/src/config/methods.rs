@@ -170,6 +170,7 @@ static REGISTRY: LazyLock<RwLock<Vec<Registered>>> = LazyLock::new(|| {
         Registered::addon::<fgvr_ssl::CommonRationaleConfig>(),
         Registered::addon::<fgvr_ssl::LoDiscConfig>(),
         Registered::addon::<fgvr_ssl::PatchMatchConfig>(),
+        Registered::addon::<fgvr_ssl::DistilConfig>(),
     ])
 });
 
@@ -412,7 +413,7 @@ mod tests {
     #[test]
     fn the_methods_of_fgvr_ssl_are_there_with_their_defaults() {
         assert_eq!(base_kinds()[..5], BaseKind::ALL);
-        assert_eq!(addon_kinds()[..5], AddonKind::ALL);
+        assert_eq!(addon_kinds()[..6], AddonKind::ALL);
         let methods = Methods::default();
         assert_eq!(methods.get::<MoCoConfig>(), MoCoConfig::default());
         for kind in BaseKind::ALL {

@@ -13,6 +13,7 @@ mod positives;
 mod presets;
 mod protocols;
 mod safe_start;
+mod teacher;
 mod validate;
 
 pub use adapt::{AdaptSettings, Measure, ViewAugment};
@@ -25,6 +26,7 @@ pub(crate) use overrides::did_you_mean;
 pub use positives::{PositiveKind, PositivesSettings};
 pub use presets::PRESETS;
 pub use protocols::ProtocolSettings;
+pub use teacher::TeacherSettings;
 
 use fgvr_data::augment::{AugmentConfig, Interpolation, PairAugmentConfig, RESIZE_RATIO};
 use fgvr_data::{DataConfig, Normalisation};
@@ -78,6 +80,10 @@ pub struct PretrainConfig {
     /// The base objective.
     #[serde(deserialize_with = "methods::base_kind")]
     pub base: BaseKind,
+    /// Weight of its loss beside those of add-ons; 0 leaves the loss of a teacher alone.
+    pub base_weight: f64,
+    /// Whose features are learnt by the add-on `distil`.
+    pub teacher: TeacherSettings,
     /// The choices of bases and add-ons, a section each.
     #[serde(flatten)]
     pub methods: Methods,
@@ -393,6 +399,8 @@ impl Default for PretrainConfig {
             encoder: EncoderConfig::default(),
             decoder: DecoderSettings::default(),
             base: BaseKind::MOCO_V2,
+            base_weight: 1.,
+            teacher: TeacherSettings::default(),
             methods: Methods::default(),
             optimizer: OptimizerSettings::default(),
             monitor: MonitorSettings::default(),

@@ -28,6 +28,11 @@ pub const PRESETS: &[(&str, &str, &str)] = &[
         include_str!("../presets/pretrained-vit.toml"),
     ),
     (
+        "distil",
+        "a small network learns the features of teacher.source on the photos",
+        include_str!("../presets/distil.toml"),
+    ),
+    (
         "moco-v2",
         "MoCo v2 as published: ResNet-50 at 224 px, 200 epochs",
         include_str!("../presets/published/moco-v2.toml"),

@@ -67,6 +67,7 @@ impl PretrainConfig {
             .validate()
             .map_err(|e| Error::config("encoder", e.to_string()))?;
         self.positives.validate()?;
+        self.validate_teacher()?;
         self.augment.validate()?;
         for other in [&self.augment_second, &self.augment_crops]
             .into_iter()

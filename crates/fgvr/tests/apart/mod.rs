@@ -150,6 +150,7 @@ pub fn mixed_passes(
             sent: None,
         };
         let input = StepInput {
+            base_weight: 1.,
             views,
             images: &batch.indices,
             step: pass,
