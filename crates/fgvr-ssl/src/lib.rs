@@ -12,6 +12,7 @@ mod addons;
 mod bases;
 mod losses;
 mod method;
+mod residual;
 mod step;
 
 pub use addons::{
@@ -34,6 +35,7 @@ pub use bases::{
 };
 pub use losses::{Comparison, DeviceFound, Found, InfoNce, Negatives, Numbers, info_nce};
 pub use method::{MethodConfig, TrainedOn};
+pub use residual::{CachedViews, ResidualHead, ResidualHeadConfig};
 pub use step::{
     Branch, Column, DeviceRows, Diagnostics, FeatureGradients, FeatureOutput, FeatureStatistics,
     Losses, PairAugment, PairAugmentOnDevice, Pass, Pictures, Report, Rows, RunLength, Shows,

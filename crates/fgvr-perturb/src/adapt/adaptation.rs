@@ -101,6 +101,35 @@ impl Adaptation {
         Ok(out)
     }
 
+    /// This transformation and then the matrix `after` (C, C), row-major, as one: y = M W (f - μ). What is known of it stays, and
+    /// `after` is no part of [`Adaptation::config`]: a remark by [`Adaptation::with_source`] says what it was.
+    ///
+    /// # Errors
+    /// A matrix of another size or with values that are not finite.
+    pub fn followed_by(&self, after: &[f32]) -> Result<Self, AdaptError> {
+        let width = self.width;
+        check::finite_rows("followed_by", "after", after, width)?;
+        if after.len() != width * width {
+            return Err(AdaptError::Length {
+                op: "followed_by",
+                name: "after",
+                found: after.len(),
+                expected: format!("{width} x {width} values"),
+            });
+        }
+        let f64s = |values: &[f32]| -> Vec<f64> { values.iter().map(|v| f64::from(*v)).collect() };
+        let of = |values: &[f32]| Tensor::from_vec(f64s(values), (width, width), &Device::Cpu);
+        // (C, C) x (C, C)
+        let weight = of(after)?.matmul(&of(&self.weight)?)?;
+        let weight = weight.flatten_all()?.to_vec1::<f64>()?;
+        Self::rounded(
+            &weight,
+            &f64s(&self.mean),
+            &self.config,
+            self.fitted.clone(),
+        )
+    }
+
     /// C.
     #[must_use]
     pub fn width(&self) -> usize {

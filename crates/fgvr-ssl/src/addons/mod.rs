@@ -33,6 +33,7 @@ pub use self::synth_pair::{
     Along, Arm, Course, CurriculumConfig, PairOf, Space, SynthPair, SynthPairConfig, Variance,
     mask_at, pair_weight,
 };
+pub(crate) use self::synth_pair::{noise_along, noise_basis};
 
 /// A decoder, the variables it was built over, and how they are trained.
 pub struct DecoderNetwork {

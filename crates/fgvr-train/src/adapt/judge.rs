@@ -85,6 +85,8 @@ pub(super) struct Fitting<'a> {
     pub(super) plain: &'a [f32],
     pub(super) adaptation: &'a Adaptation,
     pub(super) centred: &'a Adaptation,
+    /// The adaptation without the head that was trained behind it, if one was.
+    pub(super) closed: Option<&'a Adaptation>,
 }
 
 /// Judges plain, centred and adapted features and those of every control.
@@ -126,6 +128,13 @@ pub(super) fn table(
             of,
         },
     ];
+    rows.extend(fitting.closed.map(|closed| Row {
+        name: "without its head".to_owned(),
+        kind: Some(options.settings.kind),
+        adaptation: Some(closed),
+        probed: true,
+        of,
+    }));
     rows.extend(controls.iter().map(|adaptation| Row {
         name: adaptation.config().kind.name().to_owned(),
         kind: Some(adaptation.config().kind),

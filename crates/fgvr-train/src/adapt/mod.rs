@@ -9,6 +9,7 @@ mod card;
 mod embedding;
 mod fresh;
 mod gate;
+mod head;
 mod judge;
 mod neighbours;
 mod pairs;
@@ -215,7 +216,12 @@ fn adapt_keeping(
     let photos = Photos::of(splits, options);
     enough(source, photos.fit.len())?;
     let key = key(eye, source, splits, &photos, options)?;
-    let mut work = Work::open(options.work.as_deref(), &key, eye.width)?;
+    let mut work = Work::open(
+        options.work.as_deref(),
+        &key,
+        eye.width,
+        settings.head.steps > 0,
+    )?;
     embed(eye, &photos, settings, &mut work, observer)?;
     let judged_on = match photos.queries {
         Some(Queries::Test) => Some(JudgedOn::Test),
@@ -241,6 +247,15 @@ fn adapt_keeping(
         }
         fitted => fitted?,
     };
+    let both = (plain, work.views());
+    let (adaptation, closed) = match head::with_head(&adaptation, both, settings, observer) {
+        Ok(Some(whole)) => (whole, Some(adaptation)),
+        Ok(None) => (adaptation, None),
+        Err(error) => {
+            work.save()?;
+            return Err(error);
+        }
+    };
     let centred = AdaptConfig::of(AdaptKind::Centred);
     let centred = fitter.fit(&centred)?;
     let held_out = held_out(work.rows(Role::HeldOut), eye.width);
@@ -249,6 +264,7 @@ fn adapt_keeping(
         plain,
         adaptation: &adaptation,
         centred: &centred,
+        closed: closed.as_ref(),
     };
     let label_free = judge::label_free(&fitting, &held_out, &gate, settings.agreement)?;
     let asking = Seen {
@@ -363,6 +379,7 @@ fn key(
         "drawn": drawn,
         "sight": format!("{:?}", (eye.sight.view, &eye.sight.normalisation)),
         "views": settings.views,
+        "keeps_views": settings.head.steps > 0,
         "seed": settings.seed,
         "augment": settings.augment,
         "roles": [photos.fit.len(), photos.held_out.len()],

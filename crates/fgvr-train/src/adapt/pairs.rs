@@ -41,7 +41,7 @@ pub(crate) fn neighbour_pairs(
     // Nothing is tried, and all training photos are paired.
     options.settings.held_out_max = 0;
     let photos = Photos::of(splits, &options);
-    let mut work = Work::open(None, "", eye.width)?;
+    let mut work = Work::open(None, "", eye.width, false)?;
     embed(&eye, &photos, &options.settings, &mut work, observer)?;
     let plain = work.rows(Role::Fit);
     let adaptation = Fitter::new(&work.statistics, Some(plain)).fit(&options.settings.config())?;

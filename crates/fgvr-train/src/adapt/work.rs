@@ -17,7 +17,9 @@ use crate::{Error, Result, digest};
 const SAVE_EVERY: Duration = Duration::from_secs(20);
 const STATE: &str = "state.json";
 /// Files of features: f32, little-endian, row by row.
-const ROWS: [&str; 3] = ["fit.f32", "held-out.f32", "judged.f32"];
+const ROWS: [&str; 4] = ["fit.f32", "held-out.f32", "judged.f32", "views.f32"];
+/// Which of them has the views that are fitted to, where they are kept.
+const VIEWS: usize = 3;
 
 /// Where everything stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,7 +29,7 @@ struct State {
     /// Photos of each role that were looked at.
     done: [usize; 3],
     /// Values in each file of features.
-    values: [usize; 3],
+    values: [usize; 4],
     /// Photos of each role that cannot be read.
     unreadable: [Vec<Unreadable>; 3],
     /// The file of sums.
@@ -41,8 +43,10 @@ pub(super) struct Work {
     place: Option<Place>,
     state: State,
     width: usize,
-    /// Plain features of what is fitted to; all features of what is held out; plain features of what is judged.
-    rows: [Vec<f32>; 3],
+    /// Plain features of what is fitted to; all features of what is held out; plain features of what is judged; the views of
+    /// what is fitted to.
+    rows: [Vec<f32>; 4],
+    keeps_views: bool,
     pub(super) statistics: NuisanceCovariance,
     saved: Instant,
 }
@@ -54,23 +58,30 @@ struct Place {
 }
 
 impl Work {
-    /// What an earlier run with the same `key` left below `parent`, or nothing yet. Without a `parent` nothing is kept.
+    /// What an earlier run with the same `key` left below `parent`, or nothing yet. Without a `parent` nothing is kept. Features of
+    /// the views that are fitted to are in memory only if it `keeps_views`.
     ///
     /// # Errors
     /// A folder that cannot be made or read, or one that another process works in.
-    pub(super) fn open(parent: Option<&Path>, key: &str, width: usize) -> Result<Self> {
+    pub(super) fn open(
+        parent: Option<&Path>,
+        key: &str,
+        width: usize,
+        keeps_views: bool,
+    ) -> Result<Self> {
         let mut work = Self {
             place: None,
             state: State {
                 key: key.to_owned(),
                 done: [0; 3],
-                values: [0; 3],
+                values: [0; 4],
                 unreadable: Default::default(),
                 sums: String::new(),
                 seconds: 0.,
             },
             width,
             rows: Default::default(),
+            keeps_views,
             statistics: NuisanceCovariance::new(width)?,
             saved: Instant::now(),
         };
@@ -114,7 +125,7 @@ impl Work {
             Ok(sums) if sums.width() == self.width => sums,
             _ => return Ok(()),
         };
-        let mut rows: [Vec<f32>; 3] = Default::default();
+        let mut rows: [Vec<f32>; 4] = Default::default();
         for ((rows, name), values) in rows.iter_mut().zip(ROWS).zip(state.values) {
             match read_values(&place.folder.join(name), values) {
                 Some(read) => *rows = read,
@@ -140,6 +151,11 @@ impl Work {
         &self.rows[at(role)]
     }
 
+    /// Features of the views that are fitted to, those of a photo side by side; none where they are not kept.
+    pub(super) fn views(&self) -> &[f32] {
+        &self.rows[VIEWS]
+    }
+
     /// Seconds of embedding, with those of earlier parts.
     pub(super) fn seconds(&self) -> f64 {
         self.state.seconds
@@ -151,16 +167,18 @@ impl Work {
     /// # Errors
     /// Features that are not finite.
     pub(super) fn add(&mut self, role: Role, chunk: Chunk, views: usize) -> Result<()> {
-        let rows = &mut self.rows[at(role)];
         if role == Role::Fit {
             for photo in chunk.features.chunks_exact(views * self.width) {
                 let (plain, views_of) = photo.split_at(self.width);
                 self.statistics.add_plain(plain)?;
                 self.statistics.add_views(views_of, views - 1)?;
-                rows.extend(plain);
+                self.rows[at(role)].extend(plain);
+                if self.keeps_views {
+                    self.rows[VIEWS].extend(views_of);
+                }
             }
         } else {
-            rows.extend(&chunk.features);
+            self.rows[at(role)].extend(&chunk.features);
         }
         self.state.done[at(role)] += chunk.photos;
         self.state.unreadable[at(role)].extend(chunk.unreadable);

@@ -3,6 +3,7 @@
 use fgvr_data::augment::{AugmentConfig, Interpolation, JitterStrength, moco_v2};
 use fgvr_eval::BootstrapConfig;
 use fgvr_perturb::{AdaptConfig, AdaptKind};
+use fgvr_ssl::ResidualHeadConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -59,6 +60,8 @@ pub struct AdaptSettings {
     pub draws: usize,
     /// How a view is made.
     pub augment: ViewAugment,
+    /// A linear head that is trained on the adapted features of the views, and becomes part of the adaptation.
+    pub head: ResidualHeadConfig,
 }
 
 impl Default for AdaptSettings {
@@ -78,6 +81,7 @@ impl Default for AdaptSettings {
             agreement: 10,
             draws: 2000,
             augment: ViewAugment::default(),
+            head: ResidualHeadConfig::default(),
         }
     }
 }
@@ -167,6 +171,13 @@ impl AdaptSettings {
             let text = error.to_string();
             let (field, problem) = text.split_once(" is ").unwrap_or(("", &text));
             Error::config(format!("adapt.{field}"), format!("found {problem}"))
+        })?;
+        self.head.validate().map_err(|error| {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            let line = line.strip_prefix("head: ").unwrap_or(line);
+            let (field, problem) = line.split_once(" is ").unwrap_or(("", line));
+            Error::config(format!("adapt.head.{field}"), format!("found {problem}"))
         })?;
         if self.views < 2 {
             return Err(Error::config(

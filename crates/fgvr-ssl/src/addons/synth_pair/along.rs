@@ -1,7 +1,11 @@
 //! Noise along directions that are learnt from views, in place of noise in masked channels.
 
 use candle_core::{Device, Result, Tensor};
-use fgvr_perturb::{MaskStats, RandomKey, draws::normals, random_orthogonal};
+use fgvr_perturb::{
+    MaskStats, RandomKey,
+    draws::{normals, orders},
+    random_orthogonal,
+};
 
 use super::bank::PlacedBank;
 use super::masked::{Masked, Stats};
@@ -24,6 +28,8 @@ pub enum Along {
     RandomBasis,
     /// What different images differ by, with the energy of the nuisance: it should harm.
     Between,
+    /// Half of the channels, drawn once and for all, evenly and with the energy of the nuisance: the control of single channels.
+    RandomChannels,
 }
 
 /// Noise (N, C) of covariance s^2 Σ: `views` are features of two views of M images (M, C), and of them come directions d_m whose
@@ -36,9 +42,12 @@ pub enum Along {
 /// | nuisance | (f_m1 - f_m2)/√2, so that Σ = Σ_w, the covariance of views within images |
 /// | random basis | the same times a random orthogonal matrix |
 /// | between | the difference of the means of two images over √2, scaled to the trace of Σ_w |
-fn noise(
-    along: Along,
-    scale: f64,
+/// | random channels | none: Σ has the trace of Σ_w spread evenly over the channels of `basis` |
+///
+/// # Errors
+/// Shapes that do not agree.
+pub(crate) fn noise(
+    (along, scale): (Along, f64),
     [first, second]: [&Tensor; 2],
     key: RandomKey,
     images: &[u32],
@@ -47,6 +56,10 @@ fn noise(
     let (m, _) = first.dims2()?;
     let within = ((first - second)? * 0.5f64.sqrt())?;
     let directions = match along {
+        Along::RandomChannels => {
+            let energy = within.sqr()?.mean_all()?.to_scalar::<f32>()?;
+            return in_channels(scale * f64::from(energy).sqrt(), key, images, basis);
+        }
         Along::Channels | Along::Nuisance | Along::RandomBasis => within,
         Along::Between => {
             let means = ((first + second)? * 0.5)?;
@@ -67,10 +80,41 @@ fn noise(
     }
 }
 
-/// The rotation of a random basis (C, C), drawn by `seed`; `None` along anything else. To be made once: it takes about C^3 steps.
-pub(super) fn basis(along: Along, width: usize, seed: u64) -> Result<Option<Tensor>> {
-    if along != Along::RandomBasis {
-        return Ok(None);
+/// Noise (N, C) in the channels that `chosen` (C) names by 1, of such a strength that all C channels would have the
+/// standard deviation `each` on average.
+fn in_channels(
+    each: f64,
+    key: RandomKey,
+    images: &[u32],
+    chosen: Option<&Tensor>,
+) -> Result<Tensor> {
+    let Some(chosen) = chosen else {
+        candle_core::bail!("noise: no channels were drawn");
+    };
+    let (width, count) = (chosen.elem_count(), chosen.sum_all()?.to_scalar::<f32>()?);
+    let each = each * (width as f64 / f64::from(count).max(1.)).sqrt();
+    let draws = normals(key, images, width).into_iter();
+    let draws: Vec<f32> = draws.map(|v| (each * v) as f32).collect();
+    Tensor::from_vec(draws, (images.len(), width), &Device::Cpu)?.broadcast_mul(chosen)
+}
+
+/// What is drawn once, by `seed`: the rotation of a random basis (C, C), which takes about C^3 steps, or for random channels 1 for each
+/// that is chosen and 0 for the others (C); `None` along anything else.
+///
+/// # Errors
+/// A width of 0.
+pub(crate) fn basis(along: Along, width: usize, seed: u64) -> Result<Option<Tensor>> {
+    match along {
+        Along::RandomBasis => {}
+        Along::RandomChannels => {
+            let order = orders(RandomKey { seed, step: 0 }, &[0], width);
+            let mut chosen = vec![0f32; width];
+            for channel in &order[..width.div_ceil(2)] {
+                chosen[*channel as usize] = 1.;
+            }
+            return Tensor::from_vec(chosen, width, &Device::Cpu).map(Some);
+        }
+        Along::Channels | Along::Nuisance | Along::Between => return Ok(None),
     }
     let basis = random_orthogonal(width, seed).map_err(candle_core::Error::wrap)?;
     let basis: Vec<f32> = basis.iter().map(|v| *v as f32).collect();
@@ -88,7 +132,8 @@ pub(super) fn perturbed(
 ) -> Result<Masked> {
     let [first, second] = bank.views()?;
     let views = [&first, &second];
-    let noise = noise(cfg.along, cfg.noise.scale, views, key, input.images, basis)?;
+    let how = (cfg.along, cfg.noise.scale);
+    let noise = noise(how, views, key, input.images, basis)?;
     let h = subject.rows()?.to_host()?.detach();
     let mut features = (&h + noise)?;
     if cfg.noise.non_negative {
@@ -131,7 +176,7 @@ mod tests {
         let [first, second] = views(200);
         let images: Vec<u32> = (0..4000).collect();
         let key = RandomKey { seed: 1, step: 2 };
-        let noise = noise(along, 2., [&first, &second], key, &images, basis).unwrap();
+        let noise = noise((along, 2.), [&first, &second], key, &images, basis).unwrap();
         let squares = noise
             .sqr()
             .unwrap()
@@ -154,7 +199,11 @@ mod tests {
         let basis = basis(Along::RandomBasis, 3, 0).unwrap();
         let (turned, of_turned) = energies(Along::RandomBasis, basis.as_ref());
         assert!(turned.iter().all(|v| *v < 0.99 * of_turned), "{turned:?}");
-        for other in [of_between, of_turned] {
+        let chosen = super::basis(Along::RandomChannels, 3, 0).unwrap();
+        let (channels, of_channels) = energies(Along::RandomChannels, chosen.as_ref());
+        let silent = channels.iter().filter(|v| **v == 0.).count();
+        assert_eq!(silent, 1, "{channels:?}");
+        for other in [of_between, of_turned, of_channels] {
             assert!((other / energy - 1.).abs() < 0.1, "{other} {energy}");
         }
     }

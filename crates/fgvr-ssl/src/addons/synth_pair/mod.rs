@@ -37,6 +37,7 @@ use crate::{
 };
 
 pub use self::along::Along;
+pub(crate) use self::along::{basis as noise_basis, noise as noise_along};
 pub use self::arm::Arm;
 pub use self::config::{PairOf, Space, SynthPairConfig, Variance};
 pub use self::curriculum::{Course, CurriculumConfig, mask_at};
