@@ -87,24 +87,31 @@ impl Addon for Distil {
         }
         let taught = teacher.index_select(&Tensor::new(images, &Device::Cpu)?, 0)?;
         let branches: Vec<_> = step.pass.global().collect();
-        let share = self.cfg.weight / branches.len() as f64;
-        let mut agreement = 0.;
+        let temperatures = [self.cfg.temperature, self.cfg.teacher_temperature];
+        let (mut of_features, mut of_similarities, mut agreement) = (Vec::new(), Vec::new(), 0.);
+        let views = branches.len() as f64;
         for branch in branches {
             let h = &branch.leaves()?.pooled;
-            let form = self.cfg.form;
-            if form != DistilForm::Similarity {
-                let (loss, mean) = feature_loss(&self.projector.forward(h)?, &taught)?;
-                step.add_loss("loss_distil", share, &loss)?;
-                agreement += mean * share / self.cfg.weight;
+            if self.cfg.form != DistilForm::Similarity {
+                let (loss, cosine) = feature_loss(&self.projector.forward(h)?, &taught)?;
+                of_features.push(loss);
+                agreement += cosine / views;
             }
-            if form != DistilForm::Feature {
-                let temperatures = [self.cfg.temperature, self.cfg.teacher_temperature];
-                let loss = similarity_loss(h, &taught, images, temperatures)?;
-                step.add_loss("loss_distil_similarity", share, &loss)?;
+            if self.cfg.form != DistilForm::Feature {
+                of_similarities.push(similarity_loss(h, &taught, images, temperatures)?);
             }
         }
-        if self.cfg.form != DistilForm::Similarity {
+        if !of_features.is_empty() {
             step.report.figures.push(("distil_cosine", agreement));
+        }
+        for (name, losses) in [
+            ("loss_distil", of_features),
+            ("loss_distil_similarity", of_similarities),
+        ] {
+            if !losses.is_empty() {
+                let mean = Tensor::stack(&losses, 0)?.mean_all()?;
+                step.add_loss(name, self.cfg.weight, &mean)?;
+            }
         }
         Ok(())
     }
