@@ -64,7 +64,8 @@ macro_rules! kinds {
         pub struct $type {
             name: &'static str,
             section: &'static str,
-            pairs: Pairs,
+            pairs: Need,
+            view_targets: Need,
         }
 
         impl $type {
