@@ -118,7 +118,7 @@ impl MethodConfig for LoDiscConfig {
 
     fn fits(&self, on: &TrainedOn<'_>) -> Result<()> {
         let right = match (on.trunk, self.regions) {
-            (Trunk::Vit, Regions::GradCam) => Some(Regions::Attention),
+            (Trunk::Vit, Regions::GradCam) if !on.pools_places => Some(Regions::Attention),
             (Trunk::ResNet, Regions::Attention) => Some(Regions::GradCam),
             _ => None,
         };

@@ -151,9 +151,9 @@ impl MethodConfig for SynthPairConfig {
     }
 
     fn fits(&self, on: &TrainedOn<'_>) -> Result<()> {
-        if self.space == Space::Map && on.trunk == Trunk::Vit {
+        if self.space == Space::Map && !on.pools_places {
             bail!(
-                "synth pair: space is map, and {} does not pool its map; set synthpair.space=vector",
+                "synth pair: space is map, and {} does not pool its map; set encoder.pooling=patch-mean or synthpair.space=vector",
                 on.architecture
             );
         }
