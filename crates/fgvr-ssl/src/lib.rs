@@ -18,11 +18,11 @@ pub use addons::{
     Addon, AddonConfig, AddonKind, AddonParts, Along, Arm, AtFeatures, CommonRationale,
     CommonRationaleConfig, Course, CurriculumConfig, DecoderNetwork, Distil, DistilConfig,
     DistilForm, FitSoftmax, Further, LODISC_RECIPE, LoDisc, LoDiscConfig, LocalNegatives,
-    MakeDecoder, MapRange, OwnOptimizer, PairOf, PatchMatch, PatchMatchConfig, Pretext,
+    MakeDecoder, MapRange, OwnOptimizer, PairGate, PairOf, PatchMatch, PatchMatchConfig, Pretext,
     PretextConfig, PretextTask, RationaleChoices, RationaleFit, RationaleForm, RationaleViews,
     Reduction, Regions, Route, Screening, Space, SynthPair, SynthPairConfig, TargetScale,
-    Unsupported, Variance, addons, attention_product, feature_loss, mask_at, masked, pair_weight,
-    pivotal_count, pivotal_mask, random_mask, similarity_loss, supports,
+    Unsupported, Variance, addons, attention_product, feature_loss, gated_pair_weight, mask_at,
+    masked, pair_weight, pivotal_count, pivotal_mask, random_mask, similarity_loss, supports,
 };
 pub use bases::{
     ActivationFunction, AnyEncoder, Average, Base, BaseConfig, BaseKind, Between, Byol, ByolConfig,

@@ -51,6 +51,7 @@ mod objective;
 mod observer;
 mod optimizer;
 mod out_of_memory;
+mod pair_gate;
 mod parts;
 mod path_text;
 mod pictures;

@@ -33,8 +33,8 @@ pub use self::lodisc::{
 pub use self::patch_match::{PatchMatch, PatchMatchConfig};
 pub use self::pretext::{Pretext, PretextConfig, PretextTask};
 pub use self::synth_pair::{
-    Along, Arm, Course, CurriculumConfig, PairOf, Space, SynthPair, SynthPairConfig, Variance,
-    mask_at, pair_weight,
+    Along, Arm, Course, CurriculumConfig, PairGate, PairOf, Space, SynthPair, SynthPairConfig,
+    Variance, gated_pair_weight, mask_at, pair_weight,
 };
 
 /// A decoder, the variables it was built over, and how they are trained.
