@@ -13,8 +13,8 @@ use fgvr_nn::Parameters;
 use fgvr_nn::optim::{AdamConfig, MissingGradient, Sgd, SgdConfig};
 use fgvr_ssl::{
     Addon, AddonKind, AddonParts, Arm, Base, BaseConfig, BaseKind, ByolConfig, DecoderNetwork,
-    DinoConfig, MoCoConfig, MoCoV3Config, Network, Parts, RunLength, SimSiamConfig, StepInput,
-    SynthPair, SynthPairConfig, Views, addons, supports,
+    DietConfig, DinoConfig, MoCoConfig, MoCoV3Config, Network, Parts, RunLength, SimSiamConfig,
+    StepInput, SynthPair, SynthPairConfig, Views, addons, supports,
 };
 use fgvr_testkit::normal;
 
@@ -62,6 +62,11 @@ fn choices(kind: BaseKind) -> Box<dyn BaseConfig> {
             bottleneck: 16,
             local_crops: 2,
             ..DinoConfig::default()
+        }),
+        // Of 6 steps' images.
+        BaseKind::DIET => Box::new(DietConfig {
+            images: 6 * N,
+            ..DietConfig::default()
         }),
         other => panic!("{other} is none of these"),
     }

@@ -1,4 +1,4 @@
-//! Self-supervised objectives for look-alikes: MoCo v2, SimSiam, BYOL, MoCo v3 and DINO, and add-ons over
+//! Self-supervised objectives for look-alikes: MoCo v2, SimSiam, BYOL, MoCo v3, DINO and DIET, and add-ons over
 //! them: pairs synthesised from perturbed features (SynthPair), the common rationale (LCR), local
 //! discrimination (LoDisc), patch match and pretext tasks.
 //!
@@ -18,20 +18,20 @@ mod step;
 pub use addons::{
     Addon, AddonConfig, AddonKind, AddonParts, Along, Arm, AtFeatures, CommonRationale,
     CommonRationaleConfig, Course, CurriculumConfig, DecoderNetwork, Distil, DistilConfig,
-    DistilForm, FitSoftmax, Further, LODISC_RECIPE, LoDisc, LoDiscConfig, MakeDecoder, MapRange,
-    OwnOptimizer, PairOf, PatchMatch, PatchMatchConfig, Pretext, PretextConfig, PretextTask,
-    RationaleChoices, RationaleFit, RationaleForm, RationaleViews, Reduction, Regions, Route,
-    Screening, Space, SynthPair, SynthPairConfig, TargetScale, Unsupported, Variance, addons,
-    attention_product, feature_loss, mask_at, masked, pair_weight, pivotal_count, pivotal_mask,
-    random_mask, similarity_loss, supports,
+    DistilForm, FitSoftmax, Further, LODISC_RECIPE, LoDisc, LoDiscConfig, LocalNegatives,
+    MakeDecoder, MapRange, OwnOptimizer, PairGate, PairOf, PatchMatch, PatchMatchConfig, Pretext,
+    PretextConfig, PretextTask, RationaleChoices, RationaleFit, RationaleForm, RationaleViews,
+    Reduction, Regions, Route, Screening, Space, SynthPair, SynthPairConfig, TargetScale,
+    Unsupported, Variance, addons, attention_product, feature_loss, gated_pair_weight, mask_at,
+    masked, pair_weight, pivotal_count, pivotal_mask, random_mask, similarity_loss, supports,
 };
 pub use bases::{
     ActivationFunction, AnyEncoder, Average, Base, BaseConfig, BaseKind, Between, Byol, ByolConfig,
-    ByolObjective, Dino, DinoConfig, KeyQueue, LearningRate, LocalCrops, Mlp, MlpConfig,
-    MoCoConfig, MoCoV2, MoCoV3, MoCoV3Config, MoCoV3Objective, MomentumSchedule, Network, NormedBy,
-    Objective, Optimizer, Parts, ProjectionHead, Recipe, Renumber, RunningStatistics, Siamese,
-    SimSiam, SimSiamConfig, SimSiamObjective, TrainingSet, Trunk, TrunkNorm, ViewRecipe, bases,
-    l2_normalise, momentum_update,
+    ByolObjective, Diet, DietConfig, Dino, DinoConfig, KeyQueue, LearningRate, LocalCrops, Mlp,
+    MlpConfig, MoCoConfig, MoCoV2, MoCoV3, MoCoV3Config, MoCoV3Objective, MomentumSchedule,
+    Network, NormedBy, Objective, Optimizer, Parts, ProjectionHead, Recipe, Renumber,
+    RunningStatistics, Siamese, SimSiam, SimSiamConfig, SimSiamObjective, TrainingSet, Trunk,
+    TrunkNorm, ViewRecipe, bases, l2_normalise, momentum_update, smoothed_cross_entropy,
 };
 pub use losses::{Comparison, DeviceFound, Found, InfoNce, Negatives, Numbers, info_nce};
 pub use method::{MethodConfig, TrainedOn};

@@ -16,6 +16,9 @@ pub struct TrainedOn<'a> {
     /// Whether pooled features are the class token and the mean of the patches, one behind the other, so that they are
     /// twice as long as a place of the map has channels.
     pub pools_both: bool,
+    /// Whether pooled features are the mean of the last map over its places, as those of convolutional networks and of
+    /// transformers that pool the mean of their patches; a class token is not.
+    pub pools_places: bool,
     /// Side of a view in pixels.
     pub side: usize,
     /// Pixels of a view per place of the trunk's last map.
@@ -64,7 +67,8 @@ macro_rules! kinds {
         pub struct $type {
             name: &'static str,
             section: &'static str,
-            pairs: Pairs,
+            pairs: Need,
+            view_targets: Need,
         }
 
         impl $type {

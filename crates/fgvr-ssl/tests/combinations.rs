@@ -221,7 +221,13 @@ fn every_supported_combination_runs_and_every_other_is_refused_with_its_reason()
             }
         }
     }
-    assert_eq!(refused, [(BaseKind::DINO, AddonKind::SYNTH_PAIR)]);
+    assert_eq!(
+        refused,
+        [
+            (BaseKind::DINO, AddonKind::SYNTH_PAIR),
+            (BaseKind::DIET, AddonKind::LODISC)
+        ]
+    );
 }
 
 #[test]
@@ -315,7 +321,12 @@ fn every_base_runs_alone() {
 
 #[test]
 fn generated_images_change_no_running_statistics_and_meet_no_real_ones() {
-    for kind in [BaseKind::SIMSIAM, BaseKind::BYOL, BaseKind::MOCO_V3] {
+    for kind in [
+        BaseKind::SIMSIAM,
+        BaseKind::BYOL,
+        BaseKind::MOCO_V3,
+        BaseKind::DIET,
+    ] {
         let mut base = base(kind, &settings(), 1);
         let ([first, second], images) = batch(3, N);
         base.real([&first, &second].into(), &images).unwrap();
@@ -340,7 +351,12 @@ fn generated_images_change_no_running_statistics_and_meet_no_real_ones() {
 
 #[test]
 fn both_branches_are_masked_and_reconstructed() {
-    for kind in [BaseKind::SIMSIAM, BaseKind::BYOL, BaseKind::MOCO_V3] {
+    for kind in [
+        BaseKind::SIMSIAM,
+        BaseKind::BYOL,
+        BaseKind::MOCO_V3,
+        BaseKind::DIET,
+    ] {
         let mut base = base(kind, &settings(), 1);
         let decoder = ToyDecoder::new(5).unwrap();
         let mut cfg = config(Arm::Full);

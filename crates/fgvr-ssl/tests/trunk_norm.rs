@@ -87,7 +87,11 @@ fn no_step_moves_the_trunks_statistics_nor_its_features_at_a_rate_of_zero() {
     for kind in BaseKind::ALL {
         let mut base = base(kind, TrunkNorm::Running);
         let before = statistics(base.as_ref());
-        let trunks = if kind == BaseKind::SIMSIAM { 1 } else { 2 };
+        let trunks = if base.target_encoder().is_none() {
+            1
+        } else {
+            2
+        };
         assert_eq!(before.len(), 2 * trunks, "{kind}");
         let ([seen, _], _) = batch(70, N);
         let features = |base: &dyn Base| -> Vec<Vec<f32>> {
@@ -107,7 +111,7 @@ fn no_step_moves_the_trunks_statistics_nor_its_features_at_a_rate_of_zero() {
     }
 }
 
-/// A base whose targets are of another network, so that the loss's slope is the gradient.
+/// A base whose targets are of another network, or none, so that the loss's slope is the gradient.
 #[test]
 fn gradients_are_those_of_finite_differences() {
     for kind in [
@@ -115,6 +119,7 @@ fn gradients_are_those_of_finite_differences() {
         BaseKind::BYOL,
         BaseKind::MOCO_V3,
         BaseKind::DINO,
+        BaseKind::DIET,
     ] {
         let mut base = base(kind, TrunkNorm::Running);
         // MoCo v2 has no negatives at its first step, DINO's prototypes are frozen in the first epoch.

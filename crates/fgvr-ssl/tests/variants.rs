@@ -36,6 +36,7 @@ fn config(arm: Arm) -> SynthPairConfig {
 fn step(base: &mut dyn Base, method: &mut SynthPair, step: u64) -> Result<StepOutput> {
     let ([first, second], images) = batch(step, N);
     let input = StepInput {
+        base_weight: 1.,
         views: Views::from([&first, &second]),
         images: &images,
         step,
@@ -224,6 +225,7 @@ fn a_growing_mask_has_its_exact_size_at_the_start_the_middle_and_the_end() {
         for number in [0, step_number] {
             let ([first, second], images) = batch(number, N);
             let input = StepInput {
+                base_weight: 1.,
                 views: Views::from([&first, &second]),
                 images: &images,
                 step: number,

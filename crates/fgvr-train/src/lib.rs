@@ -1,7 +1,7 @@
 //! The training engine.
 //!
-//! [`pretrain`] trains an encoder on unlabelled photos with a base objective (MoCo v2, SimSiam, BYOL, MoCo v3
-//! or DINO) and the add-ons chosen, SynthPair among them; evaluates it beside what it started from and
+//! [`pretrain`] trains an encoder on unlabelled photos with a base objective (MoCo v2, SimSiam, BYOL, MoCo v3,
+//! DINO or DIET) and the add-ons chosen, SynthPair among them; evaluates it beside what it started from and
 //! raw pixels; and leaves a run folder that a person can look at and a program can load. [`study`] compares
 //! such runs.
 
@@ -51,6 +51,7 @@ mod objective;
 mod observer;
 mod optimizer;
 mod out_of_memory;
+mod pair_gate;
 mod parts;
 mod path_text;
 mod pictures;
@@ -59,6 +60,7 @@ mod positives;
 mod pretrain;
 mod protocols;
 mod reconstruct;
+mod renumbered_rows;
 mod restored;
 mod resume;
 mod run_folder;

@@ -82,7 +82,7 @@ pub(crate) fn part_hits(
     sources: &MapSources<'_>,
     test: &Arc<dyn Dataset>,
 ) -> Result<Option<PartHits>> {
-    // A transformer pools its class token: the gradient there says nothing of places.
+    // A class token's gradient says nothing of places, and a transformer's map has either sign, which no share has.
     let pools_places = !config.encoder.architecture.is_vit();
     let bank = sources.bank.as_ref();
     let bank = bank.filter(|bank| pools_places && bank.len() >= config.pairs().bank_minimum);

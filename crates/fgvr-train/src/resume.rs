@@ -8,6 +8,7 @@ use crate::loader::position;
 use crate::objective::OBJECTIVE;
 use crate::positives::Positives;
 use crate::pretrain::log_data;
+use crate::renumbered_rows::renumber_rows;
 use crate::session::{Origin, Session, Summary};
 use crate::start::find_weights;
 use crate::teacher::Teacher;
@@ -231,7 +232,7 @@ fn empty_queues(saved: &mut Saved, config: &PretrainConfig, images: usize) -> Re
     renumber_queues(saved, config, images, |_| None)
 }
 
-/// Brings the base's state in `saved` into line with `images` training images, of which `number` says what an image of before
+/// Brings the states of base and add-ons in `saved`, and optimisers' arrays of what has a row for each image, into line with `images` training images, of which `number` says what an image of before
 /// is counted as now.
 fn renumber_queues(
     saved: &mut Saved,
@@ -241,9 +242,20 @@ fn renumber_queues(
 ) -> Result<Vec<String>> {
     let mut state = under(&saved.tensors, OBJECTIVE);
     let base = config.base_config(images)?;
-    let lines = base.renumber(&mut state, &number)?;
+    let mut lines = base.renumber(&mut state, &number)?;
+    for name in base.rows_of_images() {
+        renumber_rows(&mut saved.tensors, name, images, &number)?;
+    }
     for (name, tensor) in state {
         saved.tensors.insert(format!("{OBJECTIVE}.{name}"), tensor);
+    }
+    for addon in config.addon_configs()? {
+        let section = addon.kind().section();
+        let mut state = under(&saved.tensors, section);
+        lines.extend(addon.renumber(&mut state, &number)?);
+        for (name, tensor) in state {
+            saved.tensors.insert(format!("{section}.{name}"), tensor);
+        }
     }
     Ok(lines)
 }

@@ -21,6 +21,7 @@ use crate::export::export;
 use crate::fitting;
 use crate::loader::loader;
 use crate::monitor::{Monitor, Vitals};
+use crate::pair_gate;
 use crate::parts::MapSources;
 use crate::path_text::path_text;
 use crate::pictures::sheets;
@@ -241,6 +242,9 @@ impl<'a> Session<'a> {
             let line = format!("{what} on {}{rest}", self.compute.name());
             self.say(observer, &line)?;
         }
+        if self.trainer.gate().is_some() {
+            pair_gate::check(&self.splits)?;
+        }
         let (images_a_batch, batches) = (config.loader.batch, config.optimizer.accumulate);
         let pairs = config.pairs();
         if let Some(why) = pairs.no_pair(images_a_batch, batches, self.trainer.total_steps()) {
@@ -307,7 +311,38 @@ impl<'a> Session<'a> {
                 Err(problem) => return Err(problem),
             }
         }
+        self.open_gate(&mut row, observer)?;
         Ok((row, ended))
+    }
+
+    /// Measures a gate that is shut, where this step is one to do so after.
+    fn open_gate(&mut self, row: &mut StepRow, observer: &mut dyn Observer) -> Result<()> {
+        let Some((gate, decoder)) = self.trainer.gate() else {
+            return Ok(());
+        };
+        if !row.step.is_multiple_of(gate.every) {
+            return Ok(());
+        }
+        let encoder = self.trainer.freeze()?;
+        let found = pair_gate::measure(&self.config, &encoder, decoder, gate.space, &self.splits);
+        let found = match found {
+            Ok(found) => found,
+            Err(problem @ (Error::Evaluation(_) | Error::NotFinite { .. })) => {
+                let line = format!("warning: step {}: gate not measured: {problem}", row.step);
+                return self.say(observer, &line);
+            }
+            Err(problem) => return Err(problem),
+        };
+        if let Some(found) = found {
+            row.add("synthpair_gate", found.share);
+            let then = match self.trainer.measured(found.share) {
+                true => "the pairs begin",
+                false => "no pairs yet",
+            };
+            let line = format!("step {}: {}; {then}", row.step, found.line);
+            self.say(observer, &line)?;
+        }
+        Ok(())
     }
 
     fn draw(

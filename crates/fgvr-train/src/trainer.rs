@@ -9,9 +9,9 @@ use fgvr_encoder::weights::{LoadReport, Weights};
 use fgvr_encoder::{Backbone, FrozenBackbone, Positions};
 use fgvr_eval::{effective_rank, embedding_std};
 use fgvr_nn::optim::{Adam, clip_gradient_norm};
-use fgvr_nn::{Activation, Encoder, ParameterGradients, Parameters};
+use fgvr_nn::{Activation, Decoder, Encoder, ParameterGradients, Parameters};
 use fgvr_perturb::FeatureBank;
-use fgvr_ssl::{Addon, Base, Pictures, RunLength, StepInput, Views};
+use fgvr_ssl::{Addon, Base, PairGate, Pictures, RunLength, StepInput, Views};
 
 use crate::augment_on_device::augment_on_device;
 use crate::config::PretrainConfig;
@@ -201,6 +201,19 @@ impl Trainer {
     #[must_use]
     pub fn addons(&self) -> &[Box<dyn Addon + Send>] {
         &self.addons
+    }
+
+    /// The gate of an add-on that waits to be measured, and the decoder that it is about.
+    pub(crate) fn gate(&self) -> Option<(PairGate, &dyn Decoder)> {
+        let mut addons = self.addons.iter();
+        addons.find_map(|addon| Some((addon.gate()?, addon.decoder()?)))
+    }
+
+    /// What was measured for it; whether that opens it.
+    pub(crate) fn measured(&mut self, share: f64) -> bool {
+        let (mut addons, step) = (self.addons.iter_mut(), self.step);
+        let waiting = addons.find(|addon| addon.gate().is_some());
+        waiting.is_some_and(|addon| addon.measured(share, step))
     }
 
     /// All of encoder and head whose gradients the optimiser reads.

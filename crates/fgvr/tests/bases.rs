@@ -27,6 +27,7 @@ fn every_base_trains_alone_and_with_what_it_carries() {
         ("byol", "lars"),
         ("moco-v3", "adamw"),
         ("dino", "adamw"),
+        ("diet", "adamw"),
     ] {
         let base_setting = format!("base={base}");
         let kind_setting = format!("optimizer.kind={kind}");
@@ -80,6 +81,11 @@ fn a_resumed_run_of_any_base_has_the_bits_of_one_that_never_stopped() {
         ("simsiam", "sgd", &held[..]),
         ("byol", "lars", &[]),
         ("dino", "adamw", &[]),
+        (
+            "diet",
+            "adamw",
+            &["positives.kind=neighbours", "adapt.views=2"],
+        ),
         ("moco-v3", "adamw", &careful),
         ("moco-v3", "adamw", &low_rank),
     ] {
@@ -181,6 +187,16 @@ fn what_cannot_be_is_refused_in_one_line() {
     let place = Place::new();
     for (settings, words) in [
         (&["base=mocov2"][..], &["base", "moco-v2"][..]),
+        (
+            &["base=diet", "diet.label_smoothing=1"],
+            &["diet.label_smoothing", "found 1", "try 0.8"],
+        ),
+        (&["base=diet", "diet.temperature=0"], &["diet.temperature"]),
+        (&["base=diet", "diet.images=4"], &["diet.images"]),
+        (
+            &["base=diet", "arm=base", "addons=[\"lodisc\"]"],
+            &["addons", "lodisc does not run on diet", "use moco-v2"],
+        ),
         (
             &["base=byol", "byol.momentum=1.5"],
             &["byol.momentum", "found 1.5"],

@@ -92,6 +92,61 @@ fn a_residual_network_on_moco_v2_resumes_with_the_same_bits() {
 }
 
 #[test]
+fn the_queue_of_whole_images_of_before_resumes_with_the_same_bits() {
+    resumes(&["base=moco-v2", "lodisc.negatives=whole"], 2);
+}
+
+/// A run's settings name which negatives it has, and without the name they are those of before.
+#[test]
+fn new_runs_have_masked_negatives_and_settings_that_do_not_say_so_have_whole_ones() {
+    let place = Place::new();
+    let new = place.config(&["base=moco-v2", "arm=base", "addons=[\"lodisc\"]"]);
+    let text = new.to_toml().expect("settings as text");
+    let named = "negatives = \"masked\"\n";
+    assert!(text.contains(named), "{text}");
+    let old = toml::from_str::<fgvr_train::PretrainConfig>(&text.replace(named, ""));
+    let old = old.expect("settings without it").methods;
+    let old = old.get::<fgvr_ssl::LoDiscConfig>();
+    assert_eq!(old.negatives, fgvr_ssl::LocalNegatives::Whole);
+}
+
+#[test]
+fn a_transformer_that_pools_its_patches_carries_what_reads_places() {
+    let mean = [
+        "encoder.pooling=patch-mean",
+        "synthpair.bank_minimum=16",
+        "synthpair.warm_up=0",
+    ];
+    let more: [&[&str]; 3] = [
+        &["addons=[\"lcr\", \"lodisc\"]"],
+        &["lodisc.regions=grad-cam", "base=moco-v2"],
+        &[
+            "addons=[]",
+            "arm=full",
+            "synthpair.space=map",
+            "decoder.channels=8",
+        ],
+    ];
+    for settings in more {
+        let place = Place::new();
+        let all = [&VIT[..], &mean, settings, &["optimizer.steps=2"]].concat();
+        let run = place.pretrain(&[&["--out", "run"][..], &arguments(&all)].concat());
+        let stderr = String::from_utf8_lossy(&run.stderr);
+        assert!(run.status.success(), "{settings:?}: {stderr}");
+        let metrics = std::fs::read_to_string(place.join("run/metrics.jsonl")).expect("metrics");
+        let last: serde_json::Value =
+            serde_json::from_str(metrics.lines().last().expect("a row")).expect("JSON");
+        let has = |name: &str| last[name].is_number();
+        let wanted: &[&str] = match settings[0] {
+            "addons=[]" => &["loss_reconstruction", "loss_pair"],
+            "lodisc.regions=grad-cam" => &["loss_local"],
+            _ => &["loss_lcr", "lcr_correlation", "loss_local"],
+        };
+        assert!(wanted.iter().all(|name| has(name)), "{settings:?}: {last}");
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused_in_one_line() {
     let place = Place::new();
     let vit = |more: &[&'static str]| [&VIT[..], more].concat();

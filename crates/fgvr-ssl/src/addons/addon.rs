@@ -12,7 +12,7 @@ use crate::losses::found::Found;
 use crate::losses::info_nce::scalar;
 use crate::step::state::{check, of_stores, trainable, under};
 use crate::step::{Finite, Report, StepInput, Term};
-use crate::{AddonKind, Base, FeatureGradients, Pass, Rows, Screening};
+use crate::{AddonKind, Base, FeatureGradients, PairGate, Pass, Rows, Screening};
 
 /// Under what an add-on's own variables are saved.
 pub(crate) const OWN: &str = "addon";
@@ -97,6 +97,19 @@ pub trait Addon {
     /// [`Addon::trainable`] and [`Addon::state`].
     fn own_optimizer(&self) -> Option<OwnOptimizer<'_>> {
         None
+    }
+
+    /// A gate in front of a part of it, while that is shut: whoever trains then measures, every so many steps, how well
+    /// [decoded](Addon::decoder) images of held-out features do what the images themselves do, and says so by
+    /// [`Addon::measured`].
+    fn gate(&self) -> Option<PairGate> {
+        None
+    }
+
+    /// What was measured for [`Addon::gate`] after `steps` steps: kNN of decoded images over kNN of real ones, or the share
+    /// of decoded images that find their original first. Whether that opens the gate, for good.
+    fn measured(&mut self, _share: f64, _steps: u64) -> bool {
+        false
     }
 
     /// Names of terms and figures that a record of a step has in any case, with nothing beside them where the step had none.

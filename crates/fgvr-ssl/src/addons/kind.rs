@@ -6,8 +6,8 @@ use std::fmt;
 use crate::BaseKind;
 use crate::method::kinds;
 
-/// Whether an add-on gives its base generated images.
-type Pairs = bool;
+/// Whether an add-on needs something that not every base has.
+type Need = bool;
 
 kinds! {
     /// An add-on: its name, and what is known of it before it is built. [`AddonKind::new`] makes those of other crates.
@@ -19,7 +19,7 @@ kinds! {
     /// The common rationale: a map, fitted to Grad-CAM, that weighs places ([`crate::CommonRationale`]).
     LCR = Self::new("lcr", "lcr");
     /// The pivotal patches of a view against the other view ([`crate::LoDisc`]).
-    LODISC = Self::new("lodisc", "lodisc");
+    LODISC = Self::new("lodisc", "lodisc").with_view_targets();
     /// Places of one view against those of the other that look most like them ([`crate::PatchMatch`]).
     PATCH_MATCH = Self::new("patch-match", "patch_match");
     /// What a teacher says of the same images ([`crate::Distil`]).
@@ -34,6 +34,7 @@ impl AddonKind {
             name,
             section,
             pairs: false,
+            view_targets: false,
         }
     }
 
@@ -42,6 +43,15 @@ impl AddonKind {
     pub const fn with_pairs(self) -> Self {
         Self {
             pairs: true,
+            ..self
+        }
+    }
+
+    /// The same of an add-on that asks its base for a loss [against](crate::Base::against) other images in place of views.
+    #[must_use]
+    pub const fn with_view_targets(self) -> Self {
+        Self {
+            view_targets: true,
             ..self
         }
     }
@@ -74,19 +84,26 @@ impl fmt::Display for Unsupported {
 
 impl std::error::Error for Unsupported {}
 
-/// Whether `addon` stands on `base`. All do that read features, maps, gradients or targets of real images, which every
-/// base has; generated images are for bases that take them.
+/// Whether `addon` stands on `base`. All do that read features, maps or gradients of real images, which every base has;
+/// generated images are for bases that take them, and other images in place of views for bases that compare views.
 ///
 /// # Errors
 /// Why it does not.
 pub fn supports(base: BaseKind, addon: AddonKind) -> Result<(), Unsupported> {
-    match base.refuses_pairs() {
-        Some(reason) if addon.pairs => Err(Unsupported {
+    let needs = [
+        (addon.pairs, base.refuses_pairs()),
+        (addon.view_targets, base.refuses_view_targets()),
+    ];
+    let refused = needs
+        .into_iter()
+        .find_map(|(needs, reason)| reason.filter(|_| needs));
+    match refused {
+        Some(reason) => Err(Unsupported {
             base,
             addon,
             reason,
         }),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -108,7 +125,7 @@ mod tests {
         let all = || bases.iter().chain(&addons);
         let names: BTreeSet<_> = all().map(|(name, _)| name).collect();
         let sections: BTreeSet<_> = all().map(|(_, section)| section).collect();
-        assert_eq!([names.len(), sections.len()], [11, 11]);
+        assert_eq!([names.len(), sections.len()], [12, 12]);
     }
 
     #[test]
@@ -120,5 +137,9 @@ mod tests {
         assert_eq!(error.to_string(), "synthpair does not run on own: it is so");
         supports(refusing, AddonKind::LCR).unwrap();
         supports(refusing, AddonKind::new("other", "other").with_pairs()).unwrap_err();
+        let classes = own.without_view_targets("it has none");
+        let error = supports(classes, AddonKind::LODISC).unwrap_err();
+        assert_eq!(error.to_string(), "lodisc does not run on own: it has none");
+        supports(classes, AddonKind::SYNTH_PAIR).unwrap();
     }
 }

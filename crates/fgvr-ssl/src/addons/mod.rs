@@ -10,10 +10,13 @@ mod patch_match;
 mod pretext;
 mod synth_pair;
 
+use std::collections::HashMap;
+
 use candle_core::{Result, Tensor};
 use fgvr_nn::optim::AdamConfig;
 use fgvr_nn::{Decoder, Parameters};
 
+use crate::bases::Renumber;
 use crate::{MethodConfig, RunLength};
 
 pub use self::addon::{Addon, AtFeatures, Further, OwnOptimizer};
@@ -24,14 +27,14 @@ pub use self::lcr::{
     RationaleForm, RationaleViews, Reduction, Route, Screening, TargetScale,
 };
 pub use self::lodisc::{
-    LODISC_RECIPE, LoDisc, LoDiscConfig, Regions, attention_product, masked, pivotal_count,
-    pivotal_mask, random_mask,
+    LODISC_RECIPE, LoDisc, LoDiscConfig, LocalNegatives, Regions, attention_product, masked,
+    pivotal_count, pivotal_mask, random_mask,
 };
 pub use self::patch_match::{PatchMatch, PatchMatchConfig};
 pub use self::pretext::{Pretext, PretextConfig, PretextTask};
 pub use self::synth_pair::{
-    Along, Arm, Course, CurriculumConfig, PairOf, Space, SynthPair, SynthPairConfig, Variance,
-    mask_at, pair_weight,
+    Along, Arm, Course, CurriculumConfig, PairGate, PairOf, Space, SynthPair, SynthPairConfig,
+    Variance, gated_pair_weight, mask_at, pair_weight,
 };
 pub(crate) use self::synth_pair::{noise_along, noise_basis};
 
@@ -88,6 +91,18 @@ pub trait AddonConfig: MethodConfig {
     /// # Errors
     /// A configuration out of range, and a decoder that is missing.
     fn build(&self, parts: AddonParts<'_>) -> Result<Box<dyn Addon + Send>>;
+
+    /// Brings a saved [`Addon::state`] into line with a set that changed, and says what became of it, a line each.
+    ///
+    /// # Errors
+    /// A state that is not of this add-on.
+    fn renumber(
+        &self,
+        _state: &mut HashMap<String, Tensor>,
+        _number: &Renumber<'_>,
+    ) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 }
 
 /// The choices of all add-ons of this crate, with their defaults.

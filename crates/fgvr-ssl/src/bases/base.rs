@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::{Result, Tensor, Var, bail};
 use fgvr_nn::{Device, Encoder, Features, Parameters};
 
-use crate::{AnyEncoder, BaseKind, Found, Pass, Rows, Values, Views};
+use crate::{AnyEncoder, BaseKind, Found, KeyQueue, Pass, Rows, Values, Views};
 
 /// An encoder and the variables it was built over.
 pub struct Network<E> {
@@ -85,6 +85,26 @@ pub trait Base: Send {
     /// # Errors
     /// Shapes that do not fit.
     fn against(&self, pass: &Pass, views: [&Tensor; 2], images: &[u32]) -> Result<Found>;
+
+    /// The keys of real images that its queries meet as negatives, of a base that keeps keys of earlier batches.
+    fn negatives(&self) -> Option<&KeyQueue> {
+        None
+    }
+
+    /// As [`Base::against`], of a base with [`Base::negatives`], with `held` in their place; and the keys of the other
+    /// images. They enter no queue of the base.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, and a base that keeps no keys.
+    fn against_held(
+        &self,
+        _pass: &Pass,
+        _views: [&Tensor; 2],
+        _images: &[u32],
+        _held: &KeyQueue,
+    ) -> Result<Between> {
+        bail!("{} keeps no keys of earlier batches", self.kind())
+    }
 
     /// What follows the optimiser's step: momentum encoder and queues. Not called for a step that the
     /// caller drops.

@@ -3,6 +3,7 @@
 
 pub(crate) mod base;
 mod byol;
+mod diet;
 mod dino;
 pub(crate) mod head;
 pub(crate) mod kind;
@@ -25,6 +26,7 @@ use crate::{MethodConfig, RunLength};
 
 pub use self::base::{Base, Between, Network};
 pub use self::byol::{Byol, ByolConfig, ByolObjective};
+pub use self::diet::{Diet, DietConfig, smoothed_cross_entropy};
 pub use self::dino::{Dino, DinoConfig};
 pub use self::head::{ProjectionHead, l2_normalise};
 pub use self::kind::BaseKind;
@@ -95,6 +97,12 @@ pub trait BaseConfig: MethodConfig {
     /// Makes queues and the like as long as those in a saved state, so that the state can be loaded whatever the set was.
     fn fit_to_state(&mut self, _state: &HashMap<String, Tensor>) {}
 
+    /// Variables among [`Base::trainable`] that have a row for each training image; in a set that changed, an optimiser's
+    /// arrays of them go the way of their rows in [`BaseConfig::renumber`].
+    fn rows_of_images(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Brings a saved [`Base::state`] into line with a set that changed, and says what became of it, a line each.
     ///
     /// # Errors
@@ -117,6 +125,7 @@ pub fn bases() -> Vec<Box<dyn BaseConfig>> {
         Box::new(ByolConfig::default()),
         Box::new(MoCoV3Config::default()),
         Box::new(DinoConfig::default()),
+        Box::new(DietConfig::default()),
     ]
 }
 
@@ -138,7 +147,8 @@ mod tests {
         assert_eq!(kinds, BaseKind::ALL);
         for base in bases() {
             base.validate().unwrap();
-            assert!(base.recipe(Trunk::ResNet).is_some(), "{}", base.kind());
+            let has_recipe = base.recipe(Trunk::ResNet).is_some();
+            assert_eq!(has_recipe, base.kind() != BaseKind::DIET, "{}", base.kind());
         }
     }
 }

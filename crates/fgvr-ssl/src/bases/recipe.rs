@@ -166,9 +166,12 @@ mod tests {
     }
 
     #[test]
-    fn every_base_has_a_recipe_for_both_trunks() {
+    fn every_base_but_diet_has_a_recipe_for_both_trunks() {
         for base in bases() {
             let kind = base.kind();
+            if kind == BaseKind::DIET {
+                continue;
+            }
             for trunk in [Trunk::ResNet, Trunk::Vit] {
                 let recipe = base.recipe(trunk).unwrap();
                 assert!(

@@ -11,8 +11,8 @@ use fgvr_nn::{
     Activation, Buffer, Decoder, Encoder, FeatureMaps, Features, NormMode, Parameters, Tape,
 };
 use fgvr_ssl::{
-    Base, BaseConfig, BaseKind, ByolConfig, DecoderNetwork, DinoConfig, MoCoConfig, MoCoV2,
-    MoCoV3Config, Network, Parts, RunLength, SimSiamConfig, StepInput, StepOutput, Views,
+    Base, BaseConfig, BaseKind, ByolConfig, DecoderNetwork, DietConfig, DinoConfig, MoCoConfig,
+    MoCoV2, MoCoV3Config, Network, Parts, RunLength, SimSiamConfig, StepInput, StepOutput, Views,
 };
 use fgvr_testkit::{normal, uniform};
 
@@ -388,6 +388,7 @@ pub(crate) struct BaseSettings {
     pub(crate) byol: ByolConfig,
     pub(crate) moco_v3: MoCoV3Config,
     pub(crate) dino: DinoConfig,
+    pub(crate) diet: DietConfig,
 }
 
 impl BaseSettings {
@@ -398,6 +399,7 @@ impl BaseSettings {
             BaseKind::BYOL => Box::new(self.byol.clone()),
             BaseKind::MOCO_V3 => Box::new(self.moco_v3.clone()),
             BaseKind::DINO => Box::new(self.dino.clone()),
+            BaseKind::DIET => Box::new(self.diet.clone()),
             other => panic!("{other} is none of these"),
         }
     }
@@ -434,6 +436,11 @@ pub(crate) fn settings() -> BaseSettings {
             momentum: 0.9,
             local_crops: 2,
             ..DinoConfig::default()
+        },
+        // As many as batches are drawn from.
+        diet: DietConfig {
+            images: 50,
+            ..DietConfig::default()
         },
     }
 }

@@ -1,6 +1,7 @@
 //! What follows from the settings.
 
 use fgvr_data::augment::{AugmentConfig, EvaluationView, Fit};
+use fgvr_encoder::Pooling;
 use fgvr_ssl::{AddonConfig, BaseConfig, SynthPairConfig, TrainingSet, Trunk, TrunkNorm};
 
 use super::PretrainConfig;
@@ -145,6 +146,12 @@ impl PretrainConfig {
             true => Trunk::Vit,
             false => Trunk::ResNet,
         }
+    }
+
+    /// Whether pooled features are the mean of the last map over its places.
+    #[must_use]
+    pub fn pools_places(&self) -> bool {
+        !self.encoder.architecture.is_vit() || self.encoder.pooling == Pooling::PatchMean
     }
 
     /// What evaluation sees of an image.

@@ -165,6 +165,7 @@ static REGISTRY: LazyLock<RwLock<Vec<Registered>>> = LazyLock::new(|| {
         Registered::base::<fgvr_ssl::ByolConfig>(),
         Registered::base::<fgvr_ssl::MoCoV3Config>(),
         Registered::base::<fgvr_ssl::DinoConfig>(),
+        Registered::base::<fgvr_ssl::DietConfig>(),
         Registered::addon::<fgvr_ssl::SynthPairConfig>(),
         Registered::addon::<fgvr_ssl::PretextConfig>(),
         Registered::addon::<fgvr_ssl::CommonRationaleConfig>(),
@@ -412,7 +413,7 @@ mod tests {
 
     #[test]
     fn the_methods_of_fgvr_ssl_are_there_with_their_defaults() {
-        assert_eq!(base_kinds()[..5], BaseKind::ALL);
+        assert_eq!(base_kinds()[..6], BaseKind::ALL);
         assert_eq!(addon_kinds()[..6], AddonKind::ALL);
         let methods = Methods::default();
         assert_eq!(methods.get::<MoCoConfig>(), MoCoConfig::default());
@@ -450,7 +451,7 @@ mod tests {
     #[test]
     fn a_name_or_section_that_is_taken_is_refused_and_the_same_method_is_not() {
         register_base::<MoCoConfig>().unwrap();
-        assert_eq!(base_kinds().len(), 5);
+        assert_eq!(base_kinds().len(), 6);
 
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
         struct Taken<const DATA: bool>;

@@ -168,6 +168,7 @@ impl PretrainConfig {
             architecture: self.encoder.architecture.name(),
             trunk: self.trunk(),
             pools_both: self.encoder.pooling == Pooling::Both,
+            pools_places: self.pools_places(),
             side: self.data.size,
             stride: self.stride()?,
             batch: self.loader.batch,

@@ -85,6 +85,9 @@ pub fn cases() -> Vec<Case> {
             if addon != AddonKind::SYNTH_PAIR {
                 settings.push("arm=base");
             }
+            if addon == AddonKind::LODISC {
+                settings.push("lodisc.negatives=whole");
+            }
             cases.push(Case::new(&format!("{base} {addon}"), &settings));
         }
     }
@@ -110,6 +113,15 @@ pub fn cases() -> Vec<Case> {
             cases.push(Case::new(&format!("{base} synthpair {name}"), &settings));
         }
     }
+    cases.push(Case::new(
+        "moco-v2 lodisc with masked negatives",
+        &[
+            "base=moco-v2",
+            "arm=base",
+            "addons=[\"lodisc\"]",
+            "lodisc.negatives=masked",
+        ],
+    ));
     cases.push(Case::new(
         "moco-v3 with dropout",
         &["base=moco-v3", "arm=base", "moco_v3.predictor_dropout=0.2"],

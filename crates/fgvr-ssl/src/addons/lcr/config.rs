@@ -6,7 +6,7 @@ use fgvr_gradcam::Sign;
 use super::CommonRationale;
 use super::rationale::{FitSoftmax, Reduction, Route, TargetScale};
 use super::screening::MapRange;
-use crate::{Addon, AddonConfig, AddonKind, AddonParts, MethodConfig, TrainedOn, Trunk};
+use crate::{Addon, AddonConfig, AddonKind, AddonParts, MethodConfig, TrainedOn};
 
 /// Which form of LCR: what each choice is that is not made by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -172,9 +172,9 @@ impl CommonRationaleConfig {
 
 impl MethodConfig for CommonRationaleConfig {
     fn fits(&self, on: &TrainedOn<'_>) -> Result<()> {
-        if on.trunk == Trunk::Vit {
+        if !on.pools_places {
             bail!(
-                "lcr: the gradient at the pooled features is shared out among the places of a map, and {} pools no places but has a class token; take a ResNet, or take lcr out of addons",
+                "lcr: the gradient at the pooled features is shared out among the places of a map, and {} pools its class token; set encoder.pooling=patch-mean, take a ResNet, or take lcr out of addons",
                 on.architecture
             );
         }

@@ -1,12 +1,16 @@
 //! The choices of LoDisc, their ranges, and how it was published.
 
-use candle_core::{Result, bail};
+use std::collections::HashMap;
+
+use candle_core::{Result, Tensor, bail};
 use fgvr_gradcam::Sign;
 
+use super::masked_keys::MaskedKeys;
 use super::{LoDisc, pivotal_count};
 use crate::bases::recipe::{BYOL_VIEWS, LearningRate, Optimizer, Recipe};
 use crate::{
-    Addon, AddonConfig, AddonKind, AddonParts, MethodConfig, MomentumSchedule, TrainedOn, Trunk,
+    Addon, AddonConfig, AddonKind, AddonParts, MethodConfig, MomentumSchedule, Renumber, TrainedOn,
+    Trunk,
 };
 
 /// By what an image's patches are ranked.
@@ -32,6 +36,25 @@ fgvr_nn::named!(Regions, "Its name in configuration files." {
     Random = "random",
 });
 
+/// Which keys are the negatives of queries that are compared with masked views, on a base that keeps keys of earlier
+/// batches ([`Base::negatives`](crate::Base::negatives), MoCo v2). On others the negatives, where there are any, are of
+/// the batch and masked as the positive is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+pub enum LocalNegatives {
+    /// The base's own, of whole images: then the masked pixels alone tell the positive from all negatives.
+    #[default]
+    Whole,
+    /// Keys of masked views of earlier batches, in a queue of LoDisc's own.
+    Masked,
+}
+
+fgvr_nn::named!(LocalNegatives, "Its name in configuration files." {
+    Whole = "whole",
+    Masked = "masked",
+});
+
 /// Choices of [`LoDisc`].
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -50,6 +73,12 @@ pub struct LoDiscConfig {
     /// attention is. Under pooling by the mean the two signs split the map into halves of about equal
     /// weight, so that the other one is a fair control.
     pub sign: Sign,
+    /// What the negatives are where the base keeps keys.
+    ///
+    /// # Design choice
+    /// A run that is started by settings has masked ones ([`MethodConfig::default_for`]). The default here is that of runs
+    /// whose settings were written before there was a choice, which go on as they were.
+    pub negatives: LocalNegatives,
 }
 
 impl Default for LoDiscConfig {
@@ -59,6 +88,7 @@ impl Default for LoDiscConfig {
             fraction: 0.3,
             regions: Regions::AutoByEncoder,
             sign: Sign::LowersLoss,
+            negatives: LocalNegatives::Whole,
         }
     }
 }
@@ -80,9 +110,15 @@ impl LoDiscConfig {
 }
 
 impl MethodConfig for LoDiscConfig {
+    fn default_for(&mut self, _: Trunk, is_chosen: &dyn Fn(&str) -> bool) {
+        if !is_chosen("negatives") {
+            self.negatives = LocalNegatives::Masked;
+        }
+    }
+
     fn fits(&self, on: &TrainedOn<'_>) -> Result<()> {
         let right = match (on.trunk, self.regions) {
-            (Trunk::Vit, Regions::GradCam) => Some(Regions::Attention),
+            (Trunk::Vit, Regions::GradCam) if !on.pools_places => Some(Regions::Attention),
             (Trunk::ResNet, Regions::Attention) => Some(Regions::GradCam),
             _ => None,
         };
@@ -122,6 +158,14 @@ impl AddonConfig for LoDiscConfig {
 
     fn build(&self, parts: AddonParts<'_>) -> Result<Box<dyn Addon + Send>> {
         Ok(Box::new(LoDisc::new(self, parts)?))
+    }
+
+    fn renumber(
+        &self,
+        state: &mut HashMap<String, Tensor>,
+        number: &Renumber<'_>,
+    ) -> Result<Vec<String>> {
+        MaskedKeys::renumber(state, number)
     }
 }
 

@@ -1,15 +1,20 @@
 //! Local discrimination: what an image's pivotal patches alone tell is to agree with the other view.
 
 mod config;
+mod masked_keys;
 mod pivotal;
 mod regions;
+
+use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{Result, Tensor};
 use fgvr_nn::NormMode;
 
+use self::masked_keys::MaskedKeys;
+
 use crate::{Addon, AddonKind, AddonParts, AtFeatures, Base, MethodConfig};
 
-pub use self::config::{LODISC_RECIPE, LoDiscConfig, Regions};
+pub use self::config::{LODISC_RECIPE, LoDiscConfig, LocalNegatives, Regions};
 pub use self::pivotal::{attention_product, masked, pivotal_count, pivotal_mask, random_mask};
 
 /// Sets these draws apart from others of the same (seed, step).
@@ -26,14 +31,18 @@ const REGION: u64 = 0x6c6f_6469_7363;
 ///
 /// # Design choice
 /// The authors' method stands on MoCo v3 and a transformer. Here it stands on every base, by
-/// [`Base::against`]; the pass over masked images takes batch statistics where there are any and leaves no
+/// [`Base::against`] that compares views; the pass over masked images takes batch statistics where there are any and leaves no
 /// trace in the running ones. For a trunk without a class token the cells of the last map are ranked by
 /// Grad-CAM of the base's loss, without its ReLU, which would make a tie of all cells of the other
-/// sign; a view without a query, such as MoCo v2's second, by [`Base::gradient_at_pooled`].
+/// sign; a view without a query, such as MoCo v2's second, by [`Base::gradient_at_pooled`]. Among a queue of whole
+/// images' keys the masked positive stands out by its grey pixels alone; with [`LocalNegatives::Masked`] the negatives are
+/// masked views of earlier batches, in a queue of LoDisc's own that is as long as the base's, begins empty, is saved and
+/// goes on with its images.
 #[derive(Debug)]
 pub struct LoDisc {
     cfg: LoDiscConfig,
     seed: u64,
+    masked_keys: MaskedKeys,
 }
 
 impl LoDisc {
@@ -46,6 +55,7 @@ impl LoDisc {
         Ok(Self {
             cfg: cfg.clone(),
             seed: parts.seed,
+            masked_keys: MaskedKeys::default(),
         })
     }
 }
@@ -84,11 +94,34 @@ impl Addon for LoDisc {
             }
         }
         let [first, second] = &views;
-        let found = (step.base).against(step.pass, [first, second], input.images)?;
+        let (base, views, images) = (step.base, [first, second], input.images);
+        let found = match (self.cfg.negatives, base.negatives()) {
+            (LocalNegatives::Masked, Some(own)) => {
+                let held = self.masked_keys.held(own, step.pass)?;
+                let between = base.against_held(step.pass, views, images, held)?;
+                self.masked_keys.wait(input.step, between.keys, images);
+                between.found
+            }
+            (LocalNegatives::Masked, None) | (LocalNegatives::Whole, _) => {
+                base.against(step.pass, views, images)?
+            }
+        };
         step.add_found("loss_local", self.cfg.weight, found)?;
         let mass = mean(&masses).map(|mass| ("lodisc_mass", mass));
         step.report.figures.extend(mass);
         Ok(())
+    }
+
+    fn after_step(&mut self) -> Result<()> {
+        self.masked_keys.enter()
+    }
+
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.masked_keys.state()
+    }
+
+    fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        self.masked_keys.load(state)
     }
 
     fn map(

@@ -67,6 +67,12 @@ pub struct SynthPairConfig {
     pub warm_up: f64,
     /// Fraction of all steps over which the pair's weight then rises to ν.
     pub ramp: f64,
+    /// Share of the kNN of real images that kNN of decoded ones must reach before the pair loss sets in; 0 is no gate. Until
+    /// then ν(t) is 0, and from then on it rises over a ramp of its own, no faster than without a gate. Whoever trains
+    /// measures the share, on validation images ([`Addon::gate`](crate::Addon::gate)).
+    pub gate: f64,
+    /// Steps between two measurements of the gate, while it is shut.
+    pub gate_every: u64,
     /// Whether L_R's gradient reaches the encoder; otherwise the decoder learns from features held
     /// constant.
     pub reconstruction_reaches_encoder: bool,
@@ -110,6 +116,8 @@ impl Default for SynthPairConfig {
             nu: 0.5,
             warm_up: 0.2,
             ramp: 0.05,
+            gate: 0.,
+            gate_every: 100,
             reconstruction_reaches_encoder: true,
             perceptual: 0.,
             bank_size: 4096,
@@ -151,9 +159,9 @@ impl MethodConfig for SynthPairConfig {
     }
 
     fn fits(&self, on: &TrainedOn<'_>) -> Result<()> {
-        if self.space == Space::Map && on.trunk == Trunk::Vit {
+        if self.space == Space::Map && !on.pools_places {
             bail!(
-                "synth pair: space is map, and {} does not pool its map; set synthpair.space=vector",
+                "synth pair: space is map, and {} does not pool its map; set encoder.pooling=patch-mean or synthpair.space=vector",
                 on.architecture
             );
         }
@@ -174,12 +182,22 @@ impl MethodConfig for SynthPairConfig {
         for (name, fraction) in [
             ("warm_up", self.warm_up),
             ("ramp", self.ramp),
+            ("gate", self.gate),
             ("mask.rho_variance", self.mask.rho_variance),
             ("mask.rho_importance", self.mask.rho_importance),
         ] {
             if !(0. ..=1.).contains(&fraction) {
                 bail!("synth pair: {name} is {fraction}, expected a number in [0, 1]");
             }
+        }
+        if self.gate_every == 0 {
+            bail!("synth pair: gate_every is 0, expected at least 1");
+        }
+        if self.gate > 0. && self.pair == PairOf::Features {
+            bail!(
+                "synth pair: gate is {}, expected 0 with pair = features, which decodes no image",
+                self.gate
+            );
         }
         if self.pair == PairOf::Features && self.space == Space::Map {
             bail!(
@@ -241,5 +259,9 @@ mod tests {
             (cfg.pair, cfg.space) = (PairOf::Features, Space::Map);
         };
         refused(both, "space is map");
+        refused(|cfg| cfg.gate = 1.5, "gate");
+        refused(|cfg| cfg.gate_every = 0, "gate_every");
+        let twin = |cfg: &mut SynthPairConfig| (cfg.gate, cfg.pair) = (0.7, PairOf::Features);
+        refused(twin, "gate is 0.7");
     }
 }

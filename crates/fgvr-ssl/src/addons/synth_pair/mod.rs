@@ -7,6 +7,7 @@ mod bank;
 mod config;
 mod curriculum;
 mod decoded;
+mod gate;
 mod image_pair;
 mod masked;
 mod masked_on_device;
@@ -25,6 +26,7 @@ use fgvr_perturb::FeatureBank;
 
 use self::bank::PlacedBank;
 use self::decoded::Decoded;
+use self::gate::Gate;
 use self::image_pair::ImagePair;
 use self::masked::Masked;
 use self::outcome::Outcome;
@@ -41,7 +43,8 @@ pub(crate) use self::along::{basis as noise_basis, noise as noise_along};
 pub use self::arm::Arm;
 pub use self::config::{PairOf, Space, SynthPairConfig, Variance};
 pub use self::curriculum::{Course, CurriculumConfig, mask_at};
-pub use self::weight::pair_weight;
+pub use self::gate::PairGate;
+pub use self::weight::{gated_pair_weight, pair_weight};
 
 /// The names of L_R and L_Cp.
 const RECONSTRUCTION: &str = "loss_reconstruction";
@@ -66,6 +69,7 @@ pub struct SynthPair {
     /// The rotation of noise in a random basis, once it was needed.
     basis: Option<Tensor>,
     decoder: Option<DecoderNetwork>,
+    gate: Gate,
     /// What one part of a step leaves to the next.
     under_way: UnderWay,
 }
@@ -110,6 +114,7 @@ impl SynthPair {
             bank: PlacedBank::new(cfg.bank_size, width)?,
             basis: None,
             decoder,
+            gate: Gate::default(),
             under_way: UnderWay::default(),
         })
     }
@@ -193,15 +198,30 @@ impl Addon for SynthPair {
     }
 
     fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        Ok(prefixed([("bank", self.bank.to_host()?.state()?)]))
+        let mut state = prefixed([("bank", self.bank.to_host()?.state()?)]);
+        state.extend(self.gate.state(&self.cfg)?);
+        Ok(state)
     }
 
     fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
         let mut bank = FeatureBank::new(self.cfg.bank_size, self.bank.width(), true)?;
         bank.load_state(&under(state, "bank"))?;
+        self.gate = Gate::load(state)?;
         // A step on a device takes it there again.
         self.bank = PlacedBank::Host(bank);
         Ok(())
+    }
+
+    fn gate(&self) -> Option<PairGate> {
+        self.gate.waiting(&self.cfg)
+    }
+
+    fn measured(&mut self, share: f64, steps: u64) -> bool {
+        let opens = self.gate().is_some_and(|gate| share >= gate.share);
+        if opens {
+            self.gate.opened = Some(steps);
+        }
+        opens
     }
 
     fn at_features(&mut self, step: &mut AtFeatures<'_>) -> Result<()> {

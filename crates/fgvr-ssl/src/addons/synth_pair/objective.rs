@@ -12,14 +12,15 @@ use super::image_pair::ImagePair;
 use super::masked::Masked;
 use super::perceptual::perceptual;
 use super::twin::twin;
-use super::{PairOf, Space, SynthPair, UnderWay, pair_weight};
+use super::{PairOf, Space, SynthPair, UnderWay, gated_pair_weight};
 use crate::{AtFeatures, DecoderNetwork, FeatureOutput, Further, Values};
 
 impl SynthPair {
     /// M and h̃ of each branch, d(h) and L_R, and the twin of the features where that is the pair.
     pub(super) fn perturb_and_reconstruct(&mut self, step: &mut AtFeatures<'_>) -> Result<()> {
         let (cfg, input) = (&self.cfg, step.input);
-        let nu = pair_weight(cfg, input.step, input.total_steps);
+        let opened = self.gate.opened;
+        let nu = gated_pair_weight(cfg, input.step, input.total_steps, opened);
         // Whatever a step that failed left is gone.
         self.under_way = UnderWay {
             nu,

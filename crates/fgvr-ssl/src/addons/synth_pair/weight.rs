@@ -12,6 +12,22 @@ pub fn pair_weight(cfg: &SynthPairConfig, step: u64, total: u64) -> f64 {
     cfg.nu * risen.clamp(0., 1.)
 }
 
+/// [`pair_weight`] behind a gate that opened after `opened` steps: zero while it is shut; then no more than a ramp from
+/// there on.
+#[must_use]
+pub fn gated_pair_weight(cfg: &SynthPairConfig, step: u64, total: u64, opened: Option<u64>) -> f64 {
+    let weight = pair_weight(cfg, step, total);
+    match opened {
+        _ if cfg.gate == 0. => weight,
+        None => 0.,
+        Some(opened) => {
+            let ramp = (cfg.ramp * total as f64).round().max(1.);
+            let risen = (step as f64 + 1. - opened as f64) / ramp;
+            weight.min(cfg.nu * risen.clamp(0., 1.))
+        }
+    }
+}
+
 impl SynthPairConfig {
     /// Why a run of `steps` steps, each of `batches` batches of `images` images, makes no pair, though ν is above 0;
     /// `None` if it makes one.
@@ -81,6 +97,24 @@ mod tests {
         assert!(why.contains("synthpair.warm_up (1)"), "{why}");
         let cfg = SynthPairConfig { nu: 0., ..cfg };
         assert_eq!(cfg.no_pair(64, 1, 1), None);
+    }
+
+    #[test]
+    fn behind_a_gate_the_weight_is_zero_and_then_rises_over_a_ramp() {
+        let cfg = SynthPairConfig {
+            gate: 0.7,
+            ..SynthPairConfig::default()
+        };
+        let weight = |step, opened| gated_pair_weight(&cfg, step, 1000, opened);
+        assert_eq!([weight(300, None), weight(999, None)], [0., 0.]);
+        let late = [500, 524, 549, 900].map(|step| weight(step, Some(500)));
+        assert_eq!(late, [0.01, 0.25, 0.5, 0.5]);
+        // Opened in the warm-up, it changes nothing.
+        for step in [0, 199, 224, 999] {
+            assert_eq!(weight(step, Some(100)), pair_weight(&cfg, step, 1000));
+        }
+        let without = SynthPairConfig::default();
+        assert_eq!(gated_pair_weight(&without, 999, 1000, None), 0.5);
     }
 
     #[test]

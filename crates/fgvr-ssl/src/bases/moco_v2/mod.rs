@@ -200,15 +200,31 @@ impl<E: Encoder + Send> Base for MoCoV2<E> {
         Ok(())
     }
 
-    fn against(&self, pass: &Pass, [_, second]: [&Tensor; 2], images: &[u32]) -> Result<Found> {
+    fn against(&self, pass: &Pass, views: [&Tensor; 2], images: &[u32]) -> Result<Found> {
+        let between = self.against_held(pass, views, images, &self.queue)?;
+        Ok(between.found)
+    }
+
+    fn negatives(&self) -> Option<&KeyQueue> {
+        Some(&self.queue)
+    }
+
+    fn against_held(
+        &self,
+        pass: &Pass,
+        [_, second]: [&Tensor; 2],
+        images: &[u32],
+        held: &KeyQueue,
+    ) -> Result<Between> {
         let [branch] = pass.branches.as_slice() else {
             bail!("moco: {} queries, expected one", pass.branches.len());
         };
         let query = self.head.project(Projection::of(branch)?)?;
         let second = Values::from(second).placed(pass.device())?;
         let keys = self.keys(&second, Keys::Other)?.keys;
-        let held = self.queue.held(pass.device())?;
-        Ok(contrast(query, &keys, images, &held, self.cfg.temperature)?.0)
+        let held = held.held(pass.device())?;
+        let (found, _) = contrast(query, &keys, images, &held, self.cfg.temperature)?;
+        Ok(Between { found, keys })
     }
 
     fn after_step(&mut self) -> Result<()> {

@@ -58,6 +58,12 @@ impl KeyQueue {
         self.images.len()
     }
 
+    /// D, the width of a key.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
     /// How many keys it holds.
     #[must_use]
     pub fn len(&self) -> usize {
