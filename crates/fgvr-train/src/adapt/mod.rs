@@ -301,7 +301,9 @@ fn adapt_keeping(
         (features.plain, features.held_out) = (plain.to_vec(), held_out);
     }
     drop(fitter);
-    work.finish();
+    if !options.keep {
+        work.finish();
+    }
     let fitting = fitted_in.as_secs_f64();
     let adapted = Adapted {
         adaptation,
