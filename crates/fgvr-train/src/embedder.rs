@@ -1,5 +1,6 @@
 //! A frozen encoder with all that embedding photos needs, from a run or from anyone's weights.
 
+mod of_start;
 mod seen;
 
 use candle_core::{DType, Device, Tensor};

@@ -134,7 +134,10 @@ mod tests {
         let half = by_labels([0.5, 0.25], 5).unwrap();
         assert_eq!(half.share, 0.5);
         assert!(half.line.contains("25.0 %") && half.line.contains("50.0 %"));
-        let rows = |values: &[[f32; 2]]| Tensor::new(values, &Device::Cpu).unwrap();
+        let rows = |values: &[[f32; 2]]| {
+            let flat: Vec<f32> = values.iter().flatten().copied().collect();
+            Tensor::from_vec(flat, (values.len(), 2), &Device::Cpu).unwrap()
+        };
         let gallery = rows(&[[1., 0.], [0., 2.], [-1., 0.]]);
         let queries = rows(&[[5., 1.], [0.1, 1.], [0., 1.]]);
         let share = own_found_first(&queries, &gallery).unwrap();

@@ -15,7 +15,7 @@ use crate::teacher::stand_in;
 use crate::{Compute, Observer, Result, Trainer};
 
 /// Steps that are tried: one to warm up, the others are timed.
-const TRIED: u64 = 4;
+pub(crate) const TRIED: u64 = 4;
 
 /// Parameters, memory, steps and time of a run.
 #[derive(Clone, Debug, Serialize)]

@@ -310,7 +310,7 @@ fn thinned(rows: &[Value], key: &str) -> Vec<(f64, f64)> {
 }
 
 /// The sheets of the newest epoch drawn: their names start with `epoch-NNNN-`.
-fn newest_pictures(samples: &Path) -> Result<Vec<Picture>> {
+pub(crate) fn newest_pictures(samples: &Path) -> Result<Vec<Picture>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(samples).map_err(Error::io(samples))? {
         let name = entry

@@ -77,6 +77,9 @@ Examples:
   fgvr study --preset seeds --data photos/ --out studies/mine     the same on your own photos
   fgvr study --preset seeds --arm synthpair --arm random-mask --out studies/two   of its arms, these
                                                   and the control
+  fgvr study my-study.toml --weights resnet50.pth --data photos/ --out studies/mine     on your own
+                                                  photos from these weights
+  fgvr study my-study.toml --out studies/mine --estimate          only the hours that it would take
 
 A study file names arms, seeds and data sets:
   name = \"does it help?\"
@@ -92,7 +95,14 @@ A study file names arms, seeds and data sets:
   [[arm]]
   name = \"full\"
   set = [\"arm=full\"]
-Call it in several processes with one --out, and they share the work.";
+Further keys: weights = \"SRC\" in [[data]] starts its runs from pretrained weights.
+closed_form = true judges every run and the start with and without the closed form of `fgvr adapt`.
+frozen = true in [[arm]] fits a closed form (adapt.*) to the start's features and trains nothing.
+[[compare]] with arm, with (an arm or start), figure (kNN, mAP, probe), form and with_form (plain,
+closed-form) names a comparison, eight at most. docs/methods.md says what each computes.
+Call it in several processes with one --out, and they share the work. Before it starts, a few steps
+of each arm are timed and the hours told, but not of arms whose runs are so short that this would
+cost a tenth of them or more; what was timed is not timed again.";
 
 const PUBLISH_EXAMPLES: &str = "\
 Examples:
@@ -416,15 +426,23 @@ pub(crate) struct Study {
     /// A study that comes with fgvr: seeds, ablation or bases.
     #[arg(long, value_name = "P")]
     pub(crate) preset: Option<String>,
-    /// Your own photos in place of the study's data sets, under preset photos.
+    /// Your own photos in place of the study's data sets, under preset photos; where these start from pretrained weights,
+    /// once for each network, trained as the study says.
     #[arg(long, value_name = "DIR", value_parser = folder())]
     pub(crate) data: Option<String>,
+    /// Pretrained weights in place of those that the study's data sets start from, once for each of their photos. A
+    /// data set without weights is then trained carefully.
+    #[arg(long, value_name = "SRC", value_parser = name())]
+    pub(crate) weights: Option<String>,
     /// One setting of all runs, over the study's own; may be given many times.
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Only this arm, beside the control; may be given many times.
     #[arg(long, value_name = "NAME")]
     pub(crate) arm: Vec<String>,
+    /// Time a few steps of every arm that has runs to do, print the hours, and stop.
+    #[arg(long)]
+    pub(crate) estimate: bool,
     /// The study's folder; what is done in it is not done again.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,

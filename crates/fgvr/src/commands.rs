@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::Result;
 use fgvr_nn::Precision;
 use fgvr_train::config::Layers;
-use fgvr_train::study::StudyConfig;
+use fgvr_train::study::{Elsewhere, StudyConfig};
 use fgvr_train::{Compute, Error, Place, PretrainConfig, ResumeOptions, RunFolder};
 
 use crate::args::{
@@ -87,14 +87,31 @@ fn study(args: &Study) -> Result<ExitCode> {
         // The command line asks for one of them.
         (None, None) => anyhow::bail!("give a study file or --preset"),
     };
-    let config = config.with(args.data.as_deref(), &args.set, &args.arm)?;
+    let config = config.with(&Elsewhere {
+        data: args.data.clone(),
+        weights: args.weights.clone(),
+        set: args.set.clone(),
+        arms: args.arm.clone(),
+    })?;
+    let mut progress = Progress::new(stop_on_signal()?);
     // Of the first run; one of another precision is refused before any time is spent.
     let precision = config
-        .jobs(&args.out)?
+        .jobs(&args.out, &mut progress)?
         .first()
         .map(|job| job.config().precision);
     let compute = Compute::choose(&args.device, precision.unwrap_or_default())?;
-    let mut progress = Progress::new(stop_on_signal()?);
+    if args.estimate {
+        let hours = fgvr_train::study::estimate(&config, &args.out, &compute, &mut progress)?;
+        if args.json {
+            print_json(&hours)?;
+        } else {
+            print(&hours.table().to_string())?;
+        }
+        return Ok(match hours.interrupted {
+            true => ExitCode::from(INTERRUPTED),
+            false => ExitCode::SUCCESS,
+        });
+    }
     let end = fgvr_train::study::study(&config, &args.out, &compute, &mut progress)?;
     if args.json {
         print_json(&end.report)?;

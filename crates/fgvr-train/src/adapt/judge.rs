@@ -153,17 +153,28 @@ fn asking(database: &Labelled, queries: &Labelled) -> Vec<usize> {
         .collect()
 }
 
-/// The table of `rows`, all of the same photos; gains are over the first.
+/// What queries came to, row by row.
+pub(super) struct Asked {
+    /// One for each row.
+    pub(super) answers: Vec<Answers>,
+    /// The classes of the queries, in their order.
+    pub(super) labels: Vec<u32>,
+    /// Queries left out, since there is no training photo of their class.
+    pub(super) left_out: usize,
+    /// Photos among which is searched.
+    pub(super) database: usize,
+}
+
+/// Asks every query of `rows`, all of the same photos; `None` where there is nobody to ask.
 ///
 /// # Errors
 /// Features that are not finite, or a solver that fails.
-pub(super) fn table_of(
-    rows: Vec<Row<'_>>,
+pub(super) fn ask(
+    rows: &[Row<'_>],
     queries_of: Queries,
-    without: Vec<String>,
     options: &AdaptOptions,
     observer: &mut dyn Observer,
-) -> Result<Option<Table>> {
+) -> Result<Option<Asked>> {
     let Some([database, queries]) = rows.first().map(|row| row.of) else {
         return Ok(None);
     };
@@ -180,7 +191,7 @@ pub(super) fn table_of(
         queries_of.name()
     ));
     let mut answers = Vec::new();
-    for row in &rows {
+    for row in rows {
         let [database, queries] = row.of;
         let width = database.features.len() / database.labels.len().max(1);
         let kept: Vec<f32> = asking
@@ -203,7 +214,30 @@ pub(super) fn table_of(
         let linear = (row.probed && classes > 1).then_some(&options.linear);
         answers.push(Answers::of([&train, &test], Some(&options.knn), linear)?);
     }
-    let found = intervals(&answers, &labels, &options.settings.bootstrap())?;
+    Ok(Some(Asked {
+        answers,
+        left_out: queries.labels.len() - labels.len(),
+        database: database.labels.len(),
+        labels,
+    }))
+}
+
+/// The table of `rows`, all of the same photos; gains are over the first.
+///
+/// # Errors
+/// Features that are not finite, or a solver that fails.
+pub(super) fn table_of(
+    rows: Vec<Row<'_>>,
+    queries_of: Queries,
+    without: Vec<String>,
+    options: &AdaptOptions,
+    observer: &mut dyn Observer,
+) -> Result<Option<Table>> {
+    let Some(asked) = ask(&rows, queries_of, options, observer)? else {
+        return Ok(None);
+    };
+    let labels = &asked.labels;
+    let found = intervals(&asked.answers, labels, &options.settings.bootstrap())?;
     let judged = rows.into_iter().zip(found).map(|(row, found)| {
         // Each query was asked, and the training photos have its class.
         let (Some(knn), Some(map)) = (found.knn, found.map) else {
@@ -219,10 +253,10 @@ pub(super) fn table_of(
     });
     Ok(Some(Table {
         queries_of,
-        queries: asking.len(),
+        queries: labels.len(),
         classes: labels.iter().collect::<BTreeSet<_>>().len(),
-        left_out: queries.labels.len() - asking.len(),
-        database: database.labels.len(),
+        left_out: asked.left_out,
+        database: asked.database,
         rows: judged.collect::<Result<_>>()?,
         without,
     }))

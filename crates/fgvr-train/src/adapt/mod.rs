@@ -5,6 +5,7 @@
 //! helps ([`gate()`]). Where there are labels they judge the result beside its controls; they choose nothing.
 
 mod adapted;
+mod answered;
 mod card;
 mod embedding;
 mod fresh;
@@ -49,6 +50,7 @@ use crate::embed::pooled;
 use crate::leaks::leak_warning;
 use crate::view::{Sight, preprocessing};
 use crate::{Embedder, Error, JudgedOn, Observer, Result, digest};
+pub(crate) use answered::{Answered, AnsweredRow, answer};
 pub(crate) use fresh::fresh_views;
 pub(crate) use pairs::neighbour_pairs;
 
@@ -59,6 +61,7 @@ use neighbours::Seen;
 use photos::Photos;
 use views::Role;
 use work::Work;
+pub(crate) use work::forget;
 
 /// Fits an adaptation of `embedder`'s features to the training photos of `source`, and tries it on those that are held
 /// out.
@@ -317,7 +320,9 @@ fn adapt_keeping(
         (features.plain, features.held_out) = (plain.to_vec(), held_out);
     }
     drop(fitter);
-    work.finish();
+    if !options.keep {
+        work.finish();
+    }
     let fitting = fitted_in.as_secs_f64();
     let adapted = Adapted {
         adaptation,

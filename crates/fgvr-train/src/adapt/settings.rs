@@ -17,6 +17,9 @@ pub struct AdaptOptions {
     /// A folder in which what was embedded is kept until all is done, so that a run that was stopped goes on where it was;
     /// with none it begins anew.
     pub work: Option<std::path::PathBuf>,
+    /// Whether what was embedded stays in `work` when all is done, so that another adaptation of the same features embeds
+    /// nothing.
+    pub keep: bool,
     /// Whether the table is made where there are labels. Without it only the gate is asked.
     pub judge: bool,
     /// Whether the validation split is held out, rather than a share of the training photos: for networks that were
@@ -31,6 +34,7 @@ impl Default for AdaptOptions {
             knn: KnnConfig::default(),
             linear: ProbeConfig::default(),
             work: None,
+            keep: false,
             judge: true,
             apart: false,
         }

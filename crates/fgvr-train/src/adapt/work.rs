@@ -15,6 +15,8 @@ use crate::{Error, Result, digest};
 
 /// How often the state is saved.
 const SAVE_EVERY: Duration = Duration::from_secs(20);
+/// What the names of folders begin with, before the digest.
+const FOLDER: &str = ".fgvr-adapt-";
 const STATE: &str = "state.json";
 /// Files of features: f32, little-endian, row by row.
 const ROWS: [&str; 4] = ["fit.f32", "held-out.f32", "judged.f32", "views.f32"];
@@ -88,7 +90,7 @@ impl Work {
         let Some(parent) = parent else {
             return Ok(work);
         };
-        let folder = parent.join(format!(".fgvr-adapt-{}", digest::short(key)));
+        let folder = parent.join(format!("{FOLDER}{}", digest::short(key)));
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         let path = folder.join("lock");
         let lock = File::create(&path).map_err(Error::io(&path))?;
@@ -249,6 +251,17 @@ impl Drop for Work {
     fn drop(&mut self) {
         if self.state.sums.is_empty() {
             self.finish();
+        }
+    }
+}
+
+/// Removes what is kept in `parent` of features that were embedded, of whatever network and photos.
+pub(crate) fn forget(parent: &Path) {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    for entry in entries {
+        if entry.file_name().to_string_lossy().starts_with(FOLDER) {
+            // A folder that stays takes room and nothing else.
+            let _ = fs::remove_dir_all(entry.path());
         }
     }
 }

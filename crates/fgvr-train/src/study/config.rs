@@ -5,18 +5,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Layers, did_you_mean};
-use crate::{Error, PretrainConfig, Result};
+use super::comparison::{self, StudyCompare};
+use crate::config::did_you_mean;
+use crate::{Error, Result, Silent};
 
-/// Keys that decide how much an arm may spend and how it is judged: the same for all arms.
-const BUDGET: [&str; 6] = [
-    "source",
-    "data",
-    "loader.batch",
-    "optimizer.steps",
-    "optimizer.epochs",
-    "optimizer.accumulate",
-];
+/// The name of what arms start from, where it is compared with them.
+pub(super) const START: &str = "start";
 
 /// A study file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,7 +28,12 @@ pub struct StudyConfig {
     /// Whose figures are reported; see [`Choice`].
     #[serde(default)]
     pub checkpoint: Choice,
-    /// The settings that all runs start from.
+    /// Whether every run, and the pretrained weights it started from, are judged by their features as they are and after
+    /// the closed form that is fitted to them (`adapt.*`).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub closed_form: bool,
+    /// The settings that all runs start from. Where a data set has weights and no preset is named, those for careful
+    /// training that fit the network, which `careful` stands for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
     /// Settings of all runs, as `--set` takes them.
@@ -44,6 +43,14 @@ pub struct StudyConfig {
     pub data: Vec<StudyData>,
     /// The arms.
     pub arm: Vec<StudyArm>,
+    /// What is compared, named before anything runs; eight at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compare: Vec<StudyCompare>,
+}
+
+/// Whether a switch is off: old studies are written as they were.
+fn is_false(switch: &bool) -> bool {
+    !*switch
 }
 
 /// Which checkpoint's figures count.
@@ -66,6 +73,11 @@ pub struct StudyData {
     pub name: String,
     /// `builtin:lookalikes`, or a folder.
     pub source: String,
+    /// Pretrained weights that all runs on it start from, as `fgvr pretrain --weights` takes them: the network, the size
+    /// of the images and how they are normalised come with them. Several networks on the same photos are several data
+    /// sets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
     /// A preset in place of the study's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
@@ -80,6 +92,10 @@ pub struct StudyData {
 pub struct StudyArm {
     /// Its name in tables and paths.
     pub name: String,
+    /// Whether it leaves the network as it is: only its settings `adapt.*` count, for the closed form of the start's
+    /// features, which are embedded once for all such arms.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub frozen: bool,
     /// Its settings.
     #[serde(default)]
     pub set: Vec<String>,
@@ -128,48 +144,11 @@ impl StudyConfig {
         Ok(study)
     }
 
-    /// The same study on other data, with more settings for all runs, and of its arms only those named and
-    /// the control.
+    /// Refuses what can be told to be wrong without opening data or weights.
     ///
     /// # Errors
-    /// An arm that it does not have, and what [`StudyConfig::parse`] refuses.
-    pub fn with(mut self, data: Option<&str>, set: &[String], arms: &[String]) -> Result<Self> {
-        if let Some(source) = data {
-            let name = Path::new(source).file_name();
-            let name = name.map_or_else(|| "data".into(), |name| name.to_string_lossy());
-            let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-            self.data = vec![StudyData {
-                name: name.chars().map(plain).collect(),
-                source: source.to_owned(),
-                preset: Some("photos".to_owned()),
-                set: Vec::new(),
-            }];
-        }
-        self.set.extend_from_slice(set);
-        let names = || self.arm.iter().map(|arm| arm.name.as_str());
-        if let Some(unknown) = arms
-            .iter()
-            .find(|name| !names().any(|known| known == **name))
-        {
-            return Err(Error::config(
-                format!("--arm {unknown}"),
-                format!(
-                    "the study has no such arm{}; it has {}",
-                    did_you_mean(unknown, names()),
-                    names().collect::<Vec<_>>().join(", ")
-                ),
-            ));
-        }
-        if !arms.is_empty() {
-            let control = self.control.clone();
-            self.arm
-                .retain(|arm| arm.name == control || arms.contains(&arm.name));
-        }
-        self.validate("study")?;
-        Ok(self)
-    }
-
-    fn validate(&self, origin: &str) -> Result<()> {
+    /// What is wrong, and what would be right.
+    pub(super) fn validate(&self, origin: &str) -> Result<()> {
         let problem = |text: String| Err(Error::config(origin, text));
         if self.checkpoint == Choice::BestTest {
             return problem(
@@ -187,71 +166,52 @@ impl StudyConfig {
         }
         unique("arm", self.arm.iter().map(|arm| arm.name.as_str()), origin)?;
         unique("data", self.data.iter().map(|d| d.name.as_str()), origin)?;
-        if !self.arm.iter().any(|arm| arm.name == self.control) {
-            let names: Vec<&str> = self.arm.iter().map(|arm| arm.name.as_str()).collect();
+        let is_control = |name: &str| name == self.control;
+        let known = || self.arm.iter().map(|arm| arm.name.as_str());
+        let is_known = known().any(is_control) || self.closed_form && is_control(START);
+        if !is_known {
             return problem(format!(
-                "control = {:?} names no arm; there are {}",
+                "control = {:?} names no arm; there are {}{}",
                 self.control,
-                names.join(", ")
+                known().collect::<Vec<_>>().join(", "),
+                if self.closed_form { " and start" } else { "" }
             ));
         }
-        for data in &self.data {
-            self.equal_budgets(data, origin)?;
+        self.frozen_arms(origin)?;
+        comparison::validate(self, origin)?;
+        // Weights are opened later, and closed forms wait for some.
+        let is_whole = |data: &&StudyData| data.weights.is_none() && !self.closed_form;
+        for data in self.data.iter().filter(is_whole) {
+            self.equal_budgets(data, &self.base(data, &mut Silent)?, origin)?;
         }
         Ok(())
     }
 
-    /// Every arm sees the same images and is judged on the same ones.
-    fn equal_budgets(&self, data: &StudyData, origin: &str) -> Result<()> {
-        let resolve = |arm: &StudyArm| self.resolve(data, arm, self.seeds[0]);
-        let Some(control) = self.arm.iter().find(|arm| arm.name == self.control) else {
-            return Ok(());
-        };
-        let control = resolve(control)?;
-        for arm in &self.arm {
-            let config = resolve(arm)?;
-            let mut same = config.clone();
-            // What an arm may change: everything that is not listed.
-            same.source.clone_from(&control.source);
-            same.data = control.data.clone();
-            same.loader.batch = control.loader.batch;
-            same.optimizer.steps = control.optimizer.steps;
-            same.optimizer.epochs = control.optimizer.epochs;
-            same.optimizer.accumulate = control.optimizer.accumulate;
-            same.evaluate = control.evaluate.clone();
-            if let Some((key, was, is)) = same.first_difference(&config)? {
-                return Err(Error::config(
-                    origin,
-                    format!(
-                        "arm {} has {key} = {is}, the control {was}; arms are compared at the same \
-                         budget and judged alike ({} and evaluate), so set it for all",
-                        arm.name,
-                        BUDGET.join(", ")
-                    ),
+    /// Arms that train nothing have no setting of a training, and what is judged by judgements has them.
+    fn frozen_arms(&self, origin: &str) -> Result<()> {
+        let problem = |text: String| Err(Error::config(origin, text));
+        for arm in self.arm.iter().filter(|arm| arm.frozen) {
+            if !self.closed_form {
+                return problem(format!(
+                    "arm {} is frozen and is judged by its closed form alone; set closed_form = true",
+                    arm.name
+                ));
+            }
+            let key = |set: &String| set.split('=').next().unwrap_or_default().trim().to_owned();
+            let other = |key: &String| key != "adapt" && !key.starts_with("adapt.");
+            if let Some(key) = arm.set.iter().map(key).find(other) {
+                return problem(format!(
+                    "arm {} is frozen and has {key}; only adapt.* counts for it, so take {key} out, or set it for all",
+                    arm.name
                 ));
             }
         }
+        if self.closed_form && self.arm.iter().any(|arm| arm.name == START) {
+            return problem(format!(
+                "an arm is called {START:?}, which is the row of what the arms start from; rename it"
+            ));
+        }
         Ok(())
-    }
-
-    /// The settings of one run.
-    ///
-    /// # Errors
-    /// A setting that is unknown or out of range.
-    pub fn resolve(&self, data: &StudyData, arm: &StudyArm, seed: u64) -> Result<PretrainConfig> {
-        let mut layers = Layers::default();
-        if let Some(preset) = data.preset.as_ref().or(self.preset.as_ref()) {
-            layers.preset(preset)?;
-        }
-        layers.set_value("source", data.source.clone())?;
-        for setting in self.set.iter().chain(&data.set).chain(&arm.set) {
-            layers.set(setting)?;
-        }
-        let seed = i64::try_from(seed)
-            .map_err(|_| Error::config("seeds", format!("{seed} is above {}", i64::MAX)))?;
-        layers.set_value("seed", seed)?;
-        layers.set_value("name", format!("{}/{}", data.name, arm.name))?;
-        layers.resolve()
     }
 }
 
@@ -278,6 +238,7 @@ fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>, origin: &str) ->
 
 #[cfg(test)]
 mod tests {
+    use super::super::Elsewhere;
     use super::*;
 
     const STUDY: &str = r#"
@@ -319,8 +280,16 @@ set = ["arm=full"]
     #[test]
     fn a_study_is_put_on_other_data_and_cut_down_to_some_arms() {
         let study = || StudyConfig::parse(STUDY, "s.toml").unwrap();
-        let (set, arms) = (["optimizer.steps=9".to_owned()], ["full".to_owned()]);
-        let other = study().with(Some("my/own photos"), &set, &[]).unwrap();
+        let put = Elsewhere {
+            data: Some("my/own photos".to_owned()),
+            set: vec!["optimizer.steps=9".to_owned()],
+            ..Elsewhere::default()
+        };
+        let cut = |arm: &str| Elsewhere {
+            arms: vec![arm.to_owned()],
+            ..Elsewhere::default()
+        };
+        let other = study().with(&put).unwrap();
         assert_eq!(
             (other.data[0].name.as_str(), other.data[0].source.as_str()),
             ("own-photos", "my/own photos")
@@ -329,10 +298,10 @@ set = ["arm=full"]
         assert_eq!((config.data.size, config.optimizer.steps), (64, Some(9)));
         let three = STUDY.to_owned() + "[[arm]]\nname = \"third\"\nset = [\"arm=recon-only\"]\n";
         let some = StudyConfig::parse(&three, "s.toml").unwrap();
-        let some = some.with(None, &[], &arms).unwrap();
+        let some = some.with(&cut("full")).unwrap();
         let names: Vec<_> = some.arm.iter().map(|arm| arm.name.as_str()).collect();
         assert_eq!(names, ["base", "full"]);
-        let error = study().with(None, &[], &["ful".to_owned()]).unwrap_err();
+        let error = study().with(&cut("ful")).unwrap_err();
         assert!(error.to_string().contains("did you mean full?"), "{error}");
     }
 
@@ -341,7 +310,7 @@ set = ["arm=full"]
     fn every_study_that_comes_along_is_one() {
         for (name, ..) in super::super::STUDIES {
             let study = StudyConfig::preset(name).unwrap();
-            let jobs = study.jobs(Path::new("out")).unwrap();
+            let jobs = study.jobs(Path::new("out"), &mut Silent).unwrap();
             assert_eq!(jobs.len(), study.seeds.len() * study.arm.len(), "{name}");
             let plain: Vec<_> = study
                 .arm

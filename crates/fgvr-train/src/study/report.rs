@@ -7,9 +7,11 @@ use serde::Serialize;
 use super::StudyConfig;
 use super::compare::{Paired, Spread, Verdict};
 use super::figures::{METRICS, RunFigures};
+use super::judged_report::JudgedReport;
+use super::judgements::Judgements;
 use super::parts::{self, HitReport};
-use crate::JudgedOn;
-use fgvr_report::{Align, Plot, Report, Section, Series, Table};
+use crate::{JudgedOn, Result};
+use fgvr_report::{Align, Table};
 
 /// Everything a study found; `study.json`.
 #[derive(Clone, Debug, Serialize)]
@@ -18,7 +20,7 @@ pub struct StudyReport {
     pub name: String,
     /// The arm the others are compared with.
     pub control: String,
-    /// Runs that are done, of how many.
+    /// Runs that are done, of how many; with them judgements of what takes no training.
     pub done: [usize; 2],
     /// One for each data set.
     pub data: Vec<DataReport>,
@@ -31,7 +33,7 @@ pub struct DataReport {
     pub name: String,
     /// The split that its figures are of.
     pub judged_on: JudgedOn,
-    /// One for each arm, in the study's order.
+    /// One for each arm that trains, in the study's order.
     pub arms: Vec<ArmReport>,
     /// The start and the pixels, from the control's runs.
     pub references: Vec<ReferenceReport>,
@@ -39,6 +41,9 @@ pub struct DataReport {
     pub hits: Vec<HitReport>,
     /// The seconds that the table at equal wall time grants each arm: those of the fastest.
     pub seconds: Option<f64>,
+    /// All sides with and without the closed form, where the study asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judged: Option<JudgedReport>,
 }
 
 /// What an arm came to.
@@ -88,20 +93,29 @@ pub struct ReferenceReport {
 pub(super) type Found = BTreeMap<(String, String, u64), RunFigures>;
 
 impl StudyReport {
-    /// Puts the figures found so far together.
-    #[must_use]
-    pub(super) fn new(study: &StudyConfig, found: &Found) -> Self {
-        let wanted = study.seeds.len() * study.arm.len() * study.data.len();
-        Self {
+    /// Puts the figures found so far together, `done` of how many.
+    ///
+    /// # Errors
+    /// Sides of a comparison that were judged on other images.
+    pub(super) fn new(
+        study: &StudyConfig,
+        (found, judgements): (&Found, &Judgements),
+        done: [usize; 2],
+    ) -> Result<Self> {
+        let data = study.data.iter().map(|data| {
+            let judged =
+                (study.closed_form).then(|| JudgedReport::new(study, &data.name, judgements));
+            Ok(DataReport {
+                judged: judged.transpose()?,
+                ..data_report(study, &data.name, found)
+            })
+        });
+        Ok(Self {
             name: study.name.clone(),
             control: study.control.clone(),
-            done: [found.len(), wanted],
-            data: study
-                .data
-                .iter()
-                .map(|data| data_report(study, &data.name, found))
-                .collect(),
-        }
+            done,
+            data: data.collect::<Result<_>>()?,
+        })
     }
 
     /// The tables, each with its title, for a terminal.
@@ -113,28 +127,36 @@ impl StudyReport {
             .collect()
     }
 
-    fn tables_of(&self, data: &DataReport) -> Vec<(String, Table)> {
+    pub(super) fn tables_of(&self, data: &DataReport) -> Vec<(String, Table)> {
         let name = &data.name;
-        let mut tables = vec![
-            (
-                format!(
-                    "{name}: last checkpoint, percent of {} images, mean and s.d. over seeds",
-                    data.judged_on.name()
+        let mut tables = match &data.judged {
+            Some(judged) => judged.figures(name, &self.control),
+            None => vec![
+                (
+                    format!(
+                        "{name}: last checkpoint, percent of {} images, mean and s.d. over seeds",
+                        data.judged_on.name()
+                    ),
+                    data.figures_table(),
                 ),
-                data.figures_table(),
-            ),
-            (
-                format!(
-                    "{name}: differences to {}, seed by seed, in points (± half the 95 % interval)",
-                    self.control
+                (
+                    format!(
+                        "{name}: differences to {}, seed by seed, in points (± half the 95 % interval)",
+                        self.control
+                    ),
+                    data.differences_table(&self.control),
                 ),
-                data.differences_table(&self.control),
-            ),
-            (
+            ],
+        };
+        if let Some(judged) = &data.judged {
+            tables.extend(judged.conclusions(name));
+        }
+        if !data.arms.is_empty() {
+            tables.push((
                 format!("{name}: time, and kNN on validation images at equal time"),
                 data.time_table(),
-            ),
-        ];
+            ));
+        }
         if !data.hits.is_empty() {
             tables.push((
                 format!("{name}: hits of the parts that tell classes apart, in percent"),
@@ -142,43 +164,6 @@ impl StudyReport {
             ));
         }
         tables
-    }
-
-    /// The page.
-    #[must_use]
-    pub fn page(&self, study: &StudyConfig) -> Report {
-        let [done, wanted] = self.done;
-        let seeds: Vec<String> = study.seeds.iter().map(ToString::to_string).collect();
-        let facts = [
-            ("runs done", format!("{done} of {wanted}")),
-            ("seeds", seeds.join(", ")),
-            ("control", self.control.clone()),
-            ("figures", "of the last checkpoint".to_owned()),
-        ];
-        let mut sections = Vec::new();
-        for data in &self.data {
-            sections.push(Section {
-                title: data.name.clone(),
-                text: format!(
-                    "{}\n\nA gain is called one only where the difference to {} has one sign in all \
-                     seeds (three at least) and exceeds two standard deviations of the differences.",
-                    study.about, self.control
-                ),
-                plots: data.plots(),
-                ..Section::default()
-            });
-            let tables = self.tables_of(data).into_iter();
-            sections.extend(tables.map(|(title, table)| Section {
-                title,
-                tables: vec![table],
-                ..Section::default()
-            }));
-        }
-        Report {
-            title: self.name.clone(),
-            facts: facts.map(|(name, value)| (name.to_owned(), value)).into(),
-            sections,
-        }
     }
 }
 
@@ -189,14 +174,16 @@ fn data_report(study: &StudyConfig, data: &str, found: &Found) -> DataReport {
         runs.filter_map(|seed| Some((*seed, found.get(&key(seed))?)))
             .collect()
     };
+    // What trains nothing has no runs.
+    let trained = || study.arm.iter().filter(|arm| !arm.frozen);
     let control = of(&study.control);
     let seconds = |runs: &[(u64, &RunFigures)]| {
         Spread::of(&runs.iter().map(|(_, f)| f.seconds).collect::<Vec<_>>())
     };
-    let fastest = (study.arm.iter())
+    let fastest = trained()
         .filter_map(|arm| Some(seconds(&of(&arm.name))?.mean))
         .min_by(f64::total_cmp);
-    let arms = study.arm.iter().map(|arm| {
+    let arms = trained().map(|arm| {
         let runs = of(&arm.name);
         let figures = spreads(&runs, |f| &f.trained);
         let against_control = match arm.name == study.control {
@@ -244,7 +231,7 @@ fn data_report(study: &StudyConfig, data: &str, found: &Found) -> DataReport {
                 figures: spreads(&control, |f| &f.pixels),
             },
         ],
-        hits: (study.arm.iter())
+        hits: trained()
             .flat_map(|arm| {
                 let runs = of(&arm.name).into_iter();
                 let hits: Vec<_> = runs.map(|(_, figures)| figures.hits.as_slice()).collect();
@@ -252,6 +239,7 @@ fn data_report(study: &StudyConfig, data: &str, found: &Found) -> DataReport {
             })
             .collect(),
         seconds: fastest,
+        judged: None,
     }
 }
 
@@ -295,7 +283,7 @@ fn columns(first: &'static str) -> Vec<(&'static str, Align)> {
         .collect()
 }
 
-fn percent(spread: Option<&Spread>) -> String {
+pub(super) fn percent(spread: Option<&Spread>) -> String {
     match spread {
         None => "-".to_owned(),
         Some(Spread { mean, sd, .. }) => match sd {
@@ -303,6 +291,22 @@ fn percent(spread: Option<&Spread>) -> String {
             None => format!("{:.1}", 100. * mean),
         },
     }
+}
+
+/// A difference in points, with half its interval and what it shows.
+pub(super) fn paired_cell(paired: Option<&Paired>) -> String {
+    let Some(paired) = paired else {
+        return "-".to_owned();
+    };
+    let width = paired
+        .half_width
+        .map_or_else(String::new, |w| format!(" ± {:.1}", 100. * w));
+    let verdict = match paired.verdict {
+        Verdict::Gain => " gain",
+        Verdict::Loss => " loss",
+        Verdict::NotShown | Verdict::TooFewSeeds => "",
+    };
+    format!("{:+.1}{width}{verdict}", 100. * paired.difference.mean)
 }
 
 impl DataReport {
@@ -330,20 +334,7 @@ impl DataReport {
             own.into_iter().chain(screened)
         });
         for (name, against_control) in rows {
-            let cells = METRICS.map(|(metric, _)| match against_control.get(metric) {
-                None => "-".to_owned(),
-                Some(paired) => {
-                    let width = paired
-                        .half_width
-                        .map_or_else(String::new, |w| format!(" ± {:.1}", 100. * w));
-                    let verdict = match paired.verdict {
-                        Verdict::Gain => " gain",
-                        Verdict::Loss => " loss",
-                        Verdict::NotShown | Verdict::TooFewSeeds => "",
-                    };
-                    format!("{:+.1}{width}{verdict}", 100. * paired.difference.mean)
-                }
-            });
+            let cells = METRICS.map(|(metric, _)| paired_cell(against_control.get(metric)));
             table.push(std::iter::once(name.clone()).chain(cells));
         }
         table
@@ -368,38 +359,6 @@ impl DataReport {
             table.push([arm.name.clone(), minutes, at_time, share]);
         }
         table
-    }
-
-    /// Online kNN over time, a line an arm: the mean over seeds where all of them have a figure.
-    fn plots(&self) -> Vec<Plot> {
-        let series: Vec<Series> = self
-            .arms
-            .iter()
-            .filter_map(|arm| {
-                let shortest = arm.curves.iter().map(|(_, curve)| curve.len()).min()?;
-                let seeds = arm.curves.len() as f64;
-                let points = (0..shortest).map(|i| {
-                    let sum = arm.curves.iter().fold((0., 0.), |sum, (_, curve)| {
-                        (sum.0 + curve[i].0 / 60., sum.1 + 100. * curve[i].1)
-                    });
-                    (sum.0 / seeds, sum.1 / seeds)
-                });
-                Some(Series {
-                    name: arm.name.clone(),
-                    points: points.collect(),
-                })
-            })
-            .filter(|series| !series.points.is_empty())
-            .collect();
-        if series.is_empty() {
-            return Vec::new();
-        }
-        vec![Plot {
-            title: "kNN on validation images, percent".to_owned(),
-            x_label: "minutes of training".to_owned(),
-            series,
-            ..Plot::default()
-        }]
     }
 }
 
@@ -433,7 +392,8 @@ set = ["addons=[\"lcr\"]", "arm=base"]
             (key, figures)
         };
         let found = Found::from([run("base", 0.5, &[]), run("lcr", 0.625, &[0.75])]);
-        let report = StudyReport::new(&study, &found);
+        let judged = Judgements::default();
+        let report = StudyReport::new(&study, (&found, &judged), [2, 2]).unwrap();
         let [figures, differences, time] = [0, 1, 2].map(|i| report.tables()[i].1.to_markdown());
         for row in [
             "| base | 50.0 |",

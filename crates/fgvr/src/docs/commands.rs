@@ -3,7 +3,7 @@
 use clap::Parser as _;
 use clap::error::ErrorKind;
 use fgvr_train::config::Layers;
-use fgvr_train::study::StudyConfig;
+use fgvr_train::study::{Elsewhere, StudyConfig};
 
 use super::{Page, pages};
 use crate::args::{Cli, Command, Settings, Study};
@@ -194,6 +194,10 @@ fn study(args: &Study) -> Result<(), String> {
         return Ok(());
     };
     let study = StudyConfig::preset(name).map_err(|e| e.to_string())?;
-    let study = study.with(None, &args.set, &args.arm);
+    let study = study.with(&Elsewhere {
+        set: args.set.clone(),
+        arms: args.arm.clone(),
+        ..Elsewhere::default()
+    });
     study.map(drop).map_err(|e| e.to_string())
 }
