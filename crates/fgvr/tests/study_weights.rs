@@ -293,4 +293,19 @@ fn an_estimate_starts_nothing_and_is_remembered() {
     let [again, said] = succeeded(&run(&place, &["--estimate"]));
     assert!(!said.contains("timing"), "{said}");
     assert_eq!(again, out);
+    let [json, _] = succeeded(&run(&place, &["--estimate", "--json"]));
+    let hours: Value = serde_json::from_str(&json).expect("JSON");
+    let arms = hours["arms"].as_array().expect("arms").iter();
+    let arms = arms.map(|arm| {
+        let known = |key: &str| arm[key].is_number();
+        (arm["arm"].as_str(), known("training"), known("judging"))
+    });
+    let expected = [
+        (Some("start"), false, true),
+        (Some("still"), true, true),
+        (Some("trained"), true, true),
+        (Some("total"), false, false),
+        (Some("ridge"), false, false),
+    ];
+    assert_eq!(arms.collect::<Vec<_>>(), expected, "{json}");
 }

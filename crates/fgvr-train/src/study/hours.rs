@@ -93,6 +93,7 @@ impl Hours {
             }
             arms.push(one(jobs, job, all, &mut cache, compute, observer)?);
         }
+        cache.judging_of_starts(jobs, &mut arms);
         Ok(Self {
             hours: arms.iter().map(|arm| arm.hours).sum(),
             arms,
@@ -171,7 +172,9 @@ fn one(
     if measures {
         let measured = cache.measured(first, compute, observer)?;
         training = Some(measured.training);
-        judging = judging.or(Some(measured.judging(config, first.is_judged_twice())));
+        let twice = first.is_judged_twice();
+        let judged = if twice { measured.judging(config) } else { 0. };
+        judging = judging.or(Some(measured.evaluating() + judged));
     }
     let seconds = untrained as f64 * training.unwrap_or_default()
         + to_do.len() as f64 * judging.unwrap_or_default();
@@ -202,12 +205,16 @@ impl Measured {
         })
     }
 
-    /// Seconds of evaluating a run beside its start, and of judging it with the closed form, as far as embedding goes.
-    fn judging(&self, config: &PretrainConfig, twice: bool) -> f64 {
+    /// Seconds of evaluating a run beside its start, as far as embedding goes.
+    fn evaluating(&self) -> f64 {
+        2. * self.image * self.images.iter().sum::<usize>() as f64
+    }
+
+    /// Seconds of judging features with the closed form, as far as embedding goes.
+    fn judging(&self, config: &PretrainConfig) -> f64 {
         let [train, val, test] = self.images.map(|images| images as f64);
-        let evaluated = 2. * (train + val + test);
-        let judged = train * (1 + config.adapt.views) as f64 + 5. * val + test;
-        self.image * (evaluated + if twice { judged } else { 0. })
+        let held_out = val.min(config.adapt.held_out_max as f64);
+        self.image * (train * (1 + config.adapt.views) as f64 + 5. * held_out + test)
     }
 }
 
@@ -230,6 +237,8 @@ fn embedding(config: &PretrainConfig, compute: &Compute) -> Result<f64> {
 struct Cache<'a> {
     out: &'a Path,
     measured: BTreeMap<String, Measured>,
+    /// The last that was asked for, by data set.
+    latest: BTreeMap<String, Measured>,
 }
 
 impl<'a> Cache<'a> {
@@ -241,7 +250,24 @@ impl<'a> Cache<'a> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(Error::io(&path)(error)),
         };
-        Ok(Self { out, measured })
+        Ok(Self {
+            out,
+            measured,
+            latest: BTreeMap::new(),
+        })
+    }
+
+    /// Gives the start of each data set the seconds that follow from what an arm there was measured at.
+    fn judging_of_starts(&self, jobs: &[Job], arms: &mut [ArmHours]) {
+        for arm in arms.iter_mut().filter(|arm| arm.judging.is_none()) {
+            let alike = |job: &&Job| (&job.data, &job.arm) == (&arm.data, &arm.arm);
+            let start = jobs.iter().find(alike).filter(|job| job.is_start());
+            let Some((start, measured)) = start.zip(self.latest.get(&arm.data)) else {
+                continue;
+            };
+            let seconds = measured.judging(start.config());
+            (arm.judging, arm.hours) = (Some(seconds), seconds / 3600.);
+        }
     }
 
     fn measured(
@@ -263,6 +289,7 @@ impl<'a> Cache<'a> {
             digest::short(&digest::of_bytes(text.as_bytes()))
         );
         if let Some(measured) = self.measured.get(&key) {
+            self.latest.insert(job.data.clone(), *measured);
             return Ok(*measured);
         }
         observer.on_phase(&format!(
@@ -270,6 +297,7 @@ impl<'a> Cache<'a> {
             job.arm, job.data
         ));
         let measured = Measured::new(&config, compute)?;
+        self.latest.insert(job.data.clone(), measured);
         self.measured.insert(key, measured);
         let path = self.out.join(HOURS);
         let bytes = serde_json::to_vec_pretty(&self.measured)

@@ -138,6 +138,11 @@ impl Job {
         matches!(self.work, Work::Run { .. })
     }
 
+    /// Whether the start of its data set is judged.
+    pub(super) fn is_start(&self) -> bool {
+        self.work == Work::Start
+    }
+
     /// Whether it is judged with the closed form beside a run's own figures.
     pub(super) fn is_judged_twice(&self) -> bool {
         self.work == Work::Run { closed_form: true }
