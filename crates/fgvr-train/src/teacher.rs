@@ -31,8 +31,14 @@ impl Teacher {
         compute: &Compute,
         observer: &mut dyn Observer,
     ) -> Result<Option<Self>> {
-        let Some(source) = config.teacher_source().filter(|_| config.is_taught()) else {
+        if !config.is_taught() {
             return Ok(None);
+        }
+        let Some(source) = config.teacher_source() else {
+            return Err(Error::config(
+                "teacher.source",
+                "addons has distil, which needs a teacher: a file, a folder, hf:owner/name, or start",
+            ));
         };
         let weights = open_weights(source, observer)?;
         let size = config.teacher.size.map(|size| format!("data.size={size}"));

@@ -158,7 +158,7 @@ pub(crate) enum Command {
 /// What a run is made of.
 #[derive(Args, Debug)]
 pub(crate) struct Settings {
-    /// Named settings: demo, learn, photos, pretrained, pretrained-vit, or a published recipe: moco-v2, simsiam, byol,
+    /// Named settings: demo, learn, photos, pretrained, pretrained-vit, distil, or a published recipe: moco-v2, simsiam, byol,
     /// moco-v3, moco-v3-vit, dino, dino-vit, lcr, lodisc. [default: demo, or photos with a folder as --data; with
     /// --weights careful training, pretrained or pretrained-vit as the network is]
     #[arg(long, value_name = "P", conflicts_with = "config")]

@@ -66,10 +66,6 @@ impl PretrainConfig {
             );
         }
         match (self.is_taught(), self.teacher.source.is_empty()) {
-            (true, true) => wrong(
-                "teacher.source",
-                "addons has distil, which needs a teacher: a file, a folder, hf:owner/name, or start",
-            ),
             (false, false) => wrong(
                 "teacher.source",
                 "is learnt from by the add-on distil alone; set addons=[\"distil\"] too",
