@@ -1,6 +1,6 @@
 //! A residual block: basic or bottleneck.
 
-use candle_core::{Result, bail};
+use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use fgvr_nn::layers::{BatchNormConfig, ConvConfig, ConvInput, ConvNorm, Shortcut};
 use fgvr_nn::{Activation, NormMode, Tape};
@@ -109,6 +109,15 @@ impl Block {
             last: freeze(&self.last)?,
             shortcut: FrozenShortcut::Relu(self.downsample.as_ref().map(freeze).transpose()?),
         })
+    }
+
+    pub(crate) fn variables(&self) -> Vec<Tensor> {
+        let layers = self
+            .inner
+            .iter()
+            .chain([&self.last])
+            .chain(&self.downsample);
+        layers.flat_map(ConvNorm::variables).collect()
     }
 
     pub(crate) fn apply(

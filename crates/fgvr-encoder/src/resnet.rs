@@ -104,15 +104,18 @@ impl ResNet {
         norm: NormMode,
         intermediates: &mut Intermediates<'_>,
     ) -> Result<FeatureMaps> {
-        let x = self.stem.apply(tape, images, norm)?;
-        let mut x = x.activate(tape, ActivationFunction::Relu)?;
-        intermediates.see("stem", || x.to_tensor())?;
-        if let Some(pool) = &self.pool {
-            x = layers::max_pool(tape, &x, pool)?;
-        }
+        let mut x = tape.part(images, &self.stem.variables(), |tape| {
+            let stem = self.stem.apply(tape, images, norm)?;
+            let stem = stem.activate(tape, ActivationFunction::Relu)?;
+            intermediates.see("stem", || stem.to_tensor())?;
+            match &self.pool {
+                Some(pool) => layers::max_pool(tape, &stem, pool),
+                None => Ok(stem),
+            }
+        })?;
         for (i, stage) in self.stages.iter().enumerate() {
             for block in stage {
-                x = block.apply(tape, &x, norm)?;
+                x = tape.part(&x, &block.variables(), |tape| block.apply(tape, &x, norm))?;
             }
             intermediates.see(&format!("layer{}", i + 1), || x.to_tensor())?;
         }

@@ -10,6 +10,7 @@ mod model;
 mod named;
 mod parameter_gradients;
 mod parameters;
+mod partly_frozen;
 mod tape;
 
 pub mod images;
@@ -24,6 +25,7 @@ pub use fgvr_cuda as cuda;
 pub use model::{Decoder, Encoder, FeatureMaps, Features, NormMode};
 pub use parameter_gradients::ParameterGradients;
 pub use parameters::Parameters;
-pub use tape::{Activation, Gradients, Staged, Tape};
+pub use partly_frozen::PartlyFrozen;
+pub use tape::{Activation, FrozenVariables, Gradients, Staged, Tape};
 /// The release of candle whose tensors are taken and given, and whose builder names variables.
 pub use {candle_core, candle_nn};

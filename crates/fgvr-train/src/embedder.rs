@@ -16,6 +16,7 @@ use crate::checkpoint::{self, Saved, Which, under};
 use crate::config::Use;
 use crate::embed::explained;
 use crate::finite;
+use crate::interpolate::interpolated;
 use crate::view::{Sight, preprocessing};
 use crate::weights_source::{advised, architecture};
 use crate::{Compute, Error, PretrainConfig, Result, RunFolder};
@@ -195,6 +196,29 @@ impl Embedder {
             not_finite: finite::OF_WEIGHTS,
         };
         Ok((embedder, report))
+    }
+
+    /// This network with weights between those of `start`, from which it was trained, and its own: `share` of these, 0 to 1, and
+    /// the rest of the start's. No adaptation comes along.
+    ///
+    /// # Errors
+    /// A start that is another network; what a device says.
+    pub(crate) fn between(&self, start: &Self, share: f64) -> Result<Self> {
+        let parameters = Parameters::new(0);
+        let builder = parameters.builder(DType::F32, &Device::Cpu);
+        let encoder = Backbone::new(&self.config, builder)?.on(self.encoder.device().cloned());
+        parameters.set_all(&interpolated([&start.parameters, &self.parameters], share)?)?;
+        Ok(Self {
+            encoder: encoder.freeze()?,
+            sight: self.sight.clone(),
+            data: self.data.clone(),
+            config: self.config.clone(),
+            parameters,
+            step: self.step,
+            adaptation: None,
+            origin: format!("{}, {share} of the way from the start", self.origin),
+            not_finite: self.not_finite,
+        })
     }
 
     /// The network with its weights once more, to train, and its variables.

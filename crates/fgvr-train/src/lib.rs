@@ -38,6 +38,7 @@ mod figures;
 mod fine_tune;
 mod finite;
 mod fitting;
+mod interpolate;
 mod judge;
 mod judged_on;
 mod labelled;

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 use fgvr_decoder::{ConvDecoder, DecoderConfig, DecoderInput};
-use fgvr_encoder::Backbone;
-use fgvr_nn::Parameters;
+use fgvr_encoder::{Backbone, Positions};
 use fgvr_nn::optim::AdamConfig;
+use fgvr_nn::{FrozenVariables, Parameters, PartlyFrozen};
 use fgvr_perturb::FeatureBank;
 use fgvr_ssl::{
     Addon, AddonConfig, AddonParts, Base, BaseConfig, DecoderNetwork, Network, NormedBy, Parts,
@@ -15,7 +15,11 @@ use fgvr_ssl::{
 
 use crate::checkpoint::under;
 use crate::config::PretrainConfig;
+use crate::optimizer::frozen_of_trunk;
 use crate::{Compute, Result};
+
+/// A transformer's position embedding, by timm's name.
+const POSITIONS: &str = "pos_embed";
 
 /// Under what the base is saved.
 pub(crate) const OBJECTIVE: &str = "objective";
@@ -54,12 +58,14 @@ impl Objective {
         let encoder = build(&encoder_parameters)?;
         // A base copies these to the network that follows them.
         let started = start(&encoder_parameters)?;
+        let frozen = frozen(config, &encoder_parameters)?;
         let mut online = Some(encoder_parameters.clone());
         let mut network = || {
             let fresh = || Parameters::new(config.seed);
             let parameters = online.take().unwrap_or_else(fresh);
             // Also the network that follows, whose features would drift from the online ones otherwise.
-            let encoder = NormedBy::new(build(&parameters)?, config.optimizer.trunk_norm);
+            let encoder = PartlyFrozen::new(build(&parameters)?, frozen.clone());
+            let encoder = NormedBy::new(encoder, config.optimizer.trunk_norm);
             let network = Network {
                 encoder,
                 parameters,
@@ -94,6 +100,17 @@ impl Objective {
         }
         Ok(())
     }
+}
+
+/// Variables of the trunk that no step changes.
+fn frozen(config: &PretrainConfig, parameters: &Parameters) -> Result<FrozenVariables> {
+    let vars = parameters.trainable();
+    let by_settings = frozen_of_trunk(&vars, &config.optimizer)?;
+    let fixed = config.encoder.positions == Positions::Sincos;
+    let of_steps = vars
+        .iter()
+        .filter(|(name, var)| by_settings.contains(var) || fixed && name.as_str() == POSITIONS);
+    Ok(of_steps.map(|(_, var)| var.as_tensor()).collect())
 }
 
 /// A copy of the bank of past features, where an add-on keeps one.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use candle_core::{Tensor, Var};
 use fgvr_nn::optim::{Anchor, LowRank};
-use fgvr_nn::{Device, ParameterGradients};
+use fgvr_nn::{Device, FrozenVariables, ParameterGradients};
 
 use self::groups::{Group, grouped};
 use self::stepper::Stepper;
@@ -23,6 +23,25 @@ const ANCHOR: &str = "anchor";
 
 /// What the names of the trunk's variables begin with.
 const TRUNK: &str = "encoder.";
+
+/// Those of the trunk's variables `vars`, by timm's names, that stay as they are throughout.
+///
+/// # Errors
+/// Names that are to be frozen and are none of the trunk's.
+pub(crate) fn frozen_of_trunk(
+    vars: &BTreeMap<String, Var>,
+    settings: &OptimizerSettings,
+) -> Result<FrozenVariables> {
+    let of_base = vars
+        .iter()
+        .map(|(name, var)| (format!("{TRUNK}{name}"), var.clone()));
+    let of_base: BTreeMap<_, _> = of_base.collect();
+    let frozen = trained::frozen(&of_base, settings)?;
+    Ok(frozen
+        .iter()
+        .map(|name| of_base[name].as_tensor())
+        .collect())
+}
 
 /// An optimiser over all trained variables, in groups that each have a rate of their own.
 pub(crate) struct TrunkOptimizer {

@@ -1,6 +1,8 @@
 //! Networks, objective and optimisers of a run, and one step of them.
 
 mod state;
+#[cfg(test)]
+mod tests;
 
 use candle_core::{Tensor, Var};
 use fgvr_data::Batch;

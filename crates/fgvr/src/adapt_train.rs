@@ -74,12 +74,12 @@ pub(crate) fn adapt_train(args: &Adapt, out: &Path) -> Result<ExitCode> {
         Some(batch) => (start.with_batch(batch)?, trained.with_batch(batch)?),
         None => (start, trained),
     };
-    let both = [&start, &trained];
+    let both = [start, trained];
     let of_run = (&run, &config, seconds);
     match adapt_trained(both, of_run, &options, &mut progress) {
         Ok((adapted, embedder)) => {
             say(&format!("the training: {}", path_text(&folder)));
-            finish(args, &adapted, embedder, out)
+            finish(args, &adapted, &embedder, out)
         }
         Err(error) => stopped(error),
     }

@@ -332,6 +332,9 @@ pub(crate) struct Export {
     /// Which checkpoint of the run.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) checkpoint: Checkpoint,
+    /// Go back toward the weights that the run started from by this share, 0 to 1: 0.5 exports the mean of both.
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) toward_start: Option<f64>,
     /// The licence that the model card states, such as apache-2.0.
     #[arg(long, value_name = "ID")]
     pub(crate) license: Option<String>,

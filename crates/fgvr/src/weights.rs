@@ -26,6 +26,7 @@ pub(crate) fn export(args: &args::Export) -> Result<ExitCode> {
         format: format(args.format),
         which: which(args.checkpoint),
         license: args.license.clone(),
+        toward_start: args.toward_start,
     };
     tell_changes(&run, options.which)?;
     let exported = fgvr_train::export_run(&run, &args.to, &options)?;

@@ -1,6 +1,6 @@
 //! A block of an EfficientNet-Lite: a depthwise convolution between two pointwise ones, the narrow ends outside.
 
-use candle_core::{Result, bail};
+use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 use fgvr_nn::layers::{ActivationFunction, BatchNormConfig, ConvConfig, ConvInput, ConvNorm};
 use fgvr_nn::{Activation, NormMode, Tape};
@@ -121,6 +121,11 @@ impl Block {
             project,
             skip: stride == 1 && c_in == stage.channels,
         })
+    }
+
+    pub(super) fn variables(&self) -> Vec<Tensor> {
+        let layers = self.inner.iter().chain([&self.project]);
+        layers.flat_map(ConvNorm::variables).collect()
     }
 
     pub(super) fn apply(

@@ -116,17 +116,21 @@ impl EfficientNet {
         norm: NormMode,
         intermediates: &mut Intermediates<'_>,
     ) -> Result<FeatureMaps> {
-        let stem = self.stem.apply(tape, images, norm)?;
-        let mut x = stem.activate(tape, ActivationFunction::Relu6)?;
+        let rectified = |tape: &mut Tape, layer: &ConvNorm, x: &Activation| {
+            let y = layer.apply(tape, x, norm)?;
+            y.activate(tape, ActivationFunction::Relu6)
+        };
+        let of_stem = self.stem.variables();
+        let mut x = tape.part(images, &of_stem, |tape| rectified(tape, &self.stem, images))?;
         intermediates.see("stem", || x.to_tensor())?;
         for (i, stage) in self.stages.iter().enumerate() {
             for block in stage {
-                x = block.apply(tape, &x, norm)?;
+                x = tape.part(&x, &block.variables(), |tape| block.apply(tape, &x, norm))?;
             }
             intermediates.see(&format!("blocks.{i}"), || x.to_tensor())?;
         }
-        let head = self.head.apply(tape, &x, norm)?;
-        let map = head.activate(tape, ActivationFunction::Relu6)?;
+        let of_head = self.head.variables();
+        let map = tape.part(&x, &of_head, |tape| rectified(tape, &self.head, &x))?;
         // (N, h, w, C) -> (N, 1, 1, C)
         let pooled = layers::global_mean(tape, &map)?;
         Ok(FeatureMaps { map, pooled })

@@ -1,6 +1,6 @@
 //! A block of the transformer: attention, then a multilayer perceptron, each on a residual branch.
 
-use candle_core::Result;
+use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 use fgvr_nn::layers::{
     Gelu, LayerNorm, LayerNormConfig, LayerScale, Linear, MultiHeadAttention, add,
@@ -79,6 +79,14 @@ impl Block {
             fc2: linear(inside, width, mlp.pp("fc2"))?,
             scale2: scale(vb.pp("ls2"))?,
         })
+    }
+
+    pub(super) fn variables(&self) -> Vec<Tensor> {
+        let scales = [&self.scale1, &self.scale2].into_iter().flatten();
+        let scales = scales.map(|scale| scale.gamma().clone()).collect();
+        let norms = [self.norm1.variables(), self.norm2.variables()].concat();
+        let mlp = [self.fc1.variables(), self.fc2.variables()].concat();
+        [norms, self.attention.variables(), mlp, scales].concat()
     }
 
     /// The block on (N, 1, T, C), the `i`th: its attention is `attention.i` to `intermediates`,

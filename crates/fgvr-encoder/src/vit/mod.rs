@@ -173,6 +173,30 @@ impl Vit {
         })
     }
 
+    /// All that stands before the first block.
+    fn stem_variables(&self) -> Vec<Tensor> {
+        let mut all = self.patches.proj().variables();
+        all.extend([self.class.clone(), self.positions.table().clone()]);
+        all.extend(self.registers.clone());
+        all
+    }
+
+    /// What the first block takes of images (N, H, W, 3): class token, registers and patches with their positions, (N, 1, T, C).
+    fn tokens(&self, tape: &mut Tape, images: &Activation) -> Result<Activation> {
+        let patches = self.patches.apply(tape, images)?;
+        let [_, h, w, _] = patches.shape();
+        let mut prefix = vec![&self.class];
+        prefix.extend(&self.registers);
+        // (N, h, w, C) -> (N, 1, T, C)
+        if self.config.embed_prefix {
+            let tokens = prepend_tokens(tape, &patches, &prefix)?;
+            self.positions.apply(tape, &tokens, [h, w])
+        } else {
+            let patches = self.positions.apply(tape, &patches, [h, w])?;
+            prepend_tokens(tape, &patches, &prefix)
+        }
+    }
+
     /// The one forward pass, of training and inference: the patches' tokens and what is pooled.
     fn forward(
         &self,
@@ -180,20 +204,14 @@ impl Vit {
         images: &Activation,
         intermediates: &mut Intermediates<'_>,
     ) -> Result<FeatureMaps> {
-        let patches = self.patches.apply(tape, images)?;
-        let [_, h, w, _] = patches.shape();
-        let mut prefix = vec![&self.class];
-        prefix.extend(&self.registers);
-        // (N, h, w, C) -> (N, 1, T, C)
-        let mut x = if self.config.embed_prefix {
-            let tokens = prepend_tokens(tape, &patches, &prefix)?;
-            self.positions.apply(tape, &tokens, [h, w])?
-        } else {
-            let patches = self.positions.apply(tape, &patches, [h, w])?;
-            prepend_tokens(tape, &patches, &prefix)?
-        };
+        let [_, h, w, _] = self.patches.output(images.shape())?;
+        let of_stem = self.stem_variables();
+        let mut x = tape.part(images, &of_stem, |tape| self.tokens(tape, images))?;
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.apply(tape, &x, i, intermediates)?;
+            let of_block = block.variables();
+            x = tape.part(&x, &of_block, |tape| {
+                block.apply(tape, &x, i, intermediates)
+            })?;
             intermediates.see(&format!("blocks.{i}"), || tokens_of(&x))?;
         }
         let x = self.norm.apply(tape, &x)?;

@@ -20,10 +20,19 @@ pub fn add(tape: &mut Tape, a: &Activation, b: &Activation) -> Result<Activation
     let mut y = Buffer::from_slice(a.host()?);
     rows::add(&mut y, b.host()?);
     let y = tape.map(a.shape, y);
-    let (a, b) = (a.id, b.id);
+    let [a, b] = [a, b].map(|map| tape.needs_gradient(map).then_some(map.id));
     tape.push(&y, move |dy, gradients| {
-        gradients.add(a, Buffer::from_slice(&dy));
-        gradients.add(b, dy);
+        match (a, b) {
+            (Some(a), Some(b)) => {
+                gradients.add(a, Buffer::from_slice(&dy));
+                gradients.add(b, dy);
+            }
+            (one, other) => {
+                if let Some(id) = one.or(other) {
+                    gradients.add(id, dy);
+                }
+            }
+        }
         Ok(())
     });
     Ok(y)

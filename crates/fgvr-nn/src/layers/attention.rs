@@ -124,6 +124,12 @@ impl MultiHeadAttention {
         &self.out_proj
     }
 
+    /// Weights and biases of both projections.
+    #[must_use]
+    pub fn variables(&self) -> Vec<Tensor> {
+        [self.in_proj.variables(), self.out_proj.variables()].concat()
+    }
+
     /// Attention on the tape: (N, H, W, C) is N sequences of H*W tokens, and stays (N, H, W, C).
     ///
     /// # Errors

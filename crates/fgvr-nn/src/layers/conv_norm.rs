@@ -68,6 +68,16 @@ impl ConvNorm {
         &self.norm
     }
 
+    /// What is trained of both: weight of the convolution, weight and bias of the norm.
+    #[must_use]
+    pub fn variables(&self) -> Vec<Tensor> {
+        let of_norm = self.norm.parameters().map(|(weight, bias)| [weight, bias]);
+        let of_norm = of_norm.into_iter().flatten();
+        std::iter::once(self.conv.weight().clone())
+            .chain(of_norm)
+            .collect()
+    }
+
     /// Both as one convolution with a bias, by the running statistics, for inference.
     ///
     /// # Errors

@@ -72,6 +72,12 @@ impl LayerNorm {
         self.eps
     }
 
+    /// Weight and bias.
+    #[must_use]
+    pub fn variables(&self) -> Vec<Tensor> {
+        vec![self.weight.clone(), self.bias.clone()]
+    }
+
     /// The norm on the tape, over C at each place of (N, H, W, C).
     ///
     /// # Errors
@@ -92,13 +98,18 @@ impl LayerNorm {
             })
         })??;
         let y = tape.map(x.shape, y);
-        let (id, input) = (x.id, Arc::clone(x.host()?));
+        let (id, input) = (
+            tape.needs_gradient(x).then_some(x.id),
+            Arc::clone(x.host()?),
+        );
         let (weight, bias) = (self.weight.clone(), self.bias.clone());
         tape.push(&y, move |mut dy, gradients| {
             let of_parameters = with_values(&weight, |weight| {
                 layer_norm::backward(&mut dy, &input, weight, &rows)
             })?;
-            gradients.add(id, dy);
+            if let Some(id) = id {
+                gradients.add(id, dy);
+            }
             gradients.add_parameter(&weight, of_parameters.weight)?;
             gradients.add_parameter(&bias, of_parameters.bias)
         });

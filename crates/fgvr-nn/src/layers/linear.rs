@@ -91,6 +91,13 @@ impl Linear {
         self.bias.as_ref()
     }
 
+    /// The weight and, where there is one, the bias.
+    #[must_use]
+    pub fn variables(&self) -> Vec<Tensor> {
+        let bias = self.bias.iter().cloned();
+        std::iter::once(self.weight.clone()).chain(bias).collect()
+    }
+
     /// The layer on the tape, at each place: (N, H, W, I) to (N, H, W, O).
     ///
     /// # Errors

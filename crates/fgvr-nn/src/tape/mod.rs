@@ -18,12 +18,14 @@ use crate::{Buffer, Device, ParameterGradients};
 mod activation;
 mod gradients;
 mod layout;
+mod part;
 mod staged;
 
 pub use self::activation::Activation;
 pub use self::gradients::Gradients;
 pub(crate) use self::gradients::{NormedArray, NormedGradient};
 pub(crate) use self::layout::{to_channels_first, to_channels_last, with_values};
+pub use self::part::FrozenVariables;
 pub use self::staged::Staged;
 
 type Backward = Box<dyn FnOnce(Buffer, &mut Gradients<'_>) -> Result<()> + Send>;
@@ -63,6 +65,8 @@ pub struct Tape {
     leaves: Vec<Leaf>,
     /// Inputs, and what was made of them alone, whose gradient nobody asked for.
     constants: Vec<usize>,
+    /// Variables whose gradients nobody reads.
+    frozen: FrozenVariables,
     /// The input whose gradient `backward` returns, and the dims it came with.
     input: Option<(usize, [usize; 4], Vec<usize>)>,
 }

@@ -11,6 +11,7 @@ mod embedding;
 mod fresh;
 mod gate;
 mod head;
+mod interpolation;
 mod judge;
 mod neighbours;
 mod pairs;
@@ -38,6 +39,7 @@ use fgvr_report::Sheet;
 pub use crate::config::{AdaptSettings, Measure, ViewAugment};
 pub use adapted::{Adapted, PhotoCounts, Seconds};
 pub use gate::{Answer, Gate, HeldOut, Measured, gate};
+pub use interpolation::{Interpolation, Tried};
 pub use judge::{Judged, LabelFree, Table};
 pub use photos::Queries;
 pub use settings::AdaptOptions;
@@ -79,7 +81,12 @@ pub fn adapt(
     observer: &mut dyn Observer,
 ) -> Result<Adapted> {
     let splits = open(source, &embedder.data, options, observer)?;
-    Ok(adapt_embedder(embedder, (source, &splits), options, false, observer)?.0)
+    let (mut adapted, _) = adapt_embedder(embedder, (source, &splits), options, false, observer)?;
+    if !options.settings.interpolate.is_empty() {
+        let remark = "adapt.interpolate has no effect without training: there is nothing to go toward (--train)";
+        adapted.remarks.push(remark.to_owned());
+    }
+    Ok(adapted)
 }
 
 /// The photos of `source`, once `options` are known to be in range.

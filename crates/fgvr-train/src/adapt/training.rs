@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::Gate;
+use super::{Gate, Interpolation};
 use crate::AgainstStart;
 
 /// What training came to, before the adaptation.
@@ -24,6 +24,10 @@ pub struct Training {
     pub gate: Gate,
     /// Both by kNN of the photos that are held out; absent where these have no labels.
     pub against_start: Option<AgainstStart>,
+    /// Where weights between the start and the trained network were tried: how far to go. All other figures of a trained network
+    /// are of these weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interpolation: Option<Interpolation>,
     /// Whether the trained network is taken further, rather than the start.
     pub is_taken: bool,
 }
@@ -52,8 +56,10 @@ impl Training {
             true => "the trained network is taken",
             false => "the start is taken instead",
         };
+        let way = self.interpolation.as_ref();
+        let way = way.map_or_else(String::new, |way| format!("{}: ", way.line()));
         format!(
-            "training: {}: {}{knn}; {taken}",
+            "training: {way}{}: {}{knn}; {taken}",
             self.gate.answer, self.gate.reason
         )
     }

@@ -58,6 +58,9 @@ pub struct AdaptSettings {
     pub agreement: usize,
     /// Samples of a bootstrap.
     pub draws: usize,
+    /// With training: weights between the start and the trained network that are tried too, each by its share of the trained
+    /// network, above 0 and below 1.
+    pub interpolate: Vec<f64>,
     /// How a view is made.
     pub augment: ViewAugment,
     /// A linear head that is trained on the adapted features of the views, and becomes part of the adaptation.
@@ -80,6 +83,7 @@ impl Default for AdaptSettings {
             gate: Measure::default(),
             agreement: 10,
             draws: 2000,
+            interpolate: Vec::new(),
             augment: ViewAugment::default(),
             head: ResidualHeadConfig::default(),
         }
@@ -194,6 +198,18 @@ impl AdaptSettings {
                 format!("expected 0 to 0.5, found {}", self.held_out),
             ));
         }
+        if let Some(share) = self
+            .interpolate
+            .iter()
+            .find(|share| !(**share > 0. && **share < 1.))
+        {
+            return Err(Error::config(
+                "adapt.interpolate",
+                format!(
+                    "expected shares above 0 and below 1, the start and the trained network being tried in any case, found {share}"
+                ),
+            ));
+        }
         for (key, value) in [
             ("adapt.held_out_max", self.held_out_max),
             ("adapt.agreement", self.agreement),
@@ -209,5 +225,27 @@ impl AdaptSettings {
             let name = name.strip_prefix("augment.").unwrap_or(name);
             Error::config(format!("adapt.augment.{name}"), format!("found {problem}"))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_of_the_way_lie_between_both_ends() {
+        let of = |shares: &[f64]| AdaptSettings {
+            interpolate: shares.to_vec(),
+            ..AdaptSettings::default()
+        };
+        for shares in [&[][..], &[0.5], &[0.25, 0.75]] {
+            assert!(of(shares).validate().is_ok(), "{shares:?}");
+        }
+        for share in [0., 1., -0.5, f64::NAN] {
+            let error = of(&[0.5, share]).validate().unwrap_err().to_string();
+            for words in ["adapt.interpolate", "above 0 and below 1"] {
+                assert!(error.contains(words), "{words}: {error}");
+            }
+        }
     }
 }

@@ -70,6 +70,12 @@ impl PretrainConfig {
         if o.trunk_norm == TrunkNorm::Running {
             text += ", batch norm by running statistics";
         }
+        if let [first, rest @ ..] = self.adapt.interpolate.as_slice() {
+            let shares = rest
+                .iter()
+                .fold(first.to_string(), |text, share| format!("{text}, {share}"));
+            text += &format!(", with adapt --train weights {shares} of the way tried too");
+        }
         for said in [self.taught_by(), self.positives.recipe()]
             .into_iter()
             .flatten()

@@ -33,6 +33,14 @@ pub(super) fn card(
     let name = name.map_or_else(|| "encoder".into(), |name| name.to_string_lossy());
     let _ = writeln!(text, "# {name}\n");
     notice(&mut text, run, of);
+    if let Some(share) = options.toward_start {
+        let _ = writeln!(
+            text,
+            "**These weights lie between two networks: {share} of the start's and {} of what was trained, running statistics of \
+             norms too. Figures below are of what was trained.**\n",
+            1. - share
+        );
+    }
     let what = match of {
         Of::Trained { .. } => "that fgvr trained to tell look-alikes apart, from unlabelled photos",
         Of::Start => "with the pretrained weights that a run of fgvr started from",

@@ -10,12 +10,14 @@ use fgvr_encoder::export::{Export, Format};
 use fgvr_nn::Parameters;
 use serde::Serialize;
 
-use crate::checkpoint::Which;
+use crate::checkpoint::{Which, load_which};
 use crate::config::PretrainConfig;
-use crate::embedder::encoder_of;
+use crate::embedder::encoder_parameters;
+use crate::interpolate::interpolated;
 use crate::run_folder::{EXPORT, EXPORT_TRAINED};
+use crate::start::{encoder_before, find_weights};
 use crate::view::{Sight, preprocessing};
-use crate::{Error, Result, RunFolder};
+use crate::{Compute, Error, Result, RunFolder, Silent};
 
 /// What is exported, and how.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +28,8 @@ pub struct ExportOptions {
     pub which: Which,
     /// The licence that the model card states, by its identifier.
     pub license: Option<String>,
+    /// How far the weights are taken back toward those that the run started from, 0 to 1: with 0.5 they are the mean of both.
+    pub toward_start: Option<f64>,
 }
 
 /// What was exported.
@@ -49,10 +53,19 @@ pub struct Exported {
 ///
 /// # Errors
 /// A directory that is there, a run without that checkpoint, and an architecture that the format does
-/// not have.
+/// not have; with [`ExportOptions::toward_start`] a share out of range, and a run from random weights or whose start is not there
+/// any more.
 pub fn export_run(run: &RunFolder, directory: &Path, options: &ExportOptions) -> Result<Exported> {
-    let config = run.config()?;
-    let (step, parameters) = encoder_of(run, &config, options.which)?;
+    let mut config = run.config()?;
+    let saved = load_which(run, options.which)?;
+    let (step, parameters) = (
+        saved.manifest.step,
+        encoder_parameters(run, &config, &saved)?,
+    );
+    if let Some(share) = options.toward_start {
+        find_weights(&mut config, saved.manifest.weights.as_deref());
+        take_back(&config, &parameters, share)?;
+    }
     write(
         run,
         &config,
@@ -62,6 +75,29 @@ pub fn export_run(run: &RunFolder, directory: &Path, options: &ExportOptions) ->
         options,
         Overwrite::Never,
     )
+}
+
+/// Sets `parameters` to weights between their own and the run's start: `share` of the latter.
+///
+/// # Errors
+/// A share out of range; a run from random weights, or whose start is not there any more.
+fn take_back(config: &PretrainConfig, parameters: &Parameters, share: f64) -> Result<()> {
+    let key = "--toward-start";
+    if !(0. ..=1.).contains(&share) {
+        return Err(Error::config(
+            key,
+            format!("expected 0 to 1, found {share}"),
+        ));
+    }
+    if config.weights.source.is_empty() {
+        return Err(Error::config(
+            key,
+            "the run started from random weights, which no network is to go back to; leave it out",
+        ));
+    }
+    let (_, start) = encoder_before(config, &Compute::cpu(), &mut Silent)?;
+    let between = interpolated([&start, parameters], 1. - share)?;
+    Ok(parameters.set_all(&between)?)
 }
 
 /// Whose weights an export holds.

@@ -29,28 +29,7 @@ impl Trained {
         settings: &OptimizerSettings,
         seed: u64,
     ) -> Result<Self> {
-        let of_trunk = || vars.keys().filter_map(|name| name.strip_prefix(TRUNK));
-        let idle = |pattern: &&String| !of_trunk().any(|name| covers(pattern, name));
-        if let Some(pattern) = settings.freeze.iter().find(idle) {
-            return Err(Error::config(
-                "optimizer.freeze",
-                format!(
-                    "no variable of the trunk is called {pattern:?}; they have timm's names, such as {}; layer1.* means all below layer1",
-                    of_trunk().take(3).collect::<Vec<_>>().join(", ")
-                ),
-            ));
-        }
-        let is_frozen = |name: &str| {
-            let Some(own) = name.strip_prefix(TRUNK) else {
-                return false;
-            };
-            settings.freeze.iter().any(|pattern| covers(pattern, own))
-                || layer(name).is_some_and(|layer| layer < settings.freeze_layers)
-        };
-        let frozen: BTreeSet<String> = (vars.keys())
-            .filter(|name| is_frozen(name))
-            .cloned()
-            .collect();
+        let frozen = frozen(&vars, settings)?;
         let mut vars = vars;
         vars.retain(|name, _| !frozen.contains(name));
         let mut trained = Self {
@@ -72,16 +51,9 @@ impl Trained {
 
     fn by_low_rank(&mut self, settings: &OptimizerSettings, seed: u64) -> Result<()> {
         let rank = settings.low_rank;
-        let (mut matrices, mut rest) = (BTreeMap::new(), BTreeMap::new());
-        for (name, var) in std::mem::take(&mut self.vars) {
-            if !name.starts_with(TRUNK) {
-                rest.insert(name, var);
-            } else if is_matrix(&name, var.dims()) && var.dims()[..2].iter().all(|n| *n >= rank) {
-                matrices.insert(name, var);
-            } else {
-                self.frozen.insert(name);
-            }
-        }
+        let vars = std::mem::take(&mut self.vars).into_iter();
+        let (matrices, mut rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            vars.partition(|(name, _)| name.starts_with(TRUNK));
         if matrices.is_empty() {
             return Err(Error::config(
                 "optimizer.low_rank",
@@ -95,6 +67,43 @@ impl Trained {
         (self.vars, self.low_rank) = (rest, Some(low_rank));
         Ok(())
     }
+}
+
+/// Names of those of `vars` that stay as they are. Matrices that change by a product of low rank are none of these.
+///
+/// # Errors
+/// Names that are to be frozen and are none of the trunk's.
+pub(super) fn frozen(
+    vars: &BTreeMap<String, Var>,
+    settings: &OptimizerSettings,
+) -> Result<BTreeSet<String>> {
+    let of_trunk = || vars.keys().filter_map(|name| name.strip_prefix(TRUNK));
+    let idle = |pattern: &&String| !of_trunk().any(|name| covers(pattern, name));
+    if let Some(pattern) = settings.freeze.iter().find(idle) {
+        return Err(Error::config(
+            "optimizer.freeze",
+            format!(
+                "no variable of the trunk is called {pattern:?}; they have timm's names, such as {}; layer1.* means all below layer1",
+                of_trunk().take(3).collect::<Vec<_>>().join(", ")
+            ),
+        ));
+    }
+    let rank = settings.low_rank;
+    let is_frozen = |(name, var): &(&String, &Var)| {
+        let Some(own) = name.strip_prefix(TRUNK) else {
+            return false;
+        };
+        settings.freeze.iter().any(|pattern| covers(pattern, own))
+            || layer(name).is_some_and(|layer| layer < settings.freeze_layers)
+            || rank > 0 && !has_rank(name, var.dims(), rank)
+    };
+    let found = vars.iter().filter(is_frozen);
+    Ok(found.map(|(name, _)| name.clone()).collect())
+}
+
+/// Whether a variable of the trunk is a matrix that can change by a product of this rank.
+fn has_rank(name: &str, dims: &[usize], rank: usize) -> bool {
+    is_matrix(name, dims) && dims[..2].iter().all(|n| *n >= rank)
 }
 
 /// Whether a variable of the trunk is a weight of attention or MLP, or of a 1x1 convolution.

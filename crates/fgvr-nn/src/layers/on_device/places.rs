@@ -110,10 +110,10 @@ pub(in crate::layers) fn add(
         Ok(y)
     })?;
     let y = tape.map_on(device, a.shape, y);
-    let (a, b) = (a.id, b.id);
+    let to = [a, b].map(|map| tape.needs_gradient(map).then_some(map.id));
     tape.push_on(&y, move |dy, gradients| {
-        gradients.add_array(a, dy.clone())?;
-        gradients.add_array(b, dy)
+        let mut to = to.into_iter().flatten();
+        to.try_for_each(|id| gradients.add_array(id, dy.clone()))
     });
     Ok(y)
 }
