@@ -174,6 +174,7 @@ fn every_base_trains_all_of_a_resnet_alone_with_synthpair_and_with_all_add_ons()
                     images,
                 } = batch(kind, step);
                 let input = StepInput {
+                    base_weight: 1.,
                     views: Views {
                         global: [&first, &second],
                         local: &local,
@@ -207,14 +208,15 @@ fn every_base_trains_all_of_a_resnet_alone_with_synthpair_and_with_all_add_ons()
     }
 }
 
-/// Every add-on that the base carries, but for SynthPair.
+/// Every add-on that the base carries, but for SynthPair, and for distillation, which needs a teacher.
 fn add_ons(kind: BaseKind, width: usize) -> Vec<Box<dyn Addon + Send>> {
     let run = RunLength {
         steps: 6,
         steps_per_epoch: 2,
     };
     let all = addons().into_iter();
-    let others = all.filter(|addon| addon.kind() != AddonKind::SYNTH_PAIR);
+    let others =
+        all.filter(|addon| ![AddonKind::SYNTH_PAIR, AddonKind::DISTIL].contains(&addon.kind()));
     others
         .filter(|addon| supports(kind, addon.kind()).is_ok())
         .map(|addon| {

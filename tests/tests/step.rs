@@ -99,6 +99,7 @@ impl Run {
             pair_augment(pictures, &cfg, &norm, SEED, step, view, &images)
         };
         let input = StepInput {
+            base_weight: 1.,
             views: [first, second].into(),
             images: &images,
             step,

@@ -209,6 +209,91 @@ fn keys_in_queues_stay_with_their_photos() {
     assert!(kept >= 8, "{kept} keys went on");
 }
 
+/// DIET has a class for each photo, and AdamW two moments of it; LoDisc keeps keys of its own.
+#[test]
+fn classes_of_diet_and_keys_of_lodisc_stay_with_their_photos() {
+    for (settings, told) in [
+        (
+            &[
+                "--set=base=diet",
+                "--set=arm=base",
+                "--set=optimizer.kind=adamw",
+            ][..],
+            "of 28 classes, those of photos that are still trained on",
+        ),
+        (
+            &[
+                "--set=arm=base",
+                "--set=addons=[\"lodisc\"]",
+                "--set=data.size=32",
+            ],
+            "lodisc.queue: goes on with",
+        ),
+    ] {
+        let world = World::new();
+        let run = world.run(settings);
+        world.stop();
+        // It comes first, so that all others are counted anew; another one goes.
+        photos(&world.join("photos/babbler"), 0..8, 500);
+        remove(&world, "photos/wren/007.bmp");
+        let said = succeeded(&world.resume(&["--data-changed"]));
+        assert!(said.contains(told), "{said}");
+        if told.starts_with("lodisc") {
+            continue;
+        }
+        let lists = fs::read_dir(&run)
+            .expect("the run")
+            .map(|e| e.expect("an entry").path());
+        let old = lists
+            .filter(|path| path.extension().is_some_and(|e| e == "csv"))
+            .find(|path| path.display().to_string().contains("data-"))
+            .expect("the list of before");
+        let photos = [
+            training_photos(&old),
+            training_photos(&run.join("data.csv")),
+        ];
+        let load = |step: u64, file: &str, name: &str| {
+            let tensors = safetensors::load(world.checkpoint(step).join(file), &Device::Cpu);
+            let rows = tensors.expect("tensors")[name].to_vec2::<f32>();
+            rows.expect("rows")
+        };
+        for (file, name) in [
+            ("objective.safetensors", "objective.head.classes.weight"),
+            ("adamw.safetensors", "adamw.head.classes.weight.exp_avg_sq"),
+        ] {
+            let (before, after) = (load(STOPPED, file, name), load(STOPPED + 1, file, name));
+            assert_eq!(
+                [before.len(), after.len()],
+                [photos[0].len(), photos[1].len()]
+            );
+            let off = |rows: &[f32], other: &[f32]| -> f32 {
+                rows.iter().zip(other).map(|(a, b)| (a - b).abs()).sum()
+            };
+            let mut kept = 0;
+            for (photo, row) in photos[0].iter().zip(&before) {
+                let Some(now) = photos[1].iter().position(|other| other == photo) else {
+                    continue;
+                };
+                let now = &after[now];
+                kept += 1;
+                if name.starts_with("adamw") {
+                    // A step keeps 0.999 of a second moment and adds a square.
+                    assert!(row.iter().zip(now).all(|(was, is)| *is >= 0.99 * was));
+                    continue;
+                }
+                // A step moves a row less than rows differ.
+                let others = after.iter().filter(|other| *other != now);
+                assert!(
+                    others
+                        .map(|other| off(row, other))
+                        .all(|far| off(row, now) < far)
+                );
+            }
+            assert!(kept > 20 && kept < before.len() + 1, "{kept}");
+        }
+    }
+}
+
 /// Names of the training photos in a list, in their order.
 fn training_photos(list: &Path) -> Vec<String> {
     let table = fs::read_to_string(list).expect("a list");
