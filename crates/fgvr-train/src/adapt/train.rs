@@ -21,7 +21,7 @@ use crate::{Embedder, Observer, PretrainConfig, Result, RunFolder};
 ///
 /// # Errors
 /// Data that cannot be opened or of which fewer than two photos can be read; features that are not finite or all equal; a
-/// setting out of range; [`Error::Stopped`] where the observer asked for it.
+/// setting out of range; [`crate::Error::Stopped`] where the observer asked for it.
 pub fn adapt_trained(
     [start, trained]: [Embedder; 2],
     (run, config, seconds): (&RunFolder, &PretrainConfig, f64),
