@@ -119,7 +119,7 @@ fn built(kinds: &[AddonKind]) -> Vec<Box<dyn Addon + Send>> {
 }
 
 fn build(choices: &dyn AddonConfig) -> Box<dyn Addon + Send> {
-    // Of as many images as batches are drawn from.
+    // Batches are drawn from as many images.
     let teacher = fgvr_testkit::normal(8, (1000, 9));
     let parts = AddonParts {
         teacher: Some(&teacher),

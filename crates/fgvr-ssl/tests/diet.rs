@@ -211,7 +211,7 @@ fn it_has_as_many_classes_as_there_are_images_and_says_what_cannot_be() {
     let base = diet(&cfg);
     let dims = base.trainable()["head.classes.weight"].dims().to_vec();
     assert_eq!(dims, [30, toy::WIDTH]);
-    // Of a state alone, without its set.
+    // From a state alone, without its set.
     let mut of_state = DietConfig::default();
     of_state.fit_to_state(&base.state().unwrap().into_iter().collect());
     assert_eq!(of_state.images, 30);

@@ -19,7 +19,7 @@ pub(crate) struct Positives {
 }
 
 impl Positives {
-    /// The pairs that `config` asks for, told by `encoder`, the network that training starts from; `None` where views are of
+    /// The pairs that `config` asks for, told by `encoder`, the network that training starts from, which is made only where it is asked; `None` where views are of
     /// the image itself. Labels choose nothing.
     ///
     /// # Errors
@@ -27,13 +27,13 @@ impl Positives {
     pub(crate) fn find(
         config: &PretrainConfig,
         splits: &Splits,
-        encoder: &FrozenBackbone,
+        encoder: impl FnOnce() -> Result<FrozenBackbone>,
         observer: &mut dyn Observer,
     ) -> Result<Option<Self>> {
         if config.positives.kind == PositiveKind::Views {
             return Ok(None);
         }
-        let pairs = neighbour_pairs(config, splits, encoder, observer)?;
+        let pairs = neighbour_pairs(config, splits, &encoder()?, observer)?;
         if pairs.is_empty() {
             let problem = format!(
                 "no two of {} training images are among each other's {} nearest; raise it",

@@ -55,7 +55,7 @@ pub(crate) fn pretrain_with(
         (trainer, Some(report))
     };
     let data = Data::look(config, &splits, observer)?;
-    let positives = Positives::find(config, &splits, &trainer.freeze()?, observer)?;
+    let positives = Positives::find(config, &splits, || trainer.freeze(), observer)?;
     // Data, settings and weights fit: only now is anything written.
     let run = place.create()?;
     let begin = || -> Result<Session<'_>> {

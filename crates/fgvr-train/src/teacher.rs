@@ -1,6 +1,6 @@
 //! A teacher's features of the training images, which distillation learns.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use candle_core::{Device, Tensor};
 use fgvr_data::{Dataset, Splits};
@@ -46,8 +46,19 @@ impl Teacher {
         let (embedder, report) = Embedder::from_weights_with(&weights, &settings, &[], compute)?;
         observer.on_message(&format!("teacher: {report}"));
         let train = [(TRAIN, &splits.train)];
+        let mut table = embed_parts(&embedder, &config.source, &train, observer)?;
+        // No batch has an image that cannot be read; a row of its own tells it from photos that come later.
+        let seen: HashSet<String> = table.paths.iter().cloned().collect();
+        for id in (0..splits.train.len()).map(|image| splits.train.id(image)) {
+            if !seen.contains(&id) {
+                table.features.extend(vec![0.; table.width]);
+                table.paths.push(id);
+                table.splits.push(TRAIN);
+                table.labels.push(-1);
+            }
+        }
         Ok(Some(Self {
-            table: embed_parts(&embedder, &config.source, &train, observer)?,
+            table,
             origin: embedder.origin().to_owned(),
         }))
     }
@@ -92,17 +103,15 @@ impl Teacher {
                 None => lacking.push(id),
             }
         }
-        // As many as could not be read before are passed over; new photos are not.
-        match lacking.len() > train.len() - self.table.paths.len().min(train.len()) {
-            true => Err(Error::config(
+        match lacking.first() {
+            Some(first) => Err(Error::config(
                 "teacher",
                 format!(
-                    "has not seen {} of the training images, such as {}; start a new run with them",
-                    lacking.len(),
-                    lacking[0]
+                    "has not seen {} of the training images, such as {first}; start a new run with them",
+                    lacking.len()
                 ),
             )),
-            false => Ok(Tensor::from_vec(rows, (train.len(), width), &Device::Cpu)?),
+            None => Ok(Tensor::from_vec(rows, (train.len(), width), &Device::Cpu)?),
         }
     }
 

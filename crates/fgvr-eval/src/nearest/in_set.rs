@@ -14,7 +14,7 @@ use crate::product::{Packed, Products, pieces};
 const RUN: usize = 8;
 /// Rows of a sample by which it is told roughly how similar the nearest are.
 pub(super) const SAMPLE: usize = 1024;
-/// Of the nearest at least so many should be in the sample, or it tells nothing.
+/// At least so many of the nearest should be in the sample, or it tells nothing.
 const TELLING: f64 = 8.;
 
 pub(crate) fn in_set(set: &Side<'_>, k: usize) -> Result<Nearest, Error> {

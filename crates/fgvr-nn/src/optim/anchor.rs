@@ -15,7 +15,7 @@ pub struct Anchor {
 }
 
 impl Anchor {
-    /// Of `vars` to what they are now.
+    /// Draws `vars` to what they are now.
     ///
     /// # Errors
     /// A strength below 0.

@@ -20,7 +20,7 @@ pub(super) struct Trained {
 }
 
 impl Trained {
-    /// Of `vars`, what `settings` leave to train.
+    /// What `settings` leave of `vars` to train.
     ///
     /// # Errors
     /// Names that are to be frozen and are none of the trunk's; a low rank without a matrix that has it.

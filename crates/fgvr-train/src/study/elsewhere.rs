@@ -16,7 +16,7 @@ pub struct Elsewhere {
     pub weights: Option<String>,
     /// More settings for all runs, each `key.path=value`.
     pub set: Vec<String>,
-    /// Of its arms, only these and the control; all, if there is none.
+    /// Only these arms and the control; all, if there is none.
     pub arms: Vec<String>,
 }
 

@@ -359,7 +359,7 @@ set = ["arm=base"]
         assert!((first.hours - 2. * seconds / 3600.).abs() < 1e-12);
         let (again, timed) = hours("4", true, out.path());
         assert_eq!((again, timed), (first, 0));
-        // Of other settings nothing is known.
+        // Nothing is known about other settings.
         let (long, timed) = hours("400", false, out.path());
         assert_eq!(timed, 1);
         let text = long.table().to_string();

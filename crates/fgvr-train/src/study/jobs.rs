@@ -260,7 +260,7 @@ impl Job {
         }
         let found = match self.work {
             Work::Run { .. } => RunFolder::open(&self.folder)?.config()?,
-            // Of what takes no training, no setting of a training is checked.
+            // What takes no training has no setting of a training to check.
             Work::Start | Work::Frozen => {
                 let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
                 toml::from_str(&text).map_err(|error| Error::run(&path, error.to_string()))?

@@ -96,7 +96,7 @@ pub struct QueryAnswers {
 }
 
 impl Judged {
-    /// Of what queries answered.
+    /// From what queries answered.
     #[must_use]
     pub(super) fn new(answered: &Answered) -> Self {
         let asked = answered.asked.as_ref();

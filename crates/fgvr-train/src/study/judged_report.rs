@@ -51,7 +51,7 @@ pub struct JudgedRowReport {
 }
 
 impl JudgedReport {
-    /// Of all that is judged on `data`.
+    /// Everything that is judged on `data`.
     ///
     /// # Errors
     /// Sides of a comparison that were judged on other images.

@@ -238,7 +238,7 @@ mod tests {
         // By seed 1/4 and 3/4: Student's t of one degree of freedom times the error, 1/4.
         let half = first.over_seeds.unwrap();
         assert!((half - 12.706_204_736_432_095 / 4.).abs() < 1e-6, "{half}");
-        // Of four tosses two classes of one sign are as far from 0.
+        // In four tosses two classes of one sign are as far from 0.
         assert_eq!((first.p, first.p_corrected), (0.5, 1.));
         // No difference at all.
         assert_eq!((found[1].p, found[1].difference.mean), (1., 0.));

@@ -44,7 +44,7 @@ impl MaskedKeys {
     /// Keys of `step` that enter once it is taken.
     pub(super) fn wait(&mut self, step: u64, keys: Rows, images: &[u32]) {
         if self.waiting.0 != step {
-            // Of a step that was dropped.
+            // They are left from a step that was dropped.
             self.waiting = (step, Vec::new());
         }
         self.waiting.1.push((keys, images.to_vec()));

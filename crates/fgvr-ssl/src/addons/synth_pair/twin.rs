@@ -17,7 +17,7 @@ pub(super) struct Twin {
 /// [`Base::between`] of h̃ and h of one branch.
 ///
 /// # Design choice
-/// Of masked channels h̃ = (1 - M) ⊙ h + M ⊙ sg(h̃): the entries that were perturbed are constants, as they are in the
+/// With masked channels h̃ = (1 - M) ⊙ h + M ⊙ sg(h̃): the entries that were perturbed are constants, as they are in the
 /// generated images, so the gradient reaches h through the dimensions that were kept and the head learns
 /// to do without the others. Of noise along directions h̃ = h + sg(h̃ - h). The values are those of `masked`, bit for bit.
 pub(super) fn twin(
